@@ -1,0 +1,95 @@
+//! What more than two kinds of actors say to each other. Other messages live in their receiver's file.
+
+use std::net::{IpAddr, SocketAddr};
+
+use actix::{Message as ActorMessage, Recipient};
+use bytes::Bytes;
+
+use crate::protocol::account::AccountId;
+use crate::protocol::flow::Flow;
+use crate::protocol::message::Message;
+use crate::protocol::transaction::Branch;
+
+/// SIP messages as they came in, to the Router that their Call-IDs belong to. From Listener and Connection, by
+/// `try_send`: what a full Router refuses is counted and dropped (datagrams) or waits (streams).
+#[derive(Debug, ActorMessage)]
+#[rtype(result = "()")]
+pub struct MessagesReceived(pub Vec<Received>);
+
+/// One of [`MessagesReceived`].
+#[derive(Debug)]
+pub struct Received {
+    /// Where it came from.
+    pub flow: Flow,
+    /// The account that the client certificate of its connection proves.
+    pub account: Option<AccountId>,
+    /// The message, indexed.
+    pub message: Message,
+}
+
+/// Datagrams that leave by one interface, to the Listener of the sender's core.
+#[derive(Debug, ActorMessage)]
+#[rtype(result = "()")]
+pub struct TransmitDatagrams(pub Vec<Datagram>);
+
+/// One of [`TransmitDatagrams`].
+#[derive(Debug)]
+pub struct Datagram {
+    /// The address to send from, where the interface is a wildcard.
+    pub local: Option<IpAddr>,
+    /// Where it goes.
+    pub remote: SocketAddr,
+    /// What goes.
+    pub bytes: Bytes,
+}
+
+/// Messages that leave by a connection, to that Connection.
+#[derive(Debug, ActorMessage)]
+#[rtype(result = "()")]
+pub struct Transmit(pub Vec<Outgoing>);
+
+/// One of [`Transmit`].
+#[derive(Debug)]
+pub struct Outgoing {
+    /// What goes.
+    pub bytes: Bytes,
+    /// The client transaction that wants to know of a failure (RFC 3261 §17.1.4); `None` for responses and ACKs.
+    pub branch: Option<Branch>,
+}
+
+/// A message could not be sent: to the Router that `branch.router` names.
+#[derive(Debug, ActorMessage)]
+#[rtype(result = "()")]
+pub struct TransmitFailed {
+    /// The client transaction whose request it was.
+    pub branch: Branch,
+}
+
+/// A connection is there and takes messages: to every Router, before any message of it.
+#[derive(Clone, Debug, ActorMessage)]
+#[rtype(result = "()")]
+pub struct ConnectionOpened {
+    /// Its flow, with its connection identifier.
+    pub flow: Flow,
+    /// Where to send what is to leave by it.
+    pub connection: Recipient<Transmit>,
+}
+
+/// A connection is gone: to every Router and the Registrar, once.
+#[derive(Clone, Copy, Debug, ActorMessage)]
+#[rtype(result = "()")]
+pub struct ConnectionClosed {
+    /// Its flow.
+    pub flow: Flow,
+}
+
+/// Messages for a peer to which there may be no connection yet: to the stream Listener of the interface, which
+/// uses the connection that it has to `remote`, or opens one.
+#[derive(Debug, ActorMessage)]
+#[rtype(result = "()")]
+pub struct Dial {
+    /// Where to.
+    pub remote: SocketAddr,
+    /// What to send once it is open; each failure is told by [`TransmitFailed`].
+    pub messages: Vec<Outgoing>,
+}

@@ -1,0 +1,209 @@
+//! Admission: who may send what (product rule), decided by the flow that a request came in on and by digest
+//! credentials, never by what its headers claim (RFC 3261 §22, RFC 7616, RFC 8760).
+
+use super::account::{Account, AccountId, AccountKind, Secret};
+use super::digest::{Credentials, CredentialsFault, Expected, NonceUse, NonceVerdict, Nonces, Verified, challenge, verify};
+use super::flow::Flow;
+use super::interface::Side;
+use super::message::name_addr::NameAddr;
+use super::message::reply::Reply;
+use super::message::uri::{Uri, UriFault, unescape};
+use super::message::{Message, Method, Name};
+use super::proxy::settings::Settings;
+
+/// What is known of a request's sender before its headers are read.
+#[derive(Clone, Copy, Debug)]
+pub struct Sender<'a> {
+    /// The flow that it came in on.
+    pub flow: &'a Flow,
+    /// The side of that flow's interface.
+    pub side: Side,
+    /// The account that the connection's client certificate proves.
+    pub certificate: Option<AccountId>,
+    /// The account that this flow has logged on as before.
+    pub standing: Option<AccountId>,
+}
+
+/// A request that may go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Admitted {
+    /// Whose it is.
+    pub account: AccountId,
+    /// The flow has proven the account by this very request: the Registrar is to know.
+    pub is_new_proof: bool,
+    /// The use of a nonce that must not have been before.
+    pub nonce_use: Option<NonceUse>,
+}
+
+/// A request that may not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Denied {
+    /// No credentials, or such as cannot be accepted: a challenge. `is_stale` if only the nonce was too old.
+    Challenge {
+        /// RFC 7616 §3.3.
+        is_stale: bool,
+        /// The log name of what was wrong, where credentials were there.
+        fault: Option<&'static str>,
+    },
+    /// Nothing that it could prove would help.
+    Forbidden(&'static str),
+    /// The credentials are no credentials.
+    Malformed(&'static str),
+}
+
+/// Decides who has sent `request`. `now_millis` is the clock of `nonces`.
+pub fn identify(
+    request: &Message,
+    sender: &Sender<'_>,
+    settings: &Settings,
+    nonces: &Nonces,
+    now_millis: u64,
+) -> Result<Admitted, Denied> {
+    if let Some(account) = sender.standing {
+        return Ok(Admitted { account, is_new_proof: false, nonce_use: None });
+    }
+    if let Some(account) = sender.certificate {
+        return Ok(Admitted { account, is_new_proof: true, nonce_use: None });
+    }
+    let by_credentials = by_credentials(request, sender, settings, nonces, now_millis);
+    if let Err(Denied::Challenge { fault: None, .. }) = by_credentials {
+        if let Some(account) = by_address(sender, settings) {
+            return Ok(Admitted { account, is_new_proof: true, nonce_use: None });
+        }
+        let can_answer = settings.accounts.0.iter().any(|account| {
+            is_for(account, sender.side) && !matches!(account.secret, Secret::Address | Secret::Certificate(_))
+        });
+        if !can_answer {
+            return Err(Denied::Forbidden("Not A Logged-On UC Server"));
+        }
+    }
+    by_credentials
+}
+
+/// UC servers log on at the LAN; who else may register does so anywhere.
+const fn is_for(account: &Account, side: Side) -> bool {
+    matches!((account.kind, side), (AccountKind::Registrant, _) | (AccountKind::UcServer, Side::Lan))
+}
+
+/// The account without password, for senders on the LAN's networks.
+fn by_address(sender: &Sender<'_>, settings: &Settings) -> Option<AccountId> {
+    let is_lan = sender.side == Side::Lan && settings.is_lan(sender.flow.remote.ip());
+    let account = settings.accounts.find(|account| account.secret == Secret::Address)?;
+    is_lan.then_some(account.0)
+}
+
+fn by_credentials(
+    request: &Message,
+    sender: &Sender<'_>,
+    settings: &Settings,
+    nonces: &Nonces,
+    now_millis: u64,
+) -> Result<Admitted, Denied> {
+    let mut denied = Denied::Challenge { is_stale: false, fault: None };
+    // REGISTER answers a 401 and all else a 407, but peers mix the two up, and nobody gains by that.
+    let rows = request.rows(Name::Authorization).chain(request.rows(Name::ProxyAuthorization));
+    for row in rows.take(8) {
+        let credentials = match Credentials::parse(row) {
+            Ok(credentials) => credentials,
+            Err(CredentialsFault::OtherScheme | CredentialsFault::Unanswered) => continue,
+            Err(_) => {
+                denied = Denied::Malformed("Malformed Digest Credentials");
+                continue;
+            }
+        };
+        // Another realm's are for somebody behind us (§22.3).
+        if *credentials.realm != *settings.realm.as_bytes() {
+            continue;
+        }
+        match check(&credentials, request, sender, settings, nonces, now_millis) {
+            Ok(admitted) => return Ok(admitted),
+            Err(reason) => denied = reason,
+        }
+    }
+    Err(denied)
+}
+
+fn check(
+    credentials: &Credentials<'_>,
+    request: &Message,
+    sender: &Sender<'_>,
+    settings: &Settings,
+    nonces: &Nonces,
+    now_millis: u64,
+) -> Result<Admitted, Denied> {
+    let refused = |fault| Denied::Challenge { is_stale: false, fault: Some(fault) };
+    let found = settings.accounts.by_user_name(&credentials.user_name);
+    let (id, account) = found.filter(|(_, account)| is_for(account, sender.side)).ok_or(refused("unknown_user"))?;
+    let expected = Expected {
+        user_name: &account.user_name,
+        secret: &account.secret,
+        realm: &settings.realm,
+        method: request.method_token(),
+        algorithms: &settings.digest_algorithms,
+    };
+    // The nonce first: a forged one is not worth the hashing.
+    let nonce = match nonces.check(&credentials.nonce, now_millis) {
+        NonceVerdict::Forged => return Err(refused("unknown_nonce")),
+        NonceVerdict::Stale => None,
+        NonceVerdict::Valid(nonce) => Some(nonce),
+    };
+    let verified = verify(credentials, &expected).map_err(|_| refused("wrong_response"))?;
+    let count = match verified {
+        Verified::Counted(count) => Some(count),
+        Verified::Uncounted => None,
+    };
+    // Only who knows the password learns that its nonce was merely too old.
+    let id_of_nonce = nonce.ok_or(Denied::Challenge { is_stale: true, fault: Some("stale_nonce") })?;
+    Ok(Admitted { account: id, is_new_proof: true, nonce_use: Some(NonceUse { id: id_of_nonce, count }) })
+}
+
+/// Whether `account` may send `request`: the user of From, of REGISTER the one of To (third-party registration),
+/// must be one for whom it speaks.
+pub fn check_scope(request: &Message, account: &Account, settings: &Settings) -> Result<(), Reply> {
+    let is_register = request.method() == Some(Method::Register);
+    let header = if is_register { request.to() } else { request.from() };
+    let (status, fault) = match header.map(|header| speaks_for(&header, account, settings)) {
+        Some(Ok(())) => return Ok(()),
+        Some(Err(Outside::Domain)) if is_register => (404, "Address-Of-Record In No Domain Served Here"),
+        Some(Err(Outside::Scope)) if is_register => (403, "Address-Of-Record Outside The Account's Scope"),
+        Some(Err(Outside::Domain)) => (403, "From In No Domain Served Here"),
+        Some(Err(Outside::Scope)) => (403, "From Outside The Account's Scope"),
+        None | Some(Err(Outside::Malformed)) => (400, "Malformed From Or To"),
+    };
+    Err(Reply::with_reason(status, fault))
+}
+
+enum Outside {
+    Domain,
+    Scope,
+    Malformed,
+}
+
+fn speaks_for(header: &NameAddr<'_>, account: &Account, settings: &Settings) -> Result<(), Outside> {
+    let uri = match Uri::parse(header.uri) {
+        Ok(uri) => uri,
+        Err(UriFault::Scheme) => return Err(Outside::Domain),
+        Err(_) => return Err(Outside::Malformed),
+    };
+    // Registrants have domains of their own: the scope says which.
+    if account.kind == AccountKind::UcServer && !settings.is_presence_domain(&uri.host) {
+        return Err(Outside::Domain);
+    }
+    let user = uri.user.map(unescape).unwrap_or_default();
+    // The server's own address-of-record, or the domain itself, is nobody's user.
+    let is_itself = user.is_empty() || *user == *account.user_name.as_bytes();
+    let is_own = account.kind == AccountKind::UcServer && is_itself;
+    let in_scope = account.scope.contains(&user, &uri.host.to_lowercase());
+    if is_own || in_scope { Ok(()) } else { Err(Outside::Scope) }
+}
+
+/// The challenge to a request: 401 to REGISTER, 407 to all else (RFC 3261 §22.2, §22.3; product rule).
+pub fn challenge_reply(method: Method, settings: &Settings, nonce: &str, is_stale: bool) -> Reply {
+    let (status, name) = match method {
+        Method::Register => (401, Name::WwwAuthenticate),
+        _ => (407, Name::ProxyAuthenticate),
+    };
+    challenge(&settings.realm, &settings.digest_algorithms, nonce, is_stale)
+        .into_iter()
+        .fold(Reply::new(status), |reply, value| reply.row(name.as_str(), value))
+}

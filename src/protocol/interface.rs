@@ -1,0 +1,198 @@
+//! The interfaces that listen, as the protocol sees them: which names are ours, and by which one to leave.
+
+use std::io::Write as _;
+use std::net::{IpAddr, SocketAddr};
+
+use super::flow::{Flow, InterfaceId, Transport};
+use super::message::lexical::push_decimal;
+use super::message::uri::Host;
+
+/// Which side of the proxy an interface faces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Side {
+    /// The UC servers of the organisation.
+    Lan,
+    /// Other organisations.
+    Wan,
+}
+
+/// One listening interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interface {
+    /// Which of the configuration.
+    pub id: InterfaceId,
+    /// Whom it faces.
+    pub side: Side,
+    /// What it carries. A UDP interface takes TCP on the same port (RFC 3261 §18.2.1).
+    pub transport: Transport,
+    /// Where it is bound, with the port that a configured 0 became.
+    pub bound: SocketAddr,
+    /// Host and port that stand in Via and Record-Route instead of `bound`.
+    pub public: Option<(String, u16)>,
+}
+
+impl Interface {
+    fn carries(&self, transport: Transport) -> bool {
+        self.transport == transport || (self.transport == Transport::Udp && transport == Transport::Tcp)
+    }
+
+    /// Whether a socket bound like this one can reach `remote`.
+    fn reaches(&self, remote: IpAddr) -> bool {
+        let ip = self.bound.ip();
+        ip.is_ipv4() == remote.is_ipv4() && (ip.is_unspecified() || ip.is_loopback() == remote.is_loopback())
+    }
+}
+
+/// All interfaces that listen.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Interfaces {
+    list: Vec<Interface>,
+    /// The addresses of this machine: what a wildcard stands for.
+    addresses: Vec<IpAddr>,
+}
+
+impl Interfaces {
+    /// `addresses` are those of this machine, the preferred one of each family first.
+    pub const fn new(list: Vec<Interface>, addresses: Vec<IpAddr>) -> Self {
+        Self { list, addresses }
+    }
+
+    /// The interface with this identifier, where it listens.
+    pub fn get(&self, id: InterfaceId) -> Option<&Interface> {
+        self.list.iter().find(|interface| interface.id == id)
+    }
+
+    /// Which side a flow came in on; an interface that no longer listens counts as outside.
+    pub fn side(&self, id: InterfaceId) -> Side {
+        self.get(id).map_or(Side::Wan, |interface| interface.side)
+    }
+
+    /// Appends the sent-by that peers of `flow` reach us under (RFC 3261 §18.1.1).
+    pub fn write_sent_by(&self, flow: &Flow, out: &mut Vec<u8>) {
+        match self.get(flow.interface) {
+            Some(Interface { public: Some((host, port)), .. }) => {
+                out.extend_from_slice(host.as_bytes());
+                out.push(b':');
+                push_decimal(out, u64::from(*port));
+            }
+            Some(interface) => {
+                let ip = if interface.bound.ip().is_unspecified() { flow.local.ip() } else { interface.bound.ip() };
+                write_address(out, SocketAddr::new(ip, interface.bound.port()));
+            }
+            None => write_address(out, flow.local),
+        }
+    }
+
+    /// Whether `host` and `port` name one of our interfaces; without a port, the transports' defaults do.
+    pub fn is_ours(&self, host: &Host<'_>, port: Option<u16>) -> bool {
+        self.list.iter().any(|interface| {
+            let is_port = |ours: u16| port.map_or(ours == interface.transport.default_port(), |port| port == ours);
+            let is_bound = match host {
+                Host::Address(ip) => self.covers(interface.bound.ip(), *ip) && is_port(interface.bound.port()),
+                Host::Name(_) => false,
+            };
+            let is_public = interface.public.as_ref().is_some_and(|(name, ours)| {
+                is_port(*ours) && Host::parse(name.as_bytes()).is_some_and(|public| public.is_same(host))
+            });
+            is_bound || is_public
+        })
+    }
+
+    fn covers(&self, bound: IpAddr, ip: IpAddr) -> bool {
+        bound == ip
+            || (bound.is_unspecified()
+                && bound.is_ipv4() == ip.is_ipv4()
+                && (ip.is_loopback() || self.addresses.contains(&ip)))
+    }
+
+    /// The flow by which to reach `remote` from this side: for streams, whichever connection leads there.
+    pub fn flow_to(&self, side: Side, transport: Transport, remote: SocketAddr) -> Option<Flow> {
+        let fits = |interface: &&Interface| interface.side == side && interface.reaches(remote.ip());
+        let own = self.list.iter().filter(fits).find(|interface| interface.transport == transport);
+        let interface = own.or_else(|| self.list.iter().filter(fits).find(|i| i.carries(transport)))?;
+        let ip = self.local_address(interface.bound.ip(), remote.ip());
+        let local = SocketAddr::new(ip, interface.bound.port());
+        Some(Flow { interface: interface.id, transport, local, remote, connection: None })
+    }
+
+    fn local_address(&self, bound: IpAddr, remote: IpAddr) -> IpAddr {
+        if !bound.is_unspecified() {
+            return bound;
+        }
+        let fits = |ip: &&IpAddr| ip.is_ipv4() == remote.is_ipv4() && ip.is_loopback() == remote.is_loopback();
+        self.addresses.iter().find(fits).copied().unwrap_or(bound)
+    }
+}
+
+/// Appends `host:port`, IPv6 in brackets.
+pub fn write_address(out: &mut Vec<u8>, address: SocketAddr) {
+    write!(out, "{address}").expect("a Vec takes all that is written");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn interfaces() -> Interfaces {
+        let interface = |id, side, transport, bound: &str, public| Interface {
+            id: InterfaceId(id),
+            side,
+            transport,
+            bound: bound.parse().unwrap(),
+            public,
+        };
+        let list = vec![
+            interface(0, Side::Lan, Transport::Udp, "127.0.0.1:5060", None),
+            interface(1, Side::Lan, Transport::Tls, "0.0.0.0:5061", None),
+            interface(2, Side::Wan, Transport::Tls, "10.0.0.1:5071", Some(("sip.example.org".into(), 5061))),
+        ];
+        Interfaces::new(list, vec!["10.0.0.1".parse().unwrap(), "127.0.0.1".parse().unwrap()])
+    }
+
+    #[test]
+    fn our_names_are_told_from_others() {
+        let table = [
+            ("127.0.0.1", Some(5060), true),
+            ("127.0.0.1", None, true),
+            ("127.0.0.2", Some(5060), false),
+            ("10.0.0.1", Some(5061), true),
+            ("10.0.0.1", Some(5060), false),
+            ("10.0.0.2", Some(5061), false),
+            ("SIP.example.org", Some(5061), true),
+            ("sip.example.org.", None, true),
+            ("sip.example.org", Some(5071), false),
+            ("example.org", None, false),
+        ];
+        for (host, port, ours) in table {
+            let host = Host::parse(host.as_bytes()).unwrap();
+            assert_eq!(interfaces().is_ours(&host, port), ours, "{host:?} {port:?}");
+        }
+    }
+
+    #[test]
+    fn a_flow_leaves_by_an_interface_that_reaches_its_peer() {
+        let all = interfaces();
+        let to = |side, transport, remote: &str| all.flow_to(side, transport, remote.parse().unwrap());
+        let udp = to(Side::Lan, Transport::Udp, "127.0.0.9:7").unwrap();
+        assert_eq!((udp.interface, udp.local), (InterfaceId(0), "127.0.0.1:5060".parse().unwrap()));
+        assert_eq!(to(Side::Lan, Transport::Tcp, "127.0.0.9:7").unwrap().interface, InterfaceId(0));
+        assert_eq!(to(Side::Lan, Transport::Udp, "10.0.0.9:7"), None);
+        let tls = to(Side::Lan, Transport::Tls, "10.0.0.9:7").unwrap();
+        assert_eq!(tls.local, "10.0.0.1:5061".parse().unwrap());
+        assert_eq!(to(Side::Lan, Transport::Tls, "[::1]:7"), None);
+        assert_eq!(to(Side::Wan, Transport::Tcp, "10.0.0.9:7"), None);
+    }
+
+    #[test]
+    fn sent_by_is_the_public_name_or_the_address_that_the_peer_sees() {
+        let all = interfaces();
+        let sent_by = |side, remote: &str| {
+            let mut out = Vec::new();
+            all.write_sent_by(&all.flow_to(side, Transport::Tls, remote.parse().unwrap()).unwrap(), &mut out);
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(sent_by(Side::Lan, "127.0.0.3:9"), "127.0.0.1:5061");
+        assert_eq!(sent_by(Side::Lan, "10.0.0.3:9"), "10.0.0.1:5061");
+        assert_eq!(sent_by(Side::Wan, "10.0.0.3:9"), "sip.example.org:5061");
+    }
+}

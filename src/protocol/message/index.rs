@@ -1,0 +1,479 @@
+//! The index: one pass over the octets that notes where each header field lies (RFC 3261 §7).
+//!
+//! Offsets into the header section are 16 bits wide, so that the index of a usual message is a few cache lines;
+//! the header section is therefore at most 65,535 octets long, which `limits.maximum_header_bytes` lowers.
+//!
+//! A message with a fault is still indexed as far as it can be, so that it can be refused with a response that
+//! reaches its sender. Only what is no SIP at all, or has no end to its header section, is [`Unreadable`].
+
+use std::ops::Range;
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+
+use super::lexical::{CommaList, decimal, is_token_only, trim};
+use super::name::Name;
+use super::start_line::{self, FirstLine, Method, StartLine};
+
+/// How the message came: that decides what its Content-Length means (RFC 3261 §18.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Carriage {
+    /// One datagram: octets after the body are discarded, a body cut short is a fault.
+    Datagram,
+    /// A stream: the buffer is exactly the message, cut by its Content-Length, which must be there.
+    Stream,
+}
+
+/// Sizes past which a message is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MessageLimits {
+    /// Of the whole message, in octets.
+    pub message_bytes: usize,
+    /// Of its header section with the start line, in octets; at most 65,535.
+    pub header_bytes: usize,
+}
+
+/// Why a message that was read is refused. The reason phrase of the 400 names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// More or fewer than single spaces in the request line (RFC 3261 §7.1).
+    RequestLine,
+    /// A SIP version other than 2.0: 505.
+    Version,
+    /// A line that is no `name: value`.
+    HeaderLine,
+    /// A CR or LF that is not part of a CRLF.
+    BareLineBreak,
+    /// The header section ends without an empty line.
+    NoEmptyLine,
+    /// A header field twice that may occur once.
+    Repeated(Name),
+    /// Content-Length is no number, or two that differ.
+    ContentLength,
+    /// No Content-Length on a stream.
+    NoContentLength,
+    /// The datagram is shorter than its Content-Length says.
+    BodyTooShort,
+    /// Larger than the limit: 513.
+    TooLarge,
+}
+
+impl Fault {
+    /// Status code and reason phrase of the refusal.
+    pub const fn response(self) -> (u16, &'static str) {
+        match self {
+            Self::RequestLine => (400, "Malformed Request-Line"),
+            Self::Version => (505, "Version Not Supported"),
+            Self::HeaderLine => (400, "Malformed Header Field"),
+            Self::BareLineBreak => (400, "Bare CR Or LF In Header Section"),
+            Self::NoEmptyLine => (400, "No Empty Line After Header Section"),
+            Self::Repeated(Name::Via) | Self::Repeated(Name::Other) => (400, "Repeated Header Field"),
+            Self::Repeated(Name::From) => (400, "Repeated From Header Field"),
+            Self::Repeated(Name::To) => (400, "Repeated To Header Field"),
+            Self::Repeated(Name::CallId) => (400, "Repeated Call-ID Header Field"),
+            Self::Repeated(Name::CSeq) => (400, "Repeated CSeq Header Field"),
+            Self::Repeated(Name::MaxForwards) => (400, "Repeated Max-Forwards Header Field"),
+            Self::Repeated(_) => (400, "Repeated Header Field"),
+            Self::ContentLength => (400, "Malformed Content-Length"),
+            Self::NoContentLength => (400, "Missing Content-Length On Stream"),
+            Self::BodyTooShort => (400, "Body Shorter Than Content-Length"),
+            Self::TooLarge => (513, "Message Too Large"),
+        }
+    }
+}
+
+/// Why octets are no message that anything could be said about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unreadable {
+    /// The first line is neither a Request-Line nor a Status-Line.
+    #[error("not SIP")]
+    NotSip,
+    /// Nothing but line breaks: a keep-alive.
+    #[error("empty")]
+    Empty,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Row {
+    name: Name,
+    /// Where the line begins, its name that is.
+    start: u16,
+    value_start: u16,
+    value_end: u16,
+}
+
+/// A message: its octets and the index into them. Cheap to clone but for the index.
+#[derive(Clone, Debug)]
+pub struct Message {
+    bytes: Bytes,
+    start_line: StartLine,
+    rows: SmallVec<[Row; 20]>,
+    /// Behind the last header line: where the empty line begins.
+    rows_end: u16,
+    body_start: u32,
+    fault: Option<Fault>,
+}
+
+impl Message {
+    /// Reads `bytes`, which hold one message; line breaks before it are skipped (§7.5).
+    pub fn parse(bytes: Bytes, carriage: Carriage, limits: MessageLimits) -> Result<Self, Unreadable> {
+        let skipped = bytes.iter().position(|&c| c != b'\r' && c != b'\n').ok_or(Unreadable::Empty)?;
+        let bytes = if skipped == 0 { bytes } else { bytes.slice(skipped..) };
+        let header_limit = limits.header_bytes.min(usize::from(u16::MAX) - 4);
+        let mut scan = Scan { bytes: &bytes, limit: header_limit.min(bytes.len()), at: 0, fault: None };
+        if bytes.len() > limits.message_bytes {
+            scan.note(Fault::TooLarge);
+        }
+        let line = scan.line().ok_or(Unreadable::NotSip)?;
+        let start_line = match start_line::parse(&bytes[line.start..line.end]) {
+            FirstLine::Good(start_line) => start_line,
+            FirstLine::Faulty(start_line, fault) => {
+                scan.note(fault);
+                start_line
+            }
+            FirstLine::NotSip => return Err(Unreadable::NotSip),
+        };
+        let (rows, rows_end, body_start) = scan.rows();
+        let fault = scan.fault;
+        let mut message = Self { start_line, rows, rows_end, body_start, fault, bytes };
+        message.check_repeats();
+        message.cut_body(carriage);
+        Ok(message)
+    }
+
+    fn check_repeats(&mut self) {
+        let mut seen = 0u64;
+        for row in &self.rows {
+            let bit = 1u64 << row.name as u8;
+            let once = matches!(
+                row.name,
+                Name::From | Name::To | Name::CallId | Name::CSeq | Name::MaxForwards | Name::MaxBreadth | Name::Expires
+            );
+            if once && seen & bit != 0 {
+                self.fault.get_or_insert(Fault::Repeated(row.name));
+            }
+            seen |= bit;
+        }
+    }
+
+    /// Applies Content-Length (§18.3, §20.14).
+    fn cut_body(&mut self, carriage: Carriage) {
+        let available = self.bytes.len() - self.body_start as usize;
+        let length = match self.content_length() {
+            Ok(length) => length,
+            Err(fault) => {
+                self.fault.get_or_insert(fault);
+                return;
+            }
+        };
+        match (length, carriage) {
+            (Some(length), _) if length > available => {
+                self.fault.get_or_insert(Fault::BodyTooShort);
+            }
+            (Some(length), _) => self.bytes.truncate(self.body_start as usize + length),
+            (None, Carriage::Stream) => {
+                self.fault.get_or_insert(Fault::NoContentLength);
+            }
+            (None, Carriage::Datagram) => {}
+        }
+    }
+
+    /// The Content-Length; an error where there are several that differ, or one that is no number.
+    fn content_length(&self) -> Result<Option<usize>, Fault> {
+        let mut found = None;
+        for row in self.rows(Name::ContentLength) {
+            let length = decimal(row).ok_or(Fault::ContentLength)? as usize;
+            if found.is_some_and(|other| other != length) {
+                return Err(Fault::ContentLength);
+            }
+            found = Some(length);
+        }
+        Ok(found)
+    }
+
+    /// All octets.
+    pub const fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// What the message is to be refused for, where it is faulty in itself.
+    pub const fn fault(&self) -> Option<Fault> {
+        self.fault
+    }
+
+    /// The first line.
+    pub const fn start_line(&self) -> StartLine {
+        self.start_line
+    }
+
+    /// The method of a request; `None` for a response.
+    pub const fn method(&self) -> Option<Method> {
+        match self.start_line {
+            StartLine::Request { method, .. } => Some(method),
+            StartLine::Response { .. } => None,
+        }
+    }
+
+    /// The status code of a response; `None` for a request.
+    pub const fn status(&self) -> Option<u16> {
+        match self.start_line {
+            StartLine::Request { .. } => None,
+            StartLine::Response { status, .. } => Some(status),
+        }
+    }
+
+    /// The octets of the method; of a response, empty.
+    pub fn method_token(&self) -> &[u8] {
+        match self.start_line {
+            StartLine::Request { method_end, .. } => &self.bytes[..usize::from(method_end)],
+            StartLine::Response { .. } => b"",
+        }
+    }
+
+    /// The Request-URI; of a response, empty.
+    pub fn request_uri(&self) -> &[u8] {
+        &self.bytes[self.request_uri_span()]
+    }
+
+    /// Where the Request-URI lies.
+    pub fn request_uri_span(&self) -> Range<usize> {
+        match self.start_line {
+            StartLine::Request { uri_start, uri_end, .. } => usize::from(uri_start)..usize::from(uri_end),
+            StartLine::Response { .. } => 0..0,
+        }
+    }
+
+    /// The value of the first row with this name, trimmed, as written: a comma list is not split.
+    pub fn row(&self, name: Name) -> Option<&[u8]> {
+        self.rows(name).next()
+    }
+
+    /// The values of all rows with this name, in their order.
+    pub fn rows(&self, name: Name) -> impl Iterator<Item = &[u8]> {
+        self.rows.iter().filter(move |row| row.name == name).map(|row| self.value_of(row))
+    }
+
+    /// All values of a header that takes comma-separated lists, across its rows.
+    pub fn values(&self, name: Name) -> impl Iterator<Item = &[u8]> {
+        self.rows(name).flat_map(CommaList::new)
+    }
+
+    /// Every row: name, octets of the name, value.
+    pub fn all_rows(&self) -> impl Iterator<Item = (Name, &[u8], &[u8])> {
+        self.rows.iter().map(|row| {
+            let name = &self.bytes[usize::from(row.start)..];
+            let colon = memchr::memchr(b':', name).unwrap_or(0);
+            (row.name, trim(&name[..colon]), self.value_of(row))
+        })
+    }
+
+    /// Call-ID, or nothing.
+    pub fn call_id(&self) -> &[u8] {
+        self.row(Name::CallId).unwrap_or_default()
+    }
+
+    /// The body.
+    pub fn body(&self) -> &[u8] {
+        &self.bytes[self.body_start as usize..]
+    }
+
+    /// Where the first line of a header with this name begins.
+    pub fn first_row_start(&self, name: Name) -> Option<usize> {
+        self.rows.iter().find(|row| row.name == name).map(|row| usize::from(row.start))
+    }
+
+    /// Where the first header line begins, or the empty line where there is none.
+    pub fn header_start(&self) -> usize {
+        usize::from(self.rows.first().map_or(self.rows_end, |row| row.start))
+    }
+
+    /// Where the empty line begins: the place behind the last header line.
+    pub const fn header_end(&self) -> usize {
+        self.rows_end as usize
+    }
+
+    /// The lines, CRLF included, of every row with this name.
+    pub fn row_spans(&self, name: Name) -> impl Iterator<Item = Range<usize>> {
+        self.rows.iter().enumerate().filter(move |(_, row)| row.name == name).map(|(at, row)| {
+            let end = self.rows.get(at + 1).map_or(self.rows_end, |next| next.start);
+            usize::from(row.start)..usize::from(end)
+        })
+    }
+
+    /// Where `part`, a slice of this message's octets, lies in them.
+    ///
+    /// # Panics
+    /// If `part` is not one of them: an error of ours.
+    pub fn span_of(&self, part: &[u8]) -> Range<usize> {
+        let start = (part.as_ptr() as usize).wrapping_sub(self.bytes.as_ptr() as usize);
+        assert!(start <= self.bytes.len() && part.len() <= self.bytes.len() - start, "a slice of this message");
+        start..start + part.len()
+    }
+
+    fn value_of(&self, row: &Row) -> &[u8] {
+        &self.bytes[usize::from(row.value_start)..usize::from(row.value_end)]
+    }
+}
+
+/// The pass over the header section.
+struct Scan<'a> {
+    bytes: &'a [u8],
+    limit: usize,
+    at: usize,
+    fault: Option<Fault>,
+}
+
+impl Scan<'_> {
+    fn note(&mut self, fault: Fault) {
+        self.fault.get_or_insert(fault);
+    }
+
+    /// The next line without its CRLF, continuation lines included (§7.3.1). `None` at the end of the octets or
+    /// of the limit.
+    fn line(&mut self) -> Option<Range<usize>> {
+        let start = self.at;
+        let mut from = start;
+        loop {
+            let found = memchr::memchr2(b'\r', b'\n', &self.bytes[from..self.limit])? + from;
+            if self.bytes[found] == b'\n' || self.bytes.get(found + 1) != Some(&b'\n') {
+                self.note(Fault::BareLineBreak);
+                if self.bytes[found] == b'\r' {
+                    from = found + 1;
+                    continue;
+                }
+            }
+            let next = found + if self.bytes[found] == b'\r' { 2 } else { 1 };
+            let is_folded = matches!(self.bytes.get(next), Some(b' ' | b'\t')) && found > start && start > 0;
+            if is_folded {
+                from = next;
+                continue;
+            }
+            self.at = next;
+            return Some(start..found);
+        }
+    }
+
+    fn rows(&mut self) -> (SmallVec<[Row; 20]>, u16, u32) {
+        let mut rows = SmallVec::new();
+        loop {
+            let before = self.at;
+            let Some(line) = self.line() else {
+                let too_long = self.limit < self.bytes.len();
+                self.note(if too_long { Fault::TooLarge } else { Fault::NoEmptyLine });
+                // What is left is no whole line: neither header nor body.
+                return (rows, before as u16, self.bytes.len() as u32);
+            };
+            if line.is_empty() {
+                return (rows, before as u16, self.at as u32);
+            }
+            match parse_row(&self.bytes[line.clone()], line.start) {
+                Some(row) => rows.push(row),
+                None => self.note(Fault::HeaderLine),
+            }
+        }
+    }
+}
+
+fn parse_row(line: &[u8], start: usize) -> Option<Row> {
+    let colon = memchr::memchr(b':', line)?;
+    // White space may stand between the name and its colon, not before the name (§7.3.1).
+    let name_end = line[..colon].iter().rposition(|&c| c != b' ' && c != b'\t')? + 1;
+    if !is_token_only(&line[..name_end]) {
+        return None;
+    }
+    let value = trim(&line[colon + 1..]);
+    let value_start = if value.is_empty() {
+        start + line.len()
+    } else {
+        start + (value.as_ptr() as usize - line.as_ptr() as usize)
+    };
+    Some(Row {
+        name: Name::parse(&line[..name_end]),
+        start: start as u16,
+        value_start: value_start as u16,
+        value_end: (value_start + value.len()) as u16,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: MessageLimits = MessageLimits { message_bytes: 65_535, header_bytes: 16_384 };
+
+    fn read(text: &str) -> Message {
+        Message::parse(Bytes::copy_from_slice(text.as_bytes()), Carriage::Datagram, LIMITS).unwrap()
+    }
+
+    #[test]
+    fn folding_case_compact_names_and_white_space_before_the_colon() {
+        let message = read(
+            "MESSAGE sip:bob@example.org SIP/2.0\r\nv : SIP/2.0/UDP a;branch=z9hG4bK1,\r\n SIP/2.0/TCP b\r\n\
+             tO:\t<sip:bob@example.org>\r\nsubject:\r\nX-Odd: \u{fc}\r\n\r\nbody",
+        );
+        assert_eq!(message.fault(), None);
+        assert_eq!(message.method(), Some(Method::Message));
+        assert_eq!(message.request_uri(), b"sip:bob@example.org");
+        assert_eq!(message.values(Name::Via).collect::<Vec<_>>(), [
+            &b"SIP/2.0/UDP a;branch=z9hG4bK1"[..],
+            b"SIP/2.0/TCP b"
+        ]);
+        assert_eq!(message.row(Name::To), Some(&b"<sip:bob@example.org>"[..]));
+        assert_eq!(message.all_rows().count(), 4);
+        assert_eq!(message.body(), b"body");
+        let via = message.row_spans(Name::Via).next().unwrap();
+        assert!(message.bytes()[via].ends_with(b"TCP b\r\n"));
+    }
+
+    #[test]
+    fn faults_are_named_and_the_rest_is_indexed() {
+        let table = [
+            ("MESSAGE  sip:a@b SIP/2.0\r\nCall-ID: 1\r\n\r\n", Fault::RequestLine),
+            ("MESSAGE sip:a@b SIP/2.0 \r\nCall-ID: 1\r\n\r\n", Fault::RequestLine),
+            ("MESSAGE sip:a@b SIP/7.0\r\nCall-ID: 1\r\n\r\n", Fault::Version),
+            ("MESSAGE sip:a@b SIP/2.0\r\nno colon\r\nCall-ID: 1\r\n\r\n", Fault::HeaderLine),
+            ("MESSAGE sip:a@b SIP/2.0\r\nb\u{e4}d: 1\r\nCall-ID: 1\r\n\r\n", Fault::HeaderLine),
+            ("MESSAGE sip:a@b SIP/2.0\nCall-ID: 1\r\n\r\n", Fault::BareLineBreak),
+            ("MESSAGE sip:a@b SIP/2.0\r\nCall-ID: 1\r\nx: a\rb\r\n\r\n", Fault::BareLineBreak),
+            ("MESSAGE sip:a@b SIP/2.0\r\nCall-ID: 1\r\nCSeq: 1 MESSAGE\r\n", Fault::NoEmptyLine),
+            ("MESSAGE sip:a@b SIP/2.0\r\nCall-ID: 1\r\ni: 2\r\n\r\n", Fault::Repeated(Name::CallId)),
+            ("MESSAGE sip:a@b SIP/2.0\r\nCall-ID: 1\r\nl: -1\r\n\r\n", Fault::ContentLength),
+            ("MESSAGE sip:a@b SIP/2.0\r\nCall-ID: 1\r\nl: 1\r\nContent-Length: 2\r\n\r\nab", Fault::ContentLength),
+            ("MESSAGE sip:a@b SIP/2.0\r\nCall-ID: 1\r\nl: 99999999999999999999\r\n\r\nab", Fault::ContentLength),
+            ("MESSAGE sip:a@b SIP/2.0\r\nCall-ID: 1\r\nl: 3\r\n\r\nab", Fault::BodyTooShort),
+        ];
+        for (text, fault) in table {
+            let message = read(text);
+            assert_eq!(message.fault(), Some(fault), "{text:?}");
+            assert_eq!(message.call_id(), b"1", "{text:?}");
+            assert!((400..=513).contains(&fault.response().0));
+        }
+    }
+
+    #[test]
+    fn what_is_no_sip_is_unreadable() {
+        for text in ["", "\r\n\r\n", "GET / HTTP/1.1\r\n\r\n", "SIP/2.0 99 x\r\n\r\n", "SIP/2.0 200\r\n\r\n", "x", "a b"] {
+            let parsed = Message::parse(Bytes::copy_from_slice(text.as_bytes()), Carriage::Datagram, LIMITS);
+            assert!(parsed.is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_datagram_is_cut_at_its_content_length_and_a_stream_needs_one() {
+        let text = b"SIP/2.0 200 \r\nl: 2\r\n\r\nabXX";
+        let message = Message::parse(Bytes::from_static(text), Carriage::Datagram, LIMITS).unwrap();
+        assert_eq!((message.status(), message.body(), message.fault()), (Some(200), &b"ab"[..], None));
+        let text = b"\r\n\r\nOPTIONS sip:a SIP/2.0\r\nCall-ID: 1\r\n\r\n";
+        let message = Message::parse(Bytes::from_static(text), Carriage::Stream, LIMITS).unwrap();
+        assert_eq!(message.fault(), Some(Fault::NoContentLength));
+        assert_eq!(message.method(), Some(Method::Options));
+    }
+
+    #[test]
+    fn a_header_section_past_its_limit_is_too_large() {
+        let text = format!("OPTIONS sip:a SIP/2.0\r\nCall-ID: 1\r\nX: {}\r\n\r\n", "y".repeat(20_000));
+        let message = read(&text);
+        assert_eq!(message.fault(), Some(Fault::TooLarge));
+        assert_eq!(message.call_id(), b"1");
+    }
+}

@@ -1,0 +1,185 @@
+//! One Via value (RFC 3261 §20.42, RFC 3581).
+
+use std::io::Write as _;
+use std::net::{IpAddr, SocketAddr};
+
+use super::lexical::{Parameters, find_outside, is_lws, is_token_only, push_decimal, trim};
+use super::uri::{Host, parse_host_port};
+
+/// A Via value, borrowed.
+#[derive(Clone, Copy, Debug)]
+pub struct Via<'a> {
+    /// The whole value.
+    pub text: &'a [u8],
+    /// The transport token of sent-protocol, as written.
+    pub transport: &'a [u8],
+    /// The host of sent-by.
+    pub host: Host<'a>,
+    /// The host of sent-by as written.
+    pub host_text: &'a [u8],
+    /// The port of sent-by, where written.
+    pub port: Option<u16>,
+    /// From the first `;` on.
+    pub parameters: Parameters<'a>,
+    /// The branch parameter.
+    pub branch: Option<&'a [u8]>,
+}
+
+impl<'a> Via<'a> {
+    /// Reads one value: white space may stand around `/` and `:` (§25.1). `None` where it is none.
+    pub fn parse(text: &'a [u8]) -> Option<Self> {
+        let text = trim(text);
+        let rest = token(text, b"SIP")?;
+        let rest = token(slash(rest)?, b"2.0")?;
+        let rest = slash(rest)?;
+        let transport_end = rest.iter().position(|&c| is_lws(c))?;
+        let transport = &rest[..transport_end];
+        let rest = trim(&rest[transport_end..]);
+        let semicolon = find_outside(rest, b";").unwrap_or(rest.len());
+        let parameters = Parameters(&rest[semicolon..]);
+        let sent_by = trim(&rest[..semicolon]);
+        if !is_token_only(transport) || !parameters.is_valid() {
+            return None;
+        }
+        let (host_text, host, port) = parse_sent_by(sent_by)?;
+        let branch = parameters.value(b"branch").filter(|branch| !branch.is_empty());
+        Some(Self { text, transport, host, host_text, port, parameters, branch })
+    }
+
+    /// Whether the sender asks for answers to its source port, and the port that a hop before us has filled in
+    /// (RFC 3581 §3, §4).
+    pub fn rport(&self) -> Option<Option<&'a [u8]>> {
+        self.parameters.get(b"rport").map(|p| p.value)
+    }
+
+    /// The received parameter.
+    pub fn received(&self) -> Option<&'a [u8]> {
+        self.parameters.value(b"received")
+    }
+
+    /// Whether [`Self::write_stamped`] would write anything but what came.
+    pub fn needs_stamp(&self, source: SocketAddr) -> bool {
+        self.rport().is_some() || self.received().is_some() || self.host != Host::Address(source.ip())
+    }
+
+    /// Writes the value with `received` and `rport` telling where the request came from (RFC 3261 §18.2.1,
+    /// RFC 3581 §4): whatever the sender wrote there itself is replaced, all else stays as it is.
+    pub fn write_stamped(&self, source: SocketAddr, out: &mut Vec<u8>) {
+        let offset = |part: &[u8]| part.as_ptr() as usize - self.text.as_ptr() as usize;
+        let needs_received = self.rport().is_some() || self.host != Host::Address(source.ip());
+        let mut has_received = false;
+        let mut copied = 0;
+        for parameter in self.parameters.iter().filter_map(Result::ok) {
+            let name_end = offset(parameter.name) + parameter.name.len();
+            let end = parameter.value.map_or(name_end, |value| offset(value) + value.len());
+            if parameter.name.eq_ignore_ascii_case(b"rport") {
+                out.extend_from_slice(&self.text[copied..name_end]);
+                out.push(b'=');
+                push_decimal(out, u64::from(source.port()));
+                copied = end;
+            } else if parameter.name.eq_ignore_ascii_case(b"received") && !has_received {
+                has_received = true;
+                out.extend_from_slice(&self.text[copied..name_end]);
+                out.push(b'=');
+                push_address(out, source.ip());
+                copied = end;
+            }
+        }
+        out.extend_from_slice(&self.text[copied..]);
+        if needs_received && !has_received {
+            out.extend_from_slice(b";received=");
+            push_address(out, source.ip());
+        }
+    }
+}
+
+/// Appends an address as `received` writes it: IPv6 without brackets (RFC 5118 §4.5).
+fn push_address(out: &mut Vec<u8>, address: IpAddr) {
+    match address {
+        IpAddr::V4(v4) => {
+            for (at, octet) in v4.octets().into_iter().enumerate() {
+                if at > 0 {
+                    out.push(b'.');
+                }
+                push_decimal(out, u64::from(octet));
+            }
+        }
+        IpAddr::V6(v6) => write!(out, "{v6}").expect("a Vec takes all that is written"),
+    }
+}
+
+fn token<'a>(text: &'a [u8], word: &[u8]) -> Option<&'a [u8]> {
+    let (head, rest) = text.split_at_checked(word.len())?;
+    head.eq_ignore_ascii_case(word).then_some(rest)
+}
+
+fn slash(text: &[u8]) -> Option<&[u8]> {
+    let text = skip_lws(text).strip_prefix(b"/")?;
+    Some(skip_lws(text))
+}
+
+fn skip_lws(text: &[u8]) -> &[u8] {
+    let start = text.iter().position(|&c| !is_lws(c)).unwrap_or(text.len());
+    &text[start..]
+}
+
+/// `host [COLON port]`, with the white space that COLON allows.
+fn parse_sent_by(text: &[u8]) -> Option<(&[u8], Host<'_>, Option<u16>)> {
+    if !text.iter().any(|&c| is_lws(c)) {
+        let (host, port) = parse_host_port(text)?;
+        let colon = text.iter().rposition(|&c| c == b':').filter(|_| port.is_some());
+        return Some((&text[..colon.unwrap_or(text.len())], host, port));
+    }
+    let colon = text.iter().rposition(|&c| c == b':').filter(|&at| !text[at..].contains(&b']'))?;
+    let host_text = trim(&text[..colon]);
+    let port = super::lexical::decimal(trim(&text[colon + 1..])).and_then(|port| u16::try_from(port).ok())?;
+    Some((host_text, Host::parse(host_text)?, Some(port)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_that_are_allowed() {
+        let table: [(&[u8], &[u8], &[u8], Option<u16>, Option<&[u8]>); 6] = [
+            (b"SIP/2.0/UDP 192.0.2.1:5060;branch=z9hG4bK1", b"UDP", b"192.0.2.1", Some(5060), Some(b"z9hG4bK1")),
+            (b"sip / 2.0 / tcp  host.example ;rport; branch = x", b"tcp", b"host.example", None, Some(b"x")),
+            (b"SIP/2.0/TLS [2001:db8::9]:5061;branch=y", b"TLS", b"[2001:db8::9]", Some(5061), Some(b"y")),
+            (b"SIP/2.0/TLS [2001:db8::9];received=[::1]", b"TLS", b"[2001:db8::9]", None, None),
+            (b"SIP/2.0/UNKNOWN a : 7 ;x=\"q;z\"", b"UNKNOWN", b"a", Some(7), None),
+            (b"SIP / 2.0\r\n /UDP\r\n\t192.0.2.2;branch=390skdjuw", b"UDP", b"192.0.2.2", None, Some(b"390skdjuw")),
+        ];
+        for (text, transport, host, port, branch) in table {
+            let via = Via::parse(text).unwrap_or_else(|| panic!("{}", String::from_utf8_lossy(text)));
+            assert_eq!((via.transport, via.host_text, via.port, via.branch), (transport, host, port, branch));
+        }
+    }
+
+    #[test]
+    fn the_source_is_stamped_and_nothing_else_changes() {
+        let table = [
+            ("SIP/2.0/UDP 192.0.2.1:9;branch=z", "SIP/2.0/UDP 192.0.2.1:9;branch=z"),
+            ("SIP/2.0/UDP a.example;branch=z", "SIP/2.0/UDP a.example;branch=z;received=192.0.2.1"),
+            ("SIP/2.0/UDP 192.0.2.1;rport ;X=1", "SIP/2.0/UDP 192.0.2.1;rport=40 ;X=1;received=192.0.2.1"),
+            ("SIP/2.0/UDP 9.9.9.9;received=8.8.8.8;rport=7", "SIP/2.0/UDP 9.9.9.9;received=192.0.2.1;rport=40"),
+        ];
+        for (text, expected) in table {
+            let source = "192.0.2.1:40".parse().unwrap();
+            let via = Via::parse(text.as_bytes()).unwrap();
+            let mut out = Vec::new();
+            via.write_stamped(source, &mut out);
+            assert_eq!(String::from_utf8(out).unwrap(), expected);
+            assert_eq!(via.needs_stamp(source), text != expected);
+        }
+    }
+
+    #[test]
+    fn values_that_are_none() {
+        for text in ["", "SIP/2.0/UDP", "SIP/3.0/UDP a", "SIP/2.0/UDP ;branch=1", "SIP/2.0/UDP a:x", "SIP/2.0/UDP a b",
+            "HTTP/2.0/UDP a", "SIP/2.0/U DP a", "SIP/2.0/UDP [::1", "SIP/2.0/UDP a;=1"]
+        {
+            assert!(Via::parse(text.as_bytes()).is_none(), "{text}");
+        }
+    }
+}

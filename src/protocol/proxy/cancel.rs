@@ -1,0 +1,178 @@
+//! CANCEL (RFC 3261 §9, §16.10) and Timer C (§16.8).
+
+use std::time::Instant;
+
+use crate::protocol::account::AccountId;
+use crate::protocol::message::Method;
+use crate::protocol::message::reply::Reply;
+use crate::protocol::transaction::{Actions, Branch, ClientAction, ClientNonInvite};
+
+use super::forking::parse_own;
+use super::forward::write_for_invite;
+use super::incoming::Incoming;
+use super::response_context::BranchState;
+use super::table::{CancelTransaction, Slot};
+use super::{DropReason, Proxy};
+
+impl Proxy {
+    /// A CANCEL that matches is answered at once, and ends what is pending; another is forwarded without state.
+    pub(super) fn handle_cancel(&mut self, now: Instant, certificate: Option<AccountId>, incoming: Incoming) {
+        let invite_key = incoming.request.top_via().map(|via| self.server_key(&incoming.request, &via, b"INVITE"));
+        let found = invite_key.and_then(|key| self.by_key.get(&key).copied());
+        let matched = found.and_then(|slot| self.servers.get(slot)).filter(|server| {
+            // Branches can be overheard: whoever cancels must be where the request came from.
+            server.reply_path.flow.remote.ip() == incoming.flow.remote.ip()
+        });
+        let Some(context) = matched.map(|server| server.context) else {
+            if self.is_cancel_of_other(&incoming) {
+                // §9.2: it has no effect on requests that are not INVITE, but it is answered.
+                return self.refuse(now, &incoming, &Reply::new(200));
+            }
+            let flow = incoming.flow;
+            if self.forward_unanswered(now, certificate, incoming).is_none() {
+                self.dropped(&flow, DropReason::StrayCancel);
+            }
+            return;
+        };
+        self.refuse(now, &incoming, &Reply::new(200));
+        if let Some(context) = context {
+            self.cancel_context(now, context);
+        }
+    }
+
+    /// Whether a CANCEL names a pending transaction of a method that cannot be cancelled.
+    fn is_cancel_of_other(&self, incoming: &Incoming) -> bool {
+        const OTHERS: [&[u8]; 8] =
+            [b"MESSAGE", b"SUBSCRIBE", b"NOTIFY", b"OPTIONS", b"REGISTER", b"PUBLISH", b"BYE", b"REFER"];
+        let Some(via) = incoming.request.top_via() else { return false };
+        OTHERS.iter().any(|method| self.by_key.contains_key(&self.server_key(&incoming.request, &via, method)))
+    }
+
+    fn cancel_context(&mut self, now: Instant, slot: Slot) {
+        let Some(context) = self.contexts.get_mut(slot) else { return };
+        if context.has_answered || context.is_cancelled || context.method != Method::Invite {
+            return;
+        }
+        context.is_cancelled = true;
+        context.waiting.clear();
+        context.patience = None;
+        if context.has_pending_branch() {
+            self.cancel_pending(now, slot);
+        } else {
+            self.reply(now, slot, &Reply::new(487));
+        }
+    }
+
+    /// Ends all branches that are pending: at once where a provisional response has come, else with the first one
+    /// (§9.1). Branches of other methods cannot be ended.
+    pub(super) fn cancel_pending(&mut self, now: Instant, slot: Slot) {
+        let Some(context) = self.contexts.get_mut(slot) else { return };
+        if !context.is_invite() {
+            return;
+        }
+        let end_of_waiting = now + self.settings.timers.f();
+        let mut to_cancel = Vec::new();
+        for (at, branch) in (0u16..).zip(context.branches.iter_mut()) {
+            if !branch.is_pending() || branch.is_cancelled {
+                continue;
+            }
+            branch.is_cancelled = true;
+            branch.deadline = Some(end_of_waiting);
+            if branch.state == BranchState::Proceeding {
+                to_cancel.push(at);
+            }
+        }
+        for branch in to_cancel {
+            self.send_cancel(now, slot, branch);
+        }
+        self.arm_context(slot);
+    }
+
+    pub(super) fn send_cancel(&mut self, now: Instant, slot: Slot, branch: u16) {
+        let timers = self.settings.timers;
+        let Some(context) = self.contexts.get(slot) else { return };
+        let Some(record) = context.branches.get(usize::from(branch)) else { return };
+        let client_slot = record.client;
+        let Some(client) = self.clients.get_mut(client_slot).filter(|client| client.cancel.is_none()) else { return };
+        let Some(invite) = client.request.clone().and_then(parse_own) else { return };
+        let request = write_for_invite(&invite, "CANCEL", None);
+        let (machine, actions) = ClientNonInvite::start(now, &timers, client.hop.transport.is_reliable());
+        client.cancel = Some(Box::new(CancelTransaction { machine, request }));
+        self.perform_cancel(client_slot, &actions);
+        self.arm_client(client_slot);
+    }
+
+    /// The CANCEL was answered: nothing follows from what it says (§9.1).
+    pub(super) fn cancel_answered(&mut self, now: Instant, slot: Slot, status: u16) {
+        let timers = self.settings.timers;
+        let Some(cancel) = self.clients.get_mut(slot).and_then(|client| client.cancel.as_mut()) else { return };
+        let actions = cancel.machine.handle_response(now, &timers, status);
+        self.perform_cancel(slot, &actions);
+        self.arm_client(slot);
+    }
+
+    pub(super) fn perform_cancel(&mut self, slot: Slot, actions: &Actions<ClientAction>) {
+        for action in actions {
+            let Some(client) = self.clients.get_mut(slot) else { return };
+            let Some(cancel) = &client.cancel else { return };
+            match action {
+                ClientAction::Transmit => {
+                    let branch = Branch {
+                        router: self.router,
+                        slot: slot.index,
+                        generation: slot.generation,
+                        loop_hash: client.loop_hash,
+                    };
+                    let (hop, bytes) = (client.hop, cancel.request.clone());
+                    self.transmit(hop, None, bytes, Some(branch));
+                }
+                ClientAction::Terminated => client.cancel = None,
+                ClientAction::PassUp
+                | ClientAction::Acknowledge
+                | ClientAction::TimedOut
+                | ClientAction::TransportFailed
+                | ClientAction::ForgetRequest => {}
+            }
+        }
+    }
+
+    /// Timer C has fired for a branch: it is cancelled if it has said anything, else it counts as timed out (§16.8).
+    /// One that was cancelled before and still has not ended counts as ended (§9.1).
+    pub(super) fn branch_deadlines(&mut self, now: Instant, slot: Slot) {
+        let Some(context) = self.contexts.get_mut(slot) else { return };
+        let mut to_cancel = Vec::new();
+        let mut failed = Vec::new();
+        let end_of_waiting = now + self.settings.timers.f();
+        for (at, branch) in (0u16..).zip(context.branches.iter_mut()) {
+            if !branch.is_pending() || branch.deadline.is_none_or(|deadline| deadline > now) {
+                continue;
+            }
+            if branch.state == BranchState::Proceeding && !branch.is_cancelled {
+                branch.is_cancelled = true;
+                branch.deadline = Some(end_of_waiting);
+                to_cancel.push(at);
+            } else {
+                branch.deadline = None;
+                failed.push(at);
+            }
+        }
+        for branch in to_cancel {
+            self.send_cancel(now, slot, branch);
+        }
+        for branch in failed {
+            self.end_branch(now, slot, branch);
+        }
+    }
+
+    /// Ends a branch whose INVITE nobody will answer any more, with its transaction.
+    fn end_branch(&mut self, now: Instant, slot: Slot, branch: u16) {
+        let Some(context) = self.contexts.get(slot) else { return };
+        let client = context.branches[usize::from(branch)].client;
+        if let Some(client) = self.clients.get_mut(client) {
+            client.owner = None;
+        }
+        self.waiting.leave(&mut self.clients, client);
+        self.clients.remove(client);
+        self.branch_failed(now, slot, branch, 408);
+    }
+}

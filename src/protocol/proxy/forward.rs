@@ -1,0 +1,148 @@
+//! Request forwarding (RFC 3261 §16.6): the octets of one branch, and of the ACK and CANCEL that belong to it.
+
+use bytes::Bytes;
+
+use crate::protocol::account::AccountId;
+use crate::protocol::digest::Credentials;
+use crate::protocol::flow::{Flow, Transport};
+use crate::protocol::interface::Interfaces;
+use crate::protocol::message::edit::Edit;
+use crate::protocol::message::lexical::push_decimal;
+use crate::protocol::message::{Message, Method, Name};
+use crate::protocol::record_route::{self, Face, TokenKey};
+use crate::protocol::transaction::Branch;
+
+use super::targets::Target;
+
+/// What is the same for all branches of a request.
+#[derive(Clone, Copy, Debug)]
+pub struct Forwarding<'a> {
+    /// The request as it came.
+    pub request: &'a Message,
+    /// The flow that it came in on.
+    pub source: &'a Flow,
+    /// Whose it is.
+    pub account: Option<AccountId>,
+    /// Values at the front of Route that go (§16.4).
+    pub own_routes: usize,
+    /// What Max-Forwards becomes (step 3).
+    pub max_forwards: u32,
+    /// Whether we stay on the path of the dialog (step 4).
+    pub is_recorded: bool,
+    /// The realm whose credentials were for us (§22.3).
+    pub realm: &'a str,
+    /// Our names.
+    pub interfaces: &'a Interfaces,
+    /// For Record-Route.
+    pub token_key: &'a TokenKey,
+}
+
+impl Forwarding<'_> {
+    /// Writes the request for `target`, with `hop` in the place of the target's own (steps 1 to 9).
+    pub fn write(&self, target: &Target, hop: &Flow, branch: Branch, scratch: &mut Vec<u8>) -> Bytes {
+        let request = self.request;
+        let mut edit = Edit::new(request, scratch);
+        if let Some(uri) = &target.request_uri {
+            edit.replace_request_uri(uri);
+        }
+        self.write_vias(&mut edit, hop, branch);
+        self.write_max_forwards(&mut edit);
+        self.write_routes(&mut edit, target);
+        if self.is_recorded {
+            let upstream = Face { flow: self.source, account: self.account };
+            let downstream = Face { flow: hop, account: target.account };
+            record_route::values(self.token_key, self.interfaces, upstream, downstream, |write| {
+                edit.insert_row(Name::RecordRoute, |out| write(out));
+            });
+        }
+        self.remove_credentials(&mut edit);
+        if hop.transport.is_reliable() && request.row(Name::ContentLength).is_none() {
+            edit.append_row(Name::ContentLength, |out| push_decimal(out, request.body().len() as u64));
+        }
+        edit.write()
+    }
+
+    /// Ours on top (step 8); the one below says where the request came from (§18.2.1).
+    fn write_vias(&self, edit: &mut Edit<'_, '_>, hop: &Flow, branch: Branch) {
+        edit.insert_row(Name::Via, |out| {
+            out.extend_from_slice(b"SIP/2.0/");
+            out.extend_from_slice(hop.transport.via_token().as_bytes());
+            out.push(b' ');
+            self.interfaces.write_sent_by(hop, out);
+            if hop.transport == Transport::Udp {
+                out.extend_from_slice(b";rport");
+            }
+            out.extend_from_slice(b";branch=");
+            out.extend_from_slice(&branch.to_octets());
+        });
+        if let Some(via) = self.request.top_via().filter(|via| via.needs_stamp(self.source.remote)) {
+            edit.replace(self.request.span_of(via.text), |out| via.write_stamped(self.source.remote, out));
+        }
+    }
+
+    fn write_max_forwards(&self, edit: &mut Edit<'_, '_>) {
+        match self.request.row(Name::MaxForwards) {
+            Some(value) => edit.replace(self.request.span_of(value), |out| {
+                push_decimal(out, u64::from(self.max_forwards));
+            }),
+            None => edit.append_row(Name::MaxForwards, |out| push_decimal(out, u64::from(self.max_forwards))),
+        }
+    }
+
+    fn write_routes(&self, edit: &mut Edit<'_, '_>, target: &Target) {
+        for value in &target.path {
+            edit.insert_row(Name::Route, |out| out.extend_from_slice(value));
+        }
+        edit.remove_first_values(Name::Route, self.own_routes);
+    }
+
+    /// Takes out the credentials that were for us; those of other realms are for others.
+    fn remove_credentials(&self, edit: &mut Edit<'_, '_>) {
+        for name in [Name::ProxyAuthorization, Name::Authorization] {
+            for (row, span) in self.request.rows(name).zip(self.request.row_spans(name)) {
+                let is_ours = Credentials::parse(row).is_ok_and(|c| *c.realm == *self.realm.as_bytes());
+                if is_ours {
+                    edit.replace(span, |_| ());
+                }
+            }
+        }
+    }
+}
+
+/// Whether the proxy stays on the path (step 4, RFC 6665 §4.3): it does for whatever forms a dialog, and for
+/// everything in a dialog that it has recorded which can form or refresh one.
+pub fn is_recorded(request: &Message, has_token: bool) -> bool {
+    let Some(method) = request.method() else { return false };
+    let in_dialog = request.to().is_some_and(|to| to.tag().is_some());
+    match (method.forms_dialog(), in_dialog) {
+        (true, false) => true,
+        (true, true) => has_token,
+        (false, _) => method == Method::Notify && has_token,
+    }
+}
+
+/// The ACK to a final response other than 2xx (§17.1.1.3), or the CANCEL (§9.1), of an INVITE that was sent as
+/// `invite`. `to` is the To of the response for an ACK; a CANCEL has that of the INVITE.
+pub fn write_for_invite(invite: &Message, method: &str, to: Option<&[u8]>) -> Bytes {
+    let mut out = Vec::with_capacity(512);
+    for part in [method.as_bytes(), b" ", invite.request_uri(), b" SIP/2.0\r\n"] {
+        out.extend_from_slice(part);
+    }
+    let mut row = |name: Name, value: &[u8]| {
+        for part in [name.as_str().as_bytes(), b": ", value, b"\r\n"] {
+            out.extend_from_slice(part);
+        }
+    };
+    row(Name::Via, invite.values(Name::Via).next().unwrap_or_default());
+    for value in invite.rows(Name::Route) {
+        row(Name::Route, value);
+    }
+    row(Name::MaxForwards, b"70");
+    row(Name::From, invite.row(Name::From).unwrap_or_default());
+    row(Name::To, to.or(invite.row(Name::To)).unwrap_or_default());
+    row(Name::CallId, invite.call_id());
+    let number = invite.cseq().map_or(0, |cseq| cseq.number);
+    row(Name::CSeq, format!("{number} {method}").as_bytes());
+    out.extend_from_slice(b"Content-Length: 0\r\n\r\n");
+    Bytes::from(out)
+}

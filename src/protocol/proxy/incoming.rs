@@ -1,0 +1,414 @@
+//! Requests as they come in: matched (RFC 3261 §17.2.3), validated (§16.3), admitted, and given a way.
+
+use std::collections::VecDeque;
+use std::hash::Hasher as _;
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use bytes::Bytes;
+use siphasher::sip::SipHasher13;
+use smallvec::SmallVec;
+
+use crate::protocol::account::AccountId;
+use crate::protocol::admission::{self, Admitted, Denied, Sender};
+use crate::protocol::flow::{Flow, Transport};
+use crate::protocol::location::{AddressOfRecord, Ask, ContextId, Question, Registration};
+use crate::protocol::message::reply::Reply;
+use crate::protocol::message::rsip::capabilities;
+use crate::protocol::message::uri::{Host, Uri};
+use crate::protocol::message::via::Via;
+use crate::protocol::message::{Message, Method, Name};
+use crate::protocol::transaction::{Branch, LegacyKey, ServerInvite, ServerNonInvite, TransactionKey};
+
+use super::forward::is_recorded;
+use super::response_context::{Pending, ResponseContext};
+use super::route::{Routing, Way, route};
+use super::table::{ReplyPath, ServerMachine, ServerTransaction, Slot};
+use super::targets::{Group, Target, TargetSet};
+use super::validate::{MaxForwards, check_max_forwards, check_proxy_require, check_syntax};
+use super::{DropReason, Event, EventDetail, FlowKey, Output, Proxy, is_unanswered};
+
+/// The share of the transaction table, in percent, that new dialogs and messages may fill; the rest is for requests
+/// in dialogs, so that overload ends conversations last.
+const SHARE_OF_NEW_WORK: usize = 90;
+
+/// A request on its way in.
+#[derive(Debug)]
+pub(super) struct Incoming {
+    pub(super) request: Message,
+    pub(super) method: Method,
+    pub(super) flow: Flow,
+    pub(super) key: TransactionKey,
+    pub(super) reply_path: ReplyPath,
+}
+
+impl Proxy {
+    pub(super) fn handle_request(
+        &mut self,
+        now: Instant,
+        flow: &Flow,
+        certificate: Option<AccountId>,
+        request: Message,
+    ) {
+        let Some(method) = request.method() else { return };
+        let Some(via) = request.top_via() else {
+            return self.dropped(flow, DropReason::NoVia);
+        };
+        let key = self.server_key(&request, &via, request.method_token());
+        let reply_path = reply_path(&via, flow);
+        let incoming = Incoming { method, flow: *flow, key, reply_path, request };
+        match method {
+            Method::Ack => return self.handle_ack(now, certificate, incoming),
+            Method::Cancel => return self.handle_cancel(now, certificate, incoming),
+            _ => {}
+        }
+        if let Some(&slot) = self.by_key.get(&key) {
+            let timers = self.settings.timers;
+            if let Some(server) = self.servers.get_mut(slot) {
+                let actions = server.machine.handle_retransmission(now, &timers);
+                self.perform_server(now, slot, actions);
+            }
+            return;
+        }
+        if let Err(reply) = self.accept(now, certificate, &incoming) {
+            self.refuse(now, &incoming, &reply);
+        }
+    }
+
+    /// §16.3 in its order, then the way of the request. The error is the refusal.
+    fn accept(&mut self, now: Instant, certificate: Option<AccountId>, incoming: &Incoming) -> Result<(), Reply> {
+        let request = &incoming.request;
+        check_syntax(request)?;
+        let max_forwards = check_max_forwards(request)?;
+        let settings = self.settings.clone();
+        let routing = route(request, &incoming.flow, &settings, &self.interfaces, &self.token_key);
+        if matches!(routing.way, Way::Ourselves) && incoming.method == Method::Options {
+            // Whoever asks whether we are there may know (§11, and §16.3 step 3 for Max-Forwards 0).
+            return Err(capabilities());
+        }
+        if max_forwards == MaxForwards::Exhausted {
+            return Err(Reply::new(483));
+        }
+        let loop_hash = self.loop_hash(request);
+        if self.is_loop(request, loop_hash) {
+            return Err(Reply::new(482));
+        }
+        check_proxy_require(request)?;
+        let admitted = self.admit(now, certificate, incoming)?;
+        if let Some(account) = settings.accounts.get(admitted.account) {
+            admission::check_scope(request, account, &settings)?;
+        }
+        self.check_load(request)?;
+        let MaxForwards::Forward(max_forwards) = max_forwards else { return Err(Reply::new(483)) };
+        self.begin(now, incoming, &routing, admitted, max_forwards, loop_hash)
+    }
+
+    fn admit(&mut self, now: Instant, certificate: Option<AccountId>, incoming: &Incoming) -> Result<Admitted, Reply> {
+        let sender = self.sender(&incoming.flow, certificate);
+        let identified =
+            admission::identify(&incoming.request, &sender, &self.settings, &self.nonces, self.millis(now));
+        identified.map_err(|denied| match denied {
+            Denied::Challenge { is_stale, fault } => {
+                if let Some(fault) = fault.filter(|_| self.detail >= EventDetail::Faults) {
+                    let call_id = part_of(&incoming.request, incoming.request.call_id());
+                    let event = Event::CredentialsRefused { call_id, flow: incoming.flow, fault };
+                    self.outputs.push_back(Output::Event(event));
+                }
+                self.challenge(now, incoming.method, is_stale)
+            }
+            Denied::Forbidden(reason) => Reply::with_reason(403, reason),
+            Denied::Malformed(reason) => Reply::with_reason(400, reason),
+        })
+    }
+
+    pub(super) fn challenge(&mut self, now: Instant, method: Method, is_stale: bool) -> Reply {
+        let nonce = self.nonces.mint(self.millis(now), self.random.next());
+        admission::challenge_reply(method, &self.settings, &nonce, is_stale)
+    }
+
+    pub(super) fn sender<'a>(&self, flow: &'a Flow, certificate: Option<AccountId>) -> Sender<'a> {
+        Sender {
+            flow,
+            side: self.interfaces.side(flow.interface),
+            certificate,
+            standing: self.standing.get(&FlowKey::from(flow)).map(|&(account, _)| account),
+        }
+    }
+
+    /// New work is shed first: 503 without Retry-After, so that the sender goes on with others at once.
+    fn check_load(&self, request: &Message) -> Result<(), Reply> {
+        let in_dialog = request.to().is_some_and(|to| to.tag().is_some());
+        let maximum = self.settings.maximum_transactions;
+        let limit = if in_dialog { maximum } else { maximum.saturating_mul(SHARE_OF_NEW_WORK) / 100 };
+        if self.servers.len() < limit { Ok(()) } else { Err(Reply::with_reason(503, "Overloaded")) }
+    }
+
+    /// Creates the server transaction and the response context, and asks the first question.
+    fn begin(
+        &mut self,
+        now: Instant,
+        incoming: &Incoming,
+        routing: &Routing,
+        admitted: Admitted,
+        max_forwards: u32,
+        loop_hash: u64,
+    ) -> Result<(), Reply> {
+        let request = &incoming.request;
+        let (pending, ask) = match &routing.way {
+            Way::Nowhere(reply) => return Err(reply.clone()),
+            Way::Ourselves => return Err(Reply::with_reason(404, "No User In Request-URI")),
+            Way::Location if incoming.method == Method::Register => {
+                let registration = Registration::read(request, Some(admitted.account))?;
+                (Pending::Registration, Ask::Register(Box::new(registration)))
+            }
+            Way::Location => {
+                let uri = Uri::parse(request.request_uri()).map_err(|_| Reply::new(400))?;
+                (Pending::Location, Ask::Locate(AddressOfRecord::from_uri(&uri)))
+            }
+            Way::Direct(hop) => (Pending::Spending(Target::direct(*hop)), Ask::Nothing),
+            Way::Token(token) => {
+                let target = self.token_target(token, &incoming.flow).ok_or_else(|| Reply::new(480))?;
+                (Pending::Spending(target), Ask::Nothing)
+            }
+        };
+        let server = (!is_unanswered(incoming.method)).then(|| self.insert_server(now, incoming));
+        let context = self.insert_context(incoming, server, Some(admitted.account), routing, max_forwards, loop_hash);
+        let is_question = !matches!(ask, Ask::Nothing) || admitted.is_new_proof || admitted.nonce_use.is_some();
+        if let Some(context) = self.contexts.get_mut(context) {
+            context.pending = pending;
+            // The Registrar answers within microseconds; if it has failed, somebody must.
+            context.patience = Some(now + self.settings.timers.f() / 4);
+        }
+        self.arm_context(context);
+        if is_question {
+            self.outputs.push_back(Output::Ask(Question {
+                context: ContextId { slot: context.index, generation: context.generation },
+                flow: incoming.flow,
+                log_on: admitted.is_new_proof.then_some(admitted.account),
+                nonce_use: admitted.nonce_use,
+                ask,
+            }));
+        } else {
+            self.go_on(now, context);
+        }
+        Ok(())
+    }
+
+    fn insert_server(&mut self, now: Instant, incoming: &Incoming) -> Slot {
+        let timers = self.settings.timers;
+        let reliable = incoming.flow.transport.is_reliable();
+        let machine = if incoming.method == Method::Invite {
+            ServerMachine::Invite(ServerInvite::start(now, &timers, reliable))
+        } else {
+            ServerMachine::NonInvite(ServerNonInvite::start(now, &timers, reliable))
+        };
+        let slot = self.servers.insert(ServerTransaction {
+            key: incoming.key,
+            generation: self.random.next() as u32,
+            machine,
+            reply_path: incoming.reply_path,
+            last_response: None,
+            context: None,
+            armed: None,
+        });
+        self.by_key.insert(incoming.key, slot);
+        self.arm_server(slot);
+        slot
+    }
+
+    pub(super) fn insert_context(
+        &mut self,
+        incoming: &Incoming,
+        server: Option<Slot>,
+        account: Option<AccountId>,
+        routing: &Routing,
+        max_forwards: u32,
+        loop_hash: u64,
+    ) -> Slot {
+        let context = self.contexts.insert(ResponseContext {
+            generation: self.random.next() as u32,
+            server,
+            request: incoming.request.clone(),
+            method: incoming.method,
+            source: incoming.flow,
+            account,
+            own_routes: routing.own_routes,
+            max_forwards,
+            is_recorded: is_recorded(&incoming.request, routing.has_token),
+            loop_hash,
+            pending: Pending::Nothing,
+            waiting: TargetSet::new(),
+            branches: SmallVec::new(),
+            best: None,
+            challenges: Vec::new(),
+            is_cancelled: false,
+            has_answered: false,
+            is_declined: false,
+            patience: None,
+            armed: None,
+        });
+        if let Some(server) = server.and_then(|server| self.servers.get_mut(server)) {
+            server.context = Some(context);
+        }
+        context
+    }
+
+    /// An ACK belongs to the INVITE transaction that it ends, or it is one to a 2xx, which is forwarded and
+    /// forgotten (§16.10 last paragraph, §17.1.1.3).
+    fn handle_ack(&mut self, now: Instant, certificate: Option<AccountId>, incoming: Incoming) {
+        if let Some(&slot) = self.by_key.get(&incoming.key) {
+            let timers = self.settings.timers;
+            let actions = match self.servers.get_mut(slot).map(|server| &mut server.machine) {
+                Some(ServerMachine::Invite(machine)) => machine.handle_ack(now, &timers),
+                Some(ServerMachine::NonInvite(_)) | None => return,
+            };
+            let is_for_2xx = actions.contains(&crate::protocol::transaction::ServerAction::PassUp);
+            self.perform_server(now, slot, actions);
+            if !is_for_2xx {
+                return;
+            }
+        }
+        // Of a refusal that left no transaction behind, the To tag is the one that we made.
+        let own_tag = self.to_tag(incoming.key);
+        let flow = incoming.flow;
+        let is_for_refusal = incoming.request.to().and_then(|to| to.tag()) == Some(&own_tag[..]);
+        if !is_for_refusal && self.forward_unanswered(now, certificate, incoming).is_none() {
+            self.dropped(&flow, DropReason::StrayAck);
+        }
+    }
+
+    /// Forwards a request that nobody answers and no transaction remembers. `None` if it may not or cannot pass.
+    pub(super) fn forward_unanswered(
+        &mut self,
+        now: Instant,
+        certificate: Option<AccountId>,
+        incoming: Incoming,
+    ) -> Option<()> {
+        let request = &incoming.request;
+        check_syntax(request).ok()?;
+        let MaxForwards::Forward(max_forwards) = check_max_forwards(request).ok()? else { return None };
+        let settings = self.settings.clone();
+        let routing = route(request, &incoming.flow, &settings, &self.interfaces, &self.token_key);
+        let sender = self.sender(&incoming.flow, certificate);
+        let identified = admission::identify(request, &sender, &settings, &self.nonces, self.millis(now));
+        // An ACK repeats the credentials of its INVITE (§22.1), whose nonce is spent. One without is let into a
+        // dialog that we have recorded.
+        let account = match identified {
+            Ok(admitted) => Some(admitted.account),
+            Err(_) if routing.has_token => None,
+            Err(_) => return None,
+        };
+        let loop_hash = self.loop_hash(request);
+        if self.is_loop(request, loop_hash) {
+            return None;
+        }
+        let hop = match &routing.way {
+            Way::Direct(hop) => Target::direct(*hop),
+            Way::Token(token) => self.token_target(token, &incoming.flow)?,
+            Way::Location => {
+                let uri = Uri::parse(request.request_uri()).ok()?;
+                let ask = Ask::Locate(AddressOfRecord::from_uri(&uri));
+                let context = self.insert_context(&incoming, None, account, &routing, max_forwards, loop_hash);
+                let state = self.contexts.get_mut(context)?;
+                state.pending = Pending::Location;
+                state.patience = Some(now + settings.timers.f() / 4);
+                self.arm_context(context);
+                let context = ContextId { slot: context.index, generation: context.generation };
+                let flow = incoming.flow;
+                self.outputs.push_back(Output::Ask(Question { context, flow, log_on: None, nonce_use: None, ask }));
+                return Some(());
+            }
+            Way::Ourselves | Way::Nowhere(_) => return None,
+        };
+        let context = self.insert_context(&incoming, None, account, &routing, max_forwards, loop_hash);
+        if let Some(state) = self.contexts.get_mut(context) {
+            state.waiting = VecDeque::from([Group::from_iter([hop])]);
+        }
+        self.go_on(now, context);
+        Some(())
+    }
+
+    /// Answers without a transaction: the same request gets the same answer again.
+    pub(super) fn refuse(&mut self, now: Instant, incoming: &Incoming, reply: &Reply) {
+        if self.detail >= EventDetail::Faults && reply.status >= 300 {
+            self.outputs.push_back(Output::Event(Event::Refused {
+                method: part_of(&incoming.request, incoming.request.method_token()),
+                call_id: part_of(&incoming.request, incoming.request.call_id()),
+                flow: incoming.flow,
+                status: reply.status,
+                reason: reply.reason,
+            }));
+        }
+        if is_unanswered(incoming.method) {
+            return;
+        }
+        let _ = now;
+        let bytes = reply.write(&incoming.request, incoming.flow.remote, &self.to_tag(incoming.key));
+        self.transmit(incoming.reply_path.flow, incoming.reply_path.alternate, bytes, None);
+    }
+
+    /// The To tag of our own responses to a transaction: the same each time, unknown to others beforehand.
+    pub(super) fn to_tag(&self, key: TransactionKey) -> [u8; 16] {
+        let mut hasher = SipHasher13::new_with_key(&self.loop_key);
+        hasher.write_u128(key.0);
+        let mut tag = [0; 16];
+        for (digit, nibble) in tag.iter_mut().zip((0..16).rev()) {
+            *digit = b"0123456789abcdef"[(hasher.finish() >> (nibble * 4) & 0xf) as usize];
+        }
+        tag
+    }
+
+    pub(super) fn server_key(&self, request: &Message, via: &Via<'_>, method: &[u8]) -> TransactionKey {
+        self.hasher.server(via.branch, via.host_text, via.port, method, || LegacyKey {
+            request_uri: request.request_uri(),
+            to_tag: request.to().and_then(|to| to.tag()).unwrap_or_default(),
+            from_tag: request.from().and_then(|from| from.tag()).unwrap_or_default(),
+            call_id: request.call_id(),
+            cseq_number: request.cseq().map_or(0, |cseq| cseq.number),
+            top_via: via.text,
+        })
+    }
+
+    /// What the way of a request depends on (RFC 5393 §4.2.1), keyed so that nobody can stage a loop.
+    pub(super) fn loop_hash(&self, request: &Message) -> u64 {
+        let mut hasher = SipHasher13::new_with_key(&self.loop_key);
+        let mut add = |part: &[u8]| {
+            hasher.write_usize(part.len());
+            hasher.write(part);
+        };
+        add(request.request_uri());
+        request.rows(Name::Route).for_each(&mut add);
+        add(request.call_id());
+        add(request.row(Name::From).unwrap_or_default());
+        add(request.row(Name::To).unwrap_or_default());
+        add(&request.cseq().map_or(0, |cseq| cseq.number).to_be_bytes());
+        hasher.finish()
+    }
+
+    /// Whether this request has been here before and nothing has changed that would send it elsewhere (§16.3
+    /// step 4, RFC 5393 §4.2).
+    pub(super) fn is_loop(&self, request: &Message, loop_hash: u64) -> bool {
+        let ours = |via: &Via<'_>| via.branch.and_then(Branch::parse).is_some_and(|ours| ours.loop_hash == loop_hash);
+        request.values(Name::Via).filter_map(Via::parse).any(|via| ours(&via))
+    }
+}
+
+/// Where the answers to a request go (§18.2.2, RFC 3581 §4).
+fn reply_path(via: &Via<'_>, flow: &Flow) -> ReplyPath {
+    let sent_by_port = via.port.unwrap_or(flow.transport.default_port());
+    if flow.transport == Transport::Udp {
+        let port = if via.rport().is_some() { flow.remote.port() } else { sent_by_port };
+        let remote = SocketAddr::new(flow.remote.ip(), port);
+        return ReplyPath { flow: Flow { remote, ..*flow }, alternate: None };
+    }
+    let ip = match via.host {
+        Host::Address(ip) => ip,
+        Host::Name(_) => flow.remote.ip(),
+    };
+    ReplyPath { flow: *flow, alternate: Some(SocketAddr::new(ip, sent_by_port)) }
+}
+
+/// A part of a message that keeps its buffer alive, without a copy.
+pub(super) fn part_of(message: &Message, part: &[u8]) -> Bytes {
+    message.bytes().slice_ref(part)
+}

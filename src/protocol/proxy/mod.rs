@@ -1,0 +1,438 @@
+//! The proxy core (RFC 3261 §16): what a Router does with each message, without a clock or a socket.
+//!
+//! One [`Proxy`] per Router. Feed it with `handle_*`, drain [`Proxy::poll_output`], call [`Proxy::handle_timeout`]
+//! when [`Proxy::poll_timeout`] says so. A request's way through the files:
+//!
+//! | step | file |
+//! |---|---|
+//! | which transaction, may it pass | `incoming.rs`, with `validate.rs` (§16.3) and `admission.rs` |
+//! | where it goes | `route.rs` (§16.4), `targets.rs` (§16.5) |
+//! | asking: branches, forking, failover | `forking.rs`, `forward.rs` (§16.6) |
+//! | answering | `upstream.rs`, `response_context.rs` (§16.7 to §16.9) |
+//! | ending it | `cancel.rs` (§16.10) |
+//! | what is remembered meanwhile | `table.rs` |
+
+mod cancel;
+mod forking;
+pub mod forward;
+mod incoming;
+mod response_context;
+pub mod route;
+pub mod settings;
+mod table;
+pub mod targets;
+mod upstream;
+pub mod validate;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use crate::protocol::account::AccountId;
+use crate::protocol::digest::Nonces;
+use crate::protocol::flow::{ConnectionId, Flow, InterfaceId};
+use crate::protocol::interface::Interfaces;
+use crate::protocol::location::{AddressOfRecord, Answer, Question};
+use crate::protocol::message::{Message, Method};
+use crate::protocol::record_route::TokenKey;
+use crate::protocol::timer_wheel::TimerWheel;
+use crate::protocol::transaction::{Branch, KeyHasher, TransactionKey};
+
+use response_context::ResponseContext;
+use settings::Settings;
+use table::{ClientTransaction, ServerTransaction, Slot, Table, Tenant, Waiting};
+
+/// How finely timers are kept. A retransmission that is late by this much harms nobody.
+const TICK: Duration = Duration::from_millis(5);
+
+/// What the proxy wants done.
+#[derive(Debug)]
+pub enum Output {
+    /// Send these octets.
+    Transmit {
+        /// Where: for a stream the connection, or without one any that leads to the remote address.
+        hop: Flow,
+        /// Where to open a connection if that of `hop` has ended (RFC 3261 §18.2.2).
+        alternate: Option<SocketAddr>,
+        /// What.
+        bytes: Bytes,
+        /// The client transaction to be told of a failure.
+        branch: Option<Branch>,
+    },
+    /// Ask the Registrar.
+    Ask(Question),
+    /// Tell the Registrar which UC server has answered for a user.
+    Learned {
+        /// The user.
+        user: AddressOfRecord,
+        /// The server's flow.
+        flow: Flow,
+    },
+    /// Tell the Registrar that nothing comes back from this flow.
+    FlowFailed(Flow),
+    /// For the log.
+    Event(Event),
+}
+
+/// What is worth a line in a log. Nothing in here is needed for the proxy's work.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// A request was refused before it was forwarded.
+    Refused {
+        /// The method, as written.
+        method: Bytes,
+        /// Call-ID.
+        call_id: Bytes,
+        /// Where it came from.
+        flow: Flow,
+        /// The status code.
+        status: u16,
+        /// The reason phrase, or what was wrong with the credentials.
+        reason: &'static str,
+    },
+    /// Credentials were there and wrong: a log-on that failed.
+    CredentialsRefused {
+        /// Call-ID.
+        call_id: Bytes,
+        /// Where it came from.
+        flow: Flow,
+        /// What was wrong.
+        fault: &'static str,
+    },
+    /// A request was answered.
+    Answered {
+        /// The method, as written.
+        method: Bytes,
+        /// Call-ID.
+        call_id: Bytes,
+        /// Where it came from.
+        flow: Flow,
+        /// The status code.
+        status: u16,
+        /// How many were asked.
+        branches: usize,
+    },
+    /// A message was dropped without an answer.
+    Dropped {
+        /// Where it came from.
+        flow: Flow,
+        /// Why.
+        reason: DropReason,
+    },
+}
+
+/// Why a message was dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DropReason {
+    /// A request whose top Via does not say where to answer.
+    NoVia,
+    /// A response whose top Via is not ours (RFC 3261 §18.1.2).
+    ForeignResponse,
+    /// A response without a client transaction (RFC 6026 §8).
+    StrayResponse,
+    /// A response that is malformed.
+    MalformedResponse,
+    /// An ACK that belongs to nothing, or whose sender may not send.
+    StrayAck,
+    /// A CANCEL that belongs to nothing.
+    StrayCancel,
+    /// A response of ours that the server transaction did not let out.
+    ResponseRefused,
+    /// A request that is never answered could not be forwarded.
+    Unanswerable,
+}
+
+impl DropReason {
+    /// The name in logs.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::NoVia => "no_via",
+            Self::ForeignResponse => "foreign_response",
+            Self::StrayResponse => "stray_response",
+            Self::MalformedResponse => "malformed_response",
+            Self::StrayAck => "stray_ack",
+            Self::StrayCancel => "stray_cancel",
+            Self::ResponseRefused => "response_refused",
+            Self::Unanswerable => "unanswerable",
+        }
+    }
+}
+
+/// How much of what happens becomes an [`Event`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum EventDetail {
+    /// Nothing: no cost.
+    Nothing,
+    /// Refusals and drops.
+    Faults,
+    /// Every request that was answered, too.
+    Transactions,
+}
+
+/// Secrets that all Routers of a process share.
+#[derive(Clone, Debug)]
+pub struct Secrets {
+    /// Matches requests to transactions.
+    pub transaction_key: [u8; 16],
+    /// Signs nonces.
+    pub nonce_key: [u8; 32],
+    /// Signs Record-Route.
+    pub token_key: TokenKey,
+    /// The zero of the nonces' clock.
+    pub epoch: Instant,
+}
+
+/// A flow as far as standing goes: a connection, or both ends of a datagram's way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum FlowKey {
+    Connection(ConnectionId),
+    Datagram(InterfaceId, SocketAddr),
+}
+
+impl From<&Flow> for FlowKey {
+    fn from(flow: &Flow) -> Self {
+        match flow.connection {
+            Some(connection) => Self::Connection(connection),
+            None => Self::Datagram(flow.interface, flow.remote),
+        }
+    }
+}
+
+/// Who is due when a timer fires.
+#[derive(Clone, Copy, Debug)]
+enum Due {
+    Server(Slot),
+    Client(Slot),
+    Context(Slot),
+}
+
+/// The core of one Router.
+#[derive(Debug)]
+pub struct Proxy {
+    router: u8,
+    settings: Arc<Settings>,
+    interfaces: Arc<Interfaces>,
+    detail: EventDetail,
+    hasher: KeyHasher,
+    token_key: TokenKey,
+    loop_key: [u8; 16],
+    nonces: Nonces,
+    epoch: Instant,
+    random: Random,
+    servers: Table<ServerTransaction>,
+    by_key: HashMap<TransactionKey, Slot>,
+    clients: Table<ClientTransaction>,
+    waiting: Waiting,
+    contexts: Table<ResponseContext>,
+    /// Which flows have logged on, by the Registrar's word.
+    standing: HashMap<FlowKey, (AccountId, Flow)>,
+    /// The newest flow of each UC server, for dialogs whose own flow has ended.
+    newest_flow: HashMap<AccountId, Flow>,
+    wheel: TimerWheel<Due>,
+    outputs: VecDeque<Output>,
+    scratch: Vec<u8>,
+}
+
+impl Proxy {
+    /// `router` is its index among its kind, `seed` must differ between processes and Routers.
+    pub fn new(
+        router: u8,
+        settings: Arc<Settings>,
+        interfaces: Arc<Interfaces>,
+        secrets: &Secrets,
+        seed: u64,
+        now: Instant,
+    ) -> Self {
+        Self {
+            router,
+            hasher: KeyHasher::new(secrets.transaction_key),
+            token_key: secrets.token_key.clone(),
+            loop_key: secrets.transaction_key,
+            nonces: Nonces::new(secrets.nonce_key, settings.nonce_lifetime),
+            epoch: secrets.epoch,
+            settings,
+            interfaces,
+            detail: EventDetail::Faults,
+            random: Random(seed),
+            servers: Table::new(),
+            by_key: HashMap::new(),
+            clients: Table::new(),
+            waiting: Waiting::default(),
+            contexts: Table::new(),
+            standing: HashMap::new(),
+            newest_flow: HashMap::new(),
+            wheel: TimerWheel::new(now, TICK),
+            outputs: VecDeque::new(),
+            scratch: Vec::new(),
+        }
+    }
+
+    /// From now on, these interfaces listen.
+    pub fn set_interfaces(&mut self, interfaces: Arc<Interfaces>) {
+        self.interfaces = interfaces;
+    }
+
+    /// From now on, this much becomes an event.
+    pub fn set_detail(&mut self, detail: EventDetail) {
+        self.detail = detail;
+    }
+
+    /// A message has come in. `certificate` is the account that the connection's client certificate proves.
+    pub fn handle_message(&mut self, now: Instant, flow: &Flow, certificate: Option<AccountId>, message: Message) {
+        if message.method().is_some() {
+            self.handle_request(now, flow, certificate, message);
+        } else {
+            self.handle_response(now, flow, &message);
+        }
+    }
+
+    /// The Registrar has answered.
+    pub fn handle_answer(&mut self, now: Instant, answer: Answer) {
+        self.resume(now, answer);
+    }
+
+    /// The Registrar says what a flow has proven: an account, or `None` when it has logged off.
+    pub fn handle_standing(&mut self, flow: &Flow, account: Option<AccountId>) {
+        match account {
+            Some(account) => {
+                self.standing.insert(FlowKey::from(flow), (account, *flow));
+                self.newest_flow.insert(account, *flow);
+            }
+            None => {
+                self.standing.remove(&FlowKey::from(flow));
+                self.newest_flow.retain(|_, newest| newest != flow);
+            }
+        }
+    }
+
+    /// What has logged on by the last word of the Registrar: one that begins anew is told so.
+    pub fn standings(&self) -> impl Iterator<Item = (Flow, AccountId)> {
+        self.standing.values().map(|&(account, flow)| (flow, account))
+    }
+
+    /// A message to `branch` could not be sent.
+    pub fn handle_transmit_failure(&mut self, now: Instant, branch: &Branch) {
+        let slot = Slot { index: branch.slot, generation: branch.generation };
+        self.client_transport_failed(now, slot);
+    }
+
+    /// A connection has ended.
+    pub fn handle_connection_closed(&mut self, now: Instant, flow: &Flow) {
+        self.handle_standing(flow, None);
+        let Some(connection) = flow.connection else { return };
+        // Each failure takes one out of the list.
+        while let Some(slot) = self.waiting.first_on(&self.clients, connection) {
+            self.waiting.leave(&mut self.clients, slot);
+            self.client_transport_failed(now, slot);
+        }
+    }
+
+    /// Time has passed.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        while let Some(due) = self.wheel.pop_expired(now) {
+            match due {
+                Due::Server(slot) if is_due(&mut self.servers, slot, now) => self.server_timeout(now, slot),
+                Due::Client(slot) if is_due(&mut self.clients, slot, now) => self.client_timeout(now, slot),
+                Due::Context(slot) if is_due(&mut self.contexts, slot, now) => self.context_timeout(now, slot),
+                Due::Server(_) | Due::Client(_) | Due::Context(_) => {}
+            }
+        }
+    }
+
+    /// The next thing to do; `None` when all is done.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When [`Self::handle_timeout`] is due.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.wheel.next_deadline()
+    }
+
+    /// Transactions of both kinds and contexts that are there now.
+    pub fn load(&self) -> Load {
+        Load { servers: self.servers.len(), clients: self.clients.len(), contexts: self.contexts.len() }
+    }
+
+    fn transmit(&mut self, hop: Flow, alternate: Option<SocketAddr>, bytes: Bytes, branch: Option<Branch>) {
+        self.outputs.push_back(Output::Transmit { hop, alternate, bytes, branch });
+    }
+
+    fn dropped(&mut self, flow: &Flow, reason: DropReason) {
+        if self.detail >= EventDetail::Faults {
+            self.outputs.push_back(Output::Event(Event::Dropped { flow: *flow, reason }));
+        }
+    }
+
+    fn millis(&self, now: Instant) -> u64 {
+        u64::try_from(now.saturating_duration_since(self.epoch).as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn arm_server(&mut self, slot: Slot) {
+        arm(&mut self.servers, &mut self.wheel, slot, Due::Server);
+    }
+
+    fn arm_client(&mut self, slot: Slot) {
+        arm(&mut self.clients, &mut self.wheel, slot, Due::Client);
+    }
+
+    fn arm_context(&mut self, slot: Slot) {
+        arm(&mut self.contexts, &mut self.wheel, slot, Due::Context);
+    }
+}
+
+/// How much a [`Proxy`] holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Load {
+    /// Server transactions.
+    pub servers: usize,
+    /// Client transactions.
+    pub clients: usize,
+    /// Response contexts.
+    pub contexts: usize,
+}
+
+/// Schedules a tenant's wake-up, unless one that is early enough is scheduled already.
+fn arm<T: Tenant>(table: &mut Table<T>, wheel: &mut TimerWheel<Due>, slot: Slot, due: impl FnOnce(Slot) -> Due) {
+    let Some(tenant) = table.get_mut(slot) else { return };
+    let Some(at) = tenant.next_timeout() else { return };
+    if tenant.armed().is_none_or(|armed| at < armed) {
+        *tenant.armed() = Some(at);
+        wheel.schedule(at, due(slot));
+    }
+}
+
+/// Whether this wake-up is the one that the tenant waits for: an earlier one may have replaced it.
+fn is_due<T: Tenant>(table: &mut Table<T>, slot: Slot, now: Instant) -> bool {
+    let Some(tenant) = table.get_mut(slot) else { return false };
+    let is_due = tenant.armed().is_some_and(|armed| armed <= now);
+    if is_due {
+        *tenant.armed() = None;
+    }
+    is_due
+}
+
+/// SplitMix64: numbers that differ, not numbers that cannot be guessed. What must not be guessed is keyed.
+#[derive(Clone, Debug)]
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+}
+
+/// Whether nobody ever answers this method.
+const fn is_unanswered(method: Method) -> bool {
+    matches!(method, Method::Ack | Method::Benotify)
+}

@@ -1,0 +1,177 @@
+//! The response context (RFC 3261 §16.7): what has been asked for one request, and what came back.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+
+use crate::protocol::account::AccountId;
+use crate::protocol::flow::Flow;
+use crate::protocol::message::edit::Edit;
+use crate::protocol::message::{Message, Method, Name};
+
+use super::table::{Slot, Tenant};
+use super::targets::{Target, TargetKind, TargetSet};
+
+/// What a context waits for before it can ask anybody.
+#[derive(Debug)]
+pub(super) enum Pending {
+    /// The Registrar's word on where the user is.
+    Location,
+    /// The Registrar's word that the nonce is good; then this target.
+    Spending(Target),
+    /// The Registrar's answer to a REGISTER.
+    Registration,
+    /// Nothing: the target set is there.
+    Nothing,
+}
+
+/// How a branch stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum BranchState {
+    /// Nothing has come back.
+    Silent,
+    /// A provisional response has.
+    Proceeding,
+    /// It has ended, with this status: a response, or what stands for one (408, 503; §16.9).
+    Ended(u16),
+}
+
+/// One branch: a target that was asked.
+#[derive(Debug)]
+pub(super) struct BranchRecord {
+    pub(super) client: Slot,
+    pub(super) target: Target,
+    pub(super) state: BranchState,
+    /// CANCEL is to be sent, or has been.
+    pub(super) is_cancelled: bool,
+    /// Timer C, for INVITE (§16.6 step 11); when it was cancelled, the end of waiting for its final response.
+    pub(super) deadline: Option<Instant>,
+    /// It went by a stream because of its size, and may go by UDP if that fails (§18.1.1).
+    pub(super) datagram_fallback: Option<Flow>,
+}
+
+impl BranchRecord {
+    pub(super) const fn is_pending(&self) -> bool {
+        !matches!(self.state, BranchState::Ended(_))
+    }
+}
+
+/// A final response kept until all branches have ended.
+#[derive(Debug)]
+pub(super) struct Best {
+    pub(super) status: u16,
+    /// As received; `None` where the branch ended without one.
+    pub(super) response: Option<Message>,
+}
+
+/// All about one request that is being answered.
+#[derive(Debug)]
+pub(super) struct ResponseContext {
+    pub(super) generation: u32,
+    /// The transaction to answer; `None` for what is never answered (ACK, BENOTIFY).
+    pub(super) server: Option<Slot>,
+    pub(super) request: Message,
+    pub(super) method: Method,
+    pub(super) source: Flow,
+    pub(super) account: Option<AccountId>,
+    pub(super) own_routes: usize,
+    pub(super) max_forwards: u32,
+    pub(super) is_recorded: bool,
+    pub(super) loop_hash: u64,
+    pub(super) pending: Pending,
+    pub(super) waiting: TargetSet,
+    pub(super) branches: SmallVec<[BranchRecord; 1]>,
+    pub(super) best: Option<Best>,
+    /// Responses with challenges, whose rows the best of them carries as well (§16.7 step 7).
+    pub(super) challenges: Vec<Message>,
+    pub(super) is_cancelled: bool,
+    pub(super) has_answered: bool,
+    /// A 6xx has come: nobody else is asked.
+    pub(super) is_declined: bool,
+    /// When to stop waiting: for the Registrar, for a silent UC server before others are asked as well, or for the
+    /// last silent ones of a search.
+    pub(super) patience: Option<Instant>,
+    pub(super) armed: Option<Instant>,
+}
+
+impl Tenant for ResponseContext {
+    fn generation(&self) -> u32 {
+        self.generation
+    }
+
+    fn next_timeout(&self) -> Option<Instant> {
+        let branches = self.branches.iter().filter(|branch| branch.is_pending()).filter_map(|branch| branch.deadline);
+        branches.chain(self.patience).min()
+    }
+
+    fn armed(&mut self) -> &mut Option<Instant> {
+        &mut self.armed
+    }
+}
+
+impl ResponseContext {
+    pub(super) const fn is_invite(&self) -> bool {
+        matches!(self.method, Method::Invite)
+    }
+
+    pub(super) fn has_pending_branch(&self) -> bool {
+        self.branches.iter().any(BranchRecord::is_pending)
+    }
+
+    /// Whether UC servers are being searched for the user.
+    pub(super) fn is_search(&self) -> bool {
+        self.branches.iter().any(|branch| branch.target.kind == TargetKind::Search)
+    }
+
+    /// Whether every branch that still waits has not said anything.
+    pub(super) fn all_pending_are_silent(&self) -> bool {
+        self.branches.iter().filter(|branch| branch.is_pending()).all(|branch| branch.state == BranchState::Silent)
+    }
+
+    /// Notes a final response, and keeps it if it is better than the one kept (§16.7 steps 5, 6).
+    pub(super) fn note_final(&mut self, status: u16, response: Option<Message>) {
+        if let Some(message) = response.as_ref().filter(|_| matches!(status, 401 | 407)) {
+            self.challenges.push(message.clone());
+        }
+        let is_better = self.best.as_ref().is_none_or(|best| self.rank(status) < self.rank(best.status));
+        if is_better {
+            self.best = Some(Best { status, response });
+        }
+    }
+
+    /// The order of choice: 6xx, then the lowest class; within 4xx what tells the client how to do better. A
+    /// search prefers any word about the user to "not here".
+    fn rank(&self, status: u16) -> (u16, u16) {
+        let within = match status {
+            401 | 407 => 0,
+            415 | 420 | 484 => 1,
+            404 if self.is_search() => 6,
+            480 if self.is_search() => 5,
+            408 => 4,
+            503 => 4,
+            _ => 3,
+        };
+        match status {
+            600..=699 => (0, within),
+            _ => (status / 100, within),
+        }
+    }
+
+    /// The best response as it goes upstream: without our Via, and with the challenges of all branches.
+    pub(super) fn write_best(&self, response: &Message, scratch: &mut Vec<u8>) -> Bytes {
+        let mut edit = Edit::new(response, scratch);
+        edit.remove_first_values(Name::Via, 1);
+        let others = self.challenges.iter().filter(|other| {
+            matches!(response.status(), Some(401 | 407)) && other.bytes().as_ptr() != response.bytes().as_ptr()
+        });
+        for other in others {
+            for name in [Name::WwwAuthenticate, Name::ProxyAuthenticate] {
+                for value in other.rows(name) {
+                    edit.append_row(name, |out| out.extend_from_slice(value));
+                }
+            }
+        }
+        edit.write()
+    }
+}

@@ -1,0 +1,51 @@
+//! What a [`Proxy`](super::Proxy) is told by the configuration.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use crate::protocol::account::Accounts;
+use crate::protocol::digest::Algorithm;
+use crate::protocol::message::uri::Host;
+use crate::protocol::transaction::Timers;
+
+/// The part of the configuration that decides about messages. Swapped as a whole at a reload; what has begun goes
+/// on as it began where that matters.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The domains served here, in lower case.
+    pub presence_domains: Vec<String>,
+    /// The realm of our challenges: the first presence domain.
+    pub realm: String,
+    /// Who may log on.
+    pub accounts: Arc<Accounts>,
+    /// Networks from which an account without password may log on, and to whose addresses UC servers may send
+    /// directly.
+    pub lan_networks: Vec<IpNet>,
+    /// Offered in challenges, most preferred first.
+    pub digest_algorithms: Vec<Algorithm>,
+    /// How long a nonce is good.
+    pub nonce_lifetime: Duration,
+    /// T1, T2, T4.
+    pub timers: Timers,
+    /// Timer C (§16.6 step 11).
+    pub timer_c: Duration,
+    /// Requests larger than this leave by a stream (§18.1.1), in octets.
+    pub udp_mtu: usize,
+    /// Server transactions that one Router may hold.
+    pub maximum_transactions: usize,
+}
+
+impl Settings {
+    /// Whether `host` is one of the presence domains.
+    pub fn is_presence_domain(&self, host: &Host<'_>) -> bool {
+        self.presence_domains.iter().any(|domain| host.is_name(domain))
+    }
+
+    /// Whether `address` is on the LAN.
+    pub fn is_lan(&self, address: IpAddr) -> bool {
+        self.lan_networks.iter().any(|network| network.contains(&address))
+    }
+}

@@ -1,0 +1,370 @@
+//! The Router's tables: transactions of both kinds, and which of them wait on which connection.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use bytes::Bytes;
+use slab::Slab;
+
+use crate::protocol::flow::{ConnectionId, Flow};
+use crate::protocol::transaction::{
+    Actions, ClientAction, ClientInvite, ClientNonInvite, ServerAction, ServerInvite, ServerNonInvite, Timers, TransactionKey,
+};
+
+/// A place in a table, and which of its tenants is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Slot {
+    pub(super) index: u32,
+    pub(super) generation: u32,
+}
+
+/// What lives in a table.
+pub(super) trait Tenant {
+    fn generation(&self) -> u32;
+    /// When it wants to be woken.
+    fn next_timeout(&self) -> Option<Instant>;
+    /// For when the wheel has been told to wake it.
+    fn armed(&mut self) -> &mut Option<Instant>;
+}
+
+/// A slab whose slots know whether their tenant is still the one that was meant.
+#[derive(Debug)]
+pub(super) struct Table<T>(Slab<T>);
+
+impl<T: Tenant> Table<T> {
+    pub(super) const fn new() -> Self {
+        Self(Slab::new())
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The slot that [`Self::insert`] fills next.
+    pub(super) fn next_index(&self) -> u32 {
+        u32::try_from(self.0.vacant_key()).expect("limits keep tables far below 2^32")
+    }
+
+    pub(super) fn insert(&mut self, tenant: T) -> Slot {
+        let generation = tenant.generation();
+        let index = self.next_index();
+        self.0.insert(tenant);
+        Slot { index, generation }
+    }
+
+    pub(super) fn get_mut(&mut self, slot: Slot) -> Option<&mut T> {
+        self.0.get_mut(slot.index as usize).filter(|tenant| tenant.generation() == slot.generation)
+    }
+
+    pub(super) fn get(&self, slot: Slot) -> Option<&T> {
+        self.0.get(slot.index as usize).filter(|tenant| tenant.generation() == slot.generation)
+    }
+
+    pub(super) fn remove(&mut self, slot: Slot) -> Option<T> {
+        self.get(slot)?;
+        let tenant = self.0.remove(slot.index as usize);
+        if self.0.is_empty() {
+            self.0.shrink_to_fit();
+        }
+        Some(tenant)
+    }
+}
+
+/// Where the responses to a request go (RFC 3261 §18.2.2, RFC 3581 §4).
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ReplyPath {
+    /// The flow of the request; for UDP its remote address is the one to answer to.
+    pub(super) flow: Flow,
+    /// Where to open a connection if that of the request has ended.
+    pub(super) alternate: Option<SocketAddr>,
+}
+
+#[derive(Debug)]
+pub(super) enum ServerMachine {
+    Invite(ServerInvite),
+    NonInvite(ServerNonInvite),
+}
+
+impl ServerMachine {
+    pub(super) fn handle_retransmission(&mut self, now: Instant, timers: &Timers) -> Actions<ServerAction> {
+        match self {
+            Self::Invite(machine) => machine.handle_retransmission(now, timers),
+            Self::NonInvite(machine) => machine.handle_retransmission(now, timers),
+        }
+    }
+
+    pub(super) fn handle_response(&mut self, now: Instant, timers: &Timers, status: u16) -> Actions<ServerAction> {
+        match self {
+            Self::Invite(machine) => machine.handle_response(now, timers, status),
+            Self::NonInvite(machine) => machine.handle_response(now, timers, status),
+        }
+    }
+
+    pub(super) fn handle_timeout(&mut self, now: Instant, timers: &Timers) -> Actions<ServerAction> {
+        match self {
+            Self::Invite(machine) => machine.handle_timeout(now, timers),
+            Self::NonInvite(machine) => machine.handle_timeout(now, timers),
+        }
+    }
+}
+
+/// A server transaction (§17.2): the machine, and what it must be able to send again.
+#[derive(Debug)]
+pub(super) struct ServerTransaction {
+    pub(super) key: TransactionKey,
+    pub(super) generation: u32,
+    pub(super) machine: ServerMachine,
+    pub(super) reply_path: ReplyPath,
+    pub(super) last_response: Option<Bytes>,
+    /// The response context that answers it, until that has.
+    pub(super) context: Option<Slot>,
+    pub(super) armed: Option<Instant>,
+}
+
+impl Tenant for ServerTransaction {
+    fn generation(&self) -> u32 {
+        self.generation
+    }
+
+    fn next_timeout(&self) -> Option<Instant> {
+        match &self.machine {
+            ServerMachine::Invite(machine) => machine.next_timeout(),
+            ServerMachine::NonInvite(machine) => machine.next_timeout(),
+        }
+    }
+
+    fn armed(&mut self) -> &mut Option<Instant> {
+        &mut self.armed
+    }
+}
+
+#[derive(Debug)]
+pub(super) enum ClientMachine {
+    Invite(ClientInvite),
+    NonInvite(ClientNonInvite),
+}
+
+impl ClientMachine {
+    pub(super) fn start(
+        is_invite: bool,
+        now: Instant,
+        timers: &Timers,
+        reliable: bool,
+    ) -> (Self, Actions<ClientAction>) {
+        if is_invite {
+            let (machine, actions) = ClientInvite::start(now, timers, reliable);
+            (Self::Invite(machine), actions)
+        } else {
+            let (machine, actions) = ClientNonInvite::start(now, timers, reliable);
+            (Self::NonInvite(machine), actions)
+        }
+    }
+
+    pub(super) fn handle_response(&mut self, now: Instant, timers: &Timers, status: u16) -> Actions<ClientAction> {
+        match self {
+            Self::Invite(machine) => machine.handle_response(now, timers, status),
+            Self::NonInvite(machine) => machine.handle_response(now, timers, status),
+        }
+    }
+
+    pub(super) fn handle_transport_failure(&mut self, now: Instant, timers: &Timers) -> Actions<ClientAction> {
+        match self {
+            Self::Invite(machine) => machine.handle_transport_failure(now, timers),
+            Self::NonInvite(machine) => machine.handle_transport_failure(now, timers),
+        }
+    }
+
+    pub(super) fn handle_timeout(&mut self, now: Instant, timers: &Timers) -> Actions<ClientAction> {
+        match self {
+            Self::Invite(machine) => machine.handle_timeout(now, timers),
+            Self::NonInvite(machine) => machine.handle_timeout(now, timers),
+        }
+    }
+
+    fn next_timeout(&self) -> Option<Instant> {
+        match self {
+            Self::Invite(machine) => machine.next_timeout(),
+            Self::NonInvite(machine) => machine.next_timeout(),
+        }
+    }
+}
+
+/// The CANCEL that was sent for an INVITE: it has the INVITE's branch and a machine of its own (§9.1).
+#[derive(Debug)]
+pub(super) struct CancelTransaction {
+    pub(super) machine: ClientNonInvite,
+    pub(super) request: Bytes,
+}
+
+/// A client transaction (§17.1).
+#[derive(Debug)]
+pub(super) struct ClientTransaction {
+    pub(super) generation: u32,
+    pub(super) machine: ClientMachine,
+    pub(super) hop: Flow,
+    /// The request as sent, while it can be needed: to be sent again, or to make its ACK or CANCEL.
+    pub(super) request: Option<Bytes>,
+    /// The response context and the branch of it; gone when it has no more use for responses.
+    pub(super) owner: Option<(Slot, u16)>,
+    pub(super) cancel: Option<Box<CancelTransaction>>,
+    pub(super) loop_hash: u64,
+    pub(super) armed: Option<Instant>,
+    /// Neighbours in the list of its connection, while it waits for a final response.
+    waiting: Option<Neighbours>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Neighbours {
+    previous: Option<u32>,
+    next: Option<u32>,
+}
+
+impl ClientTransaction {
+    pub(super) const fn new(
+        generation: u32,
+        machine: ClientMachine,
+        hop: Flow,
+        request: Bytes,
+        owner: (Slot, u16),
+        loop_hash: u64,
+    ) -> Self {
+        Self {
+            generation,
+            machine,
+            hop,
+            request: Some(request),
+            owner: Some(owner),
+            cancel: None,
+            loop_hash,
+            armed: None,
+            waiting: None,
+        }
+    }
+}
+
+impl Tenant for ClientTransaction {
+    fn generation(&self) -> u32 {
+        self.generation
+    }
+
+    fn next_timeout(&self) -> Option<Instant> {
+        let cancel = self.cancel.as_ref().and_then(|cancel| cancel.machine.next_timeout());
+        match (self.machine.next_timeout(), cancel) {
+            (Some(own), Some(cancel)) => Some(own.min(cancel)),
+            (own, cancel) => own.or(cancel),
+        }
+    }
+
+    fn armed(&mut self) -> &mut Option<Instant> {
+        &mut self.armed
+    }
+}
+
+/// Which client transactions wait on which connection: when it ends they fail at once (§17.1.4). A doubly linked
+/// list through the table, so that joining and leaving cost the same however many wait.
+#[derive(Debug, Default)]
+pub(super) struct Waiting {
+    first: HashMap<ConnectionId, u32>,
+}
+
+impl Waiting {
+    /// Adds a transaction that was just inserted.
+    pub(super) fn join(&mut self, table: &mut Table<ClientTransaction>, slot: Slot) {
+        let Some(connection) = table.get(slot).and_then(|transaction| transaction.hop.connection) else {
+            return;
+        };
+        let next = self.first.insert(connection, slot.index);
+        if let Some(neighbours) = next.and_then(|next| table.0.get_mut(next as usize)?.waiting.as_mut()) {
+            neighbours.previous = Some(slot.index);
+        }
+        if let Some(transaction) = table.get_mut(slot) {
+            transaction.waiting = Some(Neighbours { previous: None, next });
+        }
+    }
+
+    /// Takes a transaction out; nothing where it is in no list.
+    pub(super) fn leave(&mut self, table: &mut Table<ClientTransaction>, slot: Slot) {
+        let Some(transaction) = table.get_mut(slot) else { return };
+        let Some(Neighbours { previous, next }) = transaction.waiting.take() else { return };
+        let connection = transaction.hop.connection;
+        match previous.and_then(|previous| table.0.get_mut(previous as usize)?.waiting.as_mut()) {
+            Some(neighbours) => neighbours.next = next,
+            None => {
+                if let Some(connection) = connection {
+                    match next {
+                        Some(next) => self.first.insert(connection, next),
+                        None => self.first.remove(&connection),
+                    };
+                }
+            }
+        }
+        if let Some(neighbours) = next.and_then(|next| table.0.get_mut(next as usize)?.waiting.as_mut()) {
+            neighbours.previous = previous;
+        }
+    }
+
+    /// One of those that wait on `connection`.
+    pub(super) fn first_on(&self, table: &Table<ClientTransaction>, connection: ConnectionId) -> Option<Slot> {
+        let &index = self.first.get(&connection)?;
+        let generation = table.0.get(index as usize)?.generation;
+        Some(Slot { index, generation })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::protocol::flow::{InterfaceId, Transport};
+
+    fn transaction(generation: u32, connection: u64) -> ClientTransaction {
+        let timers = Timers::new(Duration::from_millis(500), Duration::from_secs(4), Duration::from_secs(5));
+        let (machine, _) = ClientMachine::start(false, Instant::now(), &timers, true);
+        let hop = Flow {
+            interface: InterfaceId(0),
+            transport: Transport::Tcp,
+            local: "127.0.0.1:1".parse().unwrap(),
+            remote: "127.0.0.1:2".parse().unwrap(),
+            connection: Some(ConnectionId(connection)),
+        };
+        let owner = (Slot { index: 0, generation: 0 }, 0);
+        ClientTransaction::new(generation, machine, hop, Bytes::new(), owner, 0)
+    }
+
+    #[test]
+    fn transactions_leave_their_connections_list_in_any_order() {
+        for order in [[0, 1, 2], [2, 1, 0], [1, 0, 2], [1, 2, 0]] {
+            let (mut table, mut waiting) = (Table::new(), Waiting::default());
+            let slots: Vec<_> = (0..3).map(|n| table.insert(transaction(n, 7))).collect();
+            let other = table.insert(transaction(9, 8));
+            for &slot in slots.iter().chain([&other]) {
+                waiting.join(&mut table, slot);
+            }
+            for (left, at) in order.into_iter().enumerate() {
+                waiting.leave(&mut table, slots[at]);
+                waiting.leave(&mut table, slots[at]);
+                let mut seen = 0;
+                let mut next = waiting.first_on(&table, ConnectionId(7)).map(|slot| slot.index);
+                while let Some(index) = next {
+                    seen += 1;
+                    next = table.0[index as usize].waiting.unwrap().next;
+                }
+                assert_eq!(seen, 2 - left);
+            }
+            assert_eq!(waiting.first_on(&table, ConnectionId(8)), Some(other));
+        }
+    }
+
+    #[test]
+    fn a_slot_does_not_reach_the_next_tenant() {
+        let mut table = Table::new();
+        let first = table.insert(transaction(1, 7));
+        assert!(table.remove(first).is_some());
+        let second = table.insert(transaction(2, 7));
+        assert_eq!(first.index, second.index);
+        assert!(table.get(first).is_none() && table.remove(first).is_none());
+        assert!(table.get(second).is_some());
+    }
+}

@@ -1,0 +1,307 @@
+//! Answering: responses as they come in (RFC 3261 §16.7), and what goes back to who asked.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use crate::protocol::flow::Flow;
+use crate::protocol::message::edit::Edit;
+use crate::protocol::message::reply::Reply;
+use crate::protocol::message::{Message, Name};
+use crate::protocol::transaction::{Actions, Branch, ServerAction};
+
+use super::incoming::part_of;
+use super::response_context::BranchState;
+use super::table::{ClientMachine, Slot};
+use super::targets::TargetKind;
+use super::{DropReason, Event, EventDetail, Output, Proxy};
+
+impl Proxy {
+    /// Finds the client transaction of a response (§17.1.3, §18.1.2).
+    pub(super) fn handle_response(&mut self, now: Instant, flow: &Flow, response: &Message) {
+        let Some(status) = response.status().filter(|_| response.fault().is_none()) else {
+            return self.dropped(flow, DropReason::MalformedResponse);
+        };
+        let Some(via) = response.top_via() else {
+            return self.dropped(flow, DropReason::MalformedResponse);
+        };
+        let branch = via.branch.and_then(Branch::parse).filter(|branch| branch.router == self.router);
+        let Some(branch) = branch.filter(|_| self.interfaces.is_ours(&via.host, via.port)) else {
+            return self.dropped(flow, DropReason::ForeignResponse);
+        };
+        let Some(cseq) = response.cseq() else {
+            return self.dropped(flow, DropReason::MalformedResponse);
+        };
+        let slot = Slot { index: branch.slot, generation: branch.generation };
+        if cseq.method == b"CANCEL" {
+            return self.cancel_answered(now, slot, status);
+        }
+        let timers = self.settings.timers;
+        let Some(client) = self.clients.get_mut(slot) else {
+            return self.dropped(flow, DropReason::StrayResponse);
+        };
+        let is_invite = matches!(client.machine, ClientMachine::Invite(_));
+        if is_invite != (cseq.method == b"INVITE") {
+            return self.dropped(flow, DropReason::MalformedResponse);
+        }
+        let actions = client.machine.handle_response(now, &timers, status);
+        if status >= 200 {
+            self.waiting.leave(&mut self.clients, slot);
+        }
+        self.perform_client(now, slot, actions, Some(response));
+        self.arm_client(slot);
+    }
+
+    /// A response has reached the context (§16.7 steps 3 to 10).
+    pub(super) fn branch_answered(&mut self, now: Instant, slot: Slot, branch: u16, response: &Message) {
+        let Some(status) = response.status() else { return };
+        let Some(context) = self.contexts.get_mut(slot) else { return };
+        let is_invite = context.is_invite();
+        let Some(record) = context.branches.get_mut(usize::from(branch)) else { return };
+        if status < 200 {
+            if record.is_pending() {
+                record.state = BranchState::Proceeding;
+                let wants_cancel = record.is_cancelled;
+                // A 100 says only that the next hop is there (§16.8: Timer C is reset by 101 to 199).
+                if status > 100 && is_invite && !wants_cancel {
+                    record.deadline = Some(now + self.settings.timer_c);
+                }
+                if wants_cancel {
+                    self.send_cancel(now, slot, branch);
+                } else if status > 100 && is_invite {
+                    self.pass_upstream(now, slot, status, response);
+                }
+            }
+            return;
+        }
+        let is_first_final = record.is_pending();
+        record.state = BranchState::Ended(status);
+        if (200..300).contains(&status) {
+            self.branch_succeeded(now, slot, branch, status, response);
+        } else if is_first_final {
+            context.note_final(status, Some(response.clone()));
+            if status >= 600 {
+                context.is_declined = true;
+                self.cancel_pending(now, slot);
+            }
+            self.after_final(now, slot);
+        }
+    }
+
+    /// A 2xx: to INVITE each of them goes upstream at once, to others the first (§16.7 step 5).
+    fn branch_succeeded(&mut self, now: Instant, slot: Slot, branch: u16, status: u16, response: &Message) {
+        let Some(context) = self.contexts.get(slot) else { return };
+        let is_invite = context.is_invite();
+        if !is_invite && context.has_answered {
+            return;
+        }
+        let target = &context.branches[usize::from(branch)].target;
+        if target.kind == TargetKind::Search && !context.has_answered {
+            if let Some(user) = Self::searched_user(&context.request) {
+                let flow = target.hop;
+                self.outputs.push_back(Output::Learned { user, flow });
+            }
+        }
+        self.pass_upstream(now, slot, status, response);
+        self.cancel_pending(now, slot);
+        self.release_context(slot);
+    }
+
+    /// Sends a response of downstream's on: without our Via, else as it came (§16.7 steps 3, 9).
+    fn pass_upstream(&mut self, now: Instant, slot: Slot, status: u16, response: &Message) {
+        if response.values(Name::Via).nth(1).is_none() {
+            return;
+        }
+        let mut edit = Edit::new(response, &mut self.scratch);
+        edit.remove_first_values(Name::Via, 1);
+        let bytes = edit.write();
+        self.respond(now, slot, status, bytes);
+    }
+
+    /// All branches have ended and nobody is left: the best response goes upstream (§16.7 step 6).
+    pub(super) fn conclude(&mut self, now: Instant, slot: Slot) {
+        let Some(context) = self.contexts.get(slot) else { return };
+        if context.has_answered {
+            return self.release_context(slot);
+        }
+        let Some(best) = &context.best else {
+            let reply = if context.is_cancelled { Reply::new(487) } else { Reply::new(480) };
+            return self.reply(now, slot, &reply);
+        };
+        match (&best.response, best.status) {
+            // What one server cannot do says nothing about us (§16.7 step 6).
+            (Some(_), 503) => self.reply(now, slot, &Reply::new(500)),
+            (Some(response), status) if response.values(Name::Via).nth(1).is_some() => {
+                let bytes = context.write_best(response, &mut self.scratch);
+                self.respond(now, slot, status, bytes);
+            }
+            (Some(_), _) => self.reply(now, slot, &Reply::new(500)),
+            (None, _) if context.is_cancelled => self.reply(now, slot, &Reply::new(487)),
+            (None, 408) => self.reply(now, slot, &Reply::new(408)),
+            (None, 503) => self.reply(now, slot, &Reply::with_reason(480, "No UC Server Reachable")),
+            (None, _) => self.reply(now, slot, &Reply::with_reason(480, "Not All UC Servers Have Answered")),
+        }
+    }
+
+    /// Answers with a response of our own.
+    pub(super) fn reply(&mut self, now: Instant, slot: Slot, reply: &Reply) {
+        let Some(context) = self.contexts.get(slot) else { return };
+        let key = context.server.and_then(|server| self.servers.get(server)).map(|server| server.key);
+        let Some(key) = key else {
+            self.contexts.remove(slot);
+            return;
+        };
+        let bytes = reply.write(&context.request, context.source.remote, &self.to_tag(key));
+        self.respond(now, slot, reply.status, bytes);
+    }
+
+    /// Hands a response to the server transaction.
+    fn respond(&mut self, now: Instant, slot: Slot, status: u16, bytes: Bytes) {
+        let Some(context) = self.contexts.get_mut(slot) else { return };
+        let is_first_final = status >= 200 && !context.has_answered;
+        if is_first_final {
+            context.has_answered = true;
+            context.patience = None;
+            context.waiting.clear();
+            if self.detail >= EventDetail::Transactions {
+                self.outputs.push_back(Output::Event(Event::Answered {
+                    method: part_of(&context.request, context.request.method_token()),
+                    call_id: part_of(&context.request, context.request.call_id()),
+                    flow: context.source,
+                    status,
+                    branches: context.branches.len(),
+                }));
+            }
+        }
+        let timers = self.settings.timers;
+        let server_slot = context.server;
+        let Some(server) = server_slot.and_then(|server| self.servers.get_mut(server)) else {
+            return self.release_context(slot);
+        };
+        let actions = server.machine.handle_response(now, &timers, status);
+        if let Some(server_slot) = server_slot {
+            self.send_response(now, server_slot, bytes, actions);
+        }
+        if is_first_final {
+            self.release_context(slot);
+        }
+    }
+
+    fn send_response(&mut self, now: Instant, slot: Slot, bytes: Bytes, actions: Actions<ServerAction>) {
+        for action in &actions {
+            let Some(server) = self.servers.get_mut(slot) else { return };
+            let path = server.reply_path;
+            match action {
+                ServerAction::Transmit => {
+                    server.last_response = Some(bytes.clone());
+                    self.transmit(path.flow, path.alternate, bytes.clone(), None);
+                }
+                ServerAction::TransmitOnce => {
+                    server.last_response = None;
+                    self.transmit(path.flow, path.alternate, bytes.clone(), None);
+                }
+                ServerAction::Refused(_) => self.dropped(&path.flow, DropReason::ResponseRefused),
+                ServerAction::Retransmit
+                | ServerAction::Trying
+                | ServerAction::PassUp
+                | ServerAction::ForgetResponse
+                | ServerAction::TimedOut
+                | ServerAction::TransportFailed
+                | ServerAction::Terminated => {}
+            }
+        }
+        self.perform_server(now, slot, actions);
+        self.arm_server(slot);
+    }
+
+    /// Does what a server machine wants, but for sending what it was just given.
+    pub(super) fn perform_server(&mut self, now: Instant, slot: Slot, actions: Actions<ServerAction>) {
+        for action in actions {
+            let Some(server) = self.servers.get_mut(slot) else { return };
+            let path = server.reply_path;
+            match action {
+                ServerAction::Retransmit => {
+                    if let Some(bytes) = server.last_response.clone() {
+                        self.transmit(path.flow, path.alternate, bytes, None);
+                    }
+                }
+                ServerAction::Trying => self.send_trying(slot),
+                ServerAction::ForgetResponse => server.last_response = None,
+                ServerAction::TimedOut => {
+                    if let Some(context) = server.context.take() {
+                        self.abandon(now, context);
+                    }
+                }
+                ServerAction::Terminated => self.server_ended(now, slot),
+                ServerAction::Transmit
+                | ServerAction::TransmitOnce
+                | ServerAction::PassUp
+                | ServerAction::Refused(_)
+                | ServerAction::TransportFailed => {}
+            }
+        }
+        self.arm_server(slot);
+    }
+
+    fn send_trying(&mut self, slot: Slot) {
+        let Some(server) = self.servers.get_mut(slot) else { return };
+        let Some(context) = server.context.and_then(|context| self.contexts.get(context)) else { return };
+        let bytes = Reply::new(100).write(&context.request, context.source.remote, b"");
+        server.last_response = Some(bytes.clone());
+        let path = server.reply_path;
+        self.transmit(path.flow, path.alternate, bytes, None);
+    }
+
+    pub(super) fn server_timeout(&mut self, now: Instant, slot: Slot) {
+        let timers = self.settings.timers;
+        let Some(server) = self.servers.get_mut(slot) else { return };
+        let actions = server.machine.handle_timeout(now, &timers);
+        self.perform_server(now, slot, actions);
+    }
+
+    fn server_ended(&mut self, now: Instant, slot: Slot) {
+        let Some(server) = self.servers.remove(slot) else { return };
+        self.by_key.remove(&server.key);
+        if let Some(context) = server.context {
+            self.abandon(now, context);
+        }
+    }
+
+    /// Who asked has stopped waiting: what is still open is ended.
+    fn abandon(&mut self, now: Instant, slot: Slot) {
+        let Some(context) = self.contexts.get_mut(slot) else { return };
+        context.has_answered = true;
+        context.server = None;
+        context.patience = None;
+        context.waiting.clear();
+        self.cancel_pending(now, slot);
+        self.release_context(slot);
+    }
+
+    /// Removes a context that has answered and has no more use for responses: of INVITE, further 2xx are passed on
+    /// as long as a branch may bring them (RFC 6026 §8.4).
+    pub(super) fn release_context(&mut self, slot: Slot) {
+        let Some(context) = self.contexts.get(slot) else { return };
+        if !context.has_answered {
+            return;
+        }
+        let clients = &self.clients;
+        let is_used = context.is_invite()
+            && context.branches.iter().any(|branch| {
+                let may_bring_more = !matches!(branch.state, BranchState::Ended(300..));
+                may_bring_more && clients.get(branch.client).is_some()
+            });
+        if is_used {
+            return self.arm_context(slot);
+        }
+        let Some(context) = self.contexts.remove(slot) else { return };
+        for branch in &context.branches {
+            if let Some(client) = self.clients.get_mut(branch.client) {
+                client.owner = None;
+            }
+        }
+        if let Some(server) = context.server.and_then(|server| self.servers.get_mut(server)) {
+            server.context = None;
+        }
+    }
+}

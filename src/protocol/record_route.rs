@@ -1,0 +1,323 @@
+//! Record-Route with flow tokens (RFC 3261 §16.6 step 4, RFC 5626 §5, RFC 5658).
+//!
+//! The URI that we record carries, in its user part, the flow of the side that it faces. Requests in the dialog
+//! bring it back in Route and leave over that flow. A keyed code over the token makes it ours: nobody else can
+//! write one, and what it says needs no table, so it outlives the process.
+//!
+//! Where a message enters and leaves by different sockets, or by streams, two URIs are recorded, the inner one
+//! on top (RFC 5658 §6): each side sees the one that it can reach. On one UDP socket a single URI holds both ends.
+
+use std::net::{IpAddr, SocketAddr};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use siphasher::sip128::{Hasher128 as _, SipHasher24};
+use smallvec::SmallVec;
+
+use super::account::AccountId;
+use super::flow::{ConnectionId, Flow, InterfaceId, Transport};
+use super::interface::Interfaces;
+
+const CODE: usize = 12;
+/// Head, two IPv6 ends, code.
+const LONGEST: usize = 4 + 2 * (1 + 18) + 10 + CODE;
+
+/// The key that makes tokens ours. Kept in `service.state_directory`, so that dialogs outlive a restart.
+///
+/// SipHash-2-4 is a pseudorandom function with a 128-bit key; 96 bits of its output leave a forger one chance
+/// in 2^96 for each request.
+#[derive(Clone)]
+pub struct TokenKey([u8; 16]);
+
+impl std::fmt::Debug for TokenKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("TokenKey(..)")
+    }
+}
+
+/// Where a token leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Token {
+    /// To the one flow that its URI faces.
+    Toward {
+        /// The flow. Its local address is not kept: the interface knows it.
+        hop: Hop,
+        /// The UC server that the flow was logged on as, for when the flow has ended.
+        account: Option<AccountId>,
+    },
+    /// Between two ends of one UDP socket.
+    Between {
+        /// The interface of the socket.
+        interface: InterfaceId,
+        /// Both ends.
+        ends: [SocketAddr; 2],
+    },
+}
+
+/// The far end of a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hop {
+    /// The interface.
+    pub interface: InterfaceId,
+    /// What carries it.
+    pub transport: Transport,
+    /// The peer's end.
+    pub remote: SocketAddr,
+    /// The connection, of a stream that was open.
+    pub connection: Option<ConnectionId>,
+}
+
+impl From<&Flow> for Hop {
+    fn from(flow: &Flow) -> Self {
+        Self {
+            interface: flow.interface,
+            transport: flow.transport,
+            remote: flow.remote,
+            connection: flow.connection,
+        }
+    }
+}
+
+impl TokenKey {
+    /// With 16 octets from a good source of randomness.
+    pub const fn new(key: [u8; 16]) -> Self {
+        Self(key)
+    }
+
+    /// Appends the token as the user part of a URI.
+    fn write(&self, token: &Token, out: &mut Vec<u8>) {
+        let mut octets: SmallVec<[u8; LONGEST]> = SmallVec::new();
+        match token {
+            Token::Toward { hop, account } => {
+                octets.push(match hop.transport {
+                    Transport::Udp => 0,
+                    Transport::Tcp => 1,
+                    Transport::Tls => 2,
+                });
+                octets.extend_from_slice(&hop.interface.0.to_be_bytes());
+                push_end(&mut octets, hop.remote);
+                octets.extend_from_slice(&hop.connection.map_or(0, |connection| connection.0).to_be_bytes());
+                octets.extend_from_slice(&account.map_or(u16::MAX, |account| account.0).to_be_bytes());
+            }
+            Token::Between { interface, ends } => {
+                octets.push(3);
+                octets.extend_from_slice(&interface.0.to_be_bytes());
+                push_end(&mut octets, ends[0]);
+                push_end(&mut octets, ends[1]);
+            }
+        }
+        let code = self.code(&octets);
+        octets.extend_from_slice(&code);
+        let mut text = [0; LONGEST.div_ceil(3) * 4];
+        let length = URL_SAFE_NO_PAD.encode_slice(&octets, &mut text).expect("LONGEST is the longest token");
+        out.extend_from_slice(&text[..length]);
+    }
+
+    /// Reads the user part of a URI; `None` unless we have written it.
+    pub fn read(&self, user: &[u8]) -> Option<Token> {
+        let mut octets = [0; LONGEST];
+        let length = URL_SAFE_NO_PAD.decode_slice(user, &mut octets).ok()?;
+        let content_length = length.checked_sub(CODE)?;
+        let (content, code) = octets[..length].split_at(content_length);
+        // All octets are compared, so that the time taken does not tell a forger which was wrong.
+        let difference = self.code(content).iter().zip(code).fold(0, |all, (a, b)| all | (a ^ b));
+        if difference != 0 {
+            return None;
+        }
+        let (&kind, rest) = content.split_first()?;
+        let (interface, rest) = rest.split_first_chunk::<2>()?;
+        let interface = InterfaceId(u16::from_be_bytes(*interface));
+        let (first, rest) = read_end(rest)?;
+        let transport = match kind {
+            0 => Transport::Udp,
+            1 => Transport::Tcp,
+            2 => Transport::Tls,
+            _ => return Some(Token::Between { interface, ends: [first, read_end(rest)?.0] }),
+        };
+        let (connection, rest) = rest.split_first_chunk::<8>()?;
+        let (account, _) = rest.split_first_chunk::<2>()?;
+        let connection = Some(u64::from_be_bytes(*connection)).filter(|&id| id != 0).map(ConnectionId);
+        let account = Some(u16::from_be_bytes(*account)).filter(|&id| id != u16::MAX).map(AccountId);
+        Some(Token::Toward { hop: Hop { interface, transport, remote: first, connection }, account })
+    }
+
+    fn code(&self, octets: &[u8]) -> [u8; CODE] {
+        let whole = SipHasher24::new_with_key(&self.0).hash(octets).as_bytes();
+        let mut code = [0; CODE];
+        code.copy_from_slice(&whole[..CODE]);
+        code
+    }
+}
+
+fn push_end(octets: &mut SmallVec<[u8; LONGEST]>, end: SocketAddr) {
+    match end.ip() {
+        IpAddr::V4(ip) => {
+            octets.push(4);
+            octets.extend_from_slice(&ip.octets());
+        }
+        IpAddr::V6(ip) => {
+            octets.push(6);
+            octets.extend_from_slice(&ip.octets());
+        }
+    }
+    octets.extend_from_slice(&end.port().to_be_bytes());
+}
+
+fn read_end(octets: &[u8]) -> Option<(SocketAddr, &[u8])> {
+    let (&family, rest) = octets.split_first()?;
+    let (ip, rest) = match family {
+        4 => rest.split_first_chunk::<4>().map(|(ip, rest)| (IpAddr::from(*ip), rest))?,
+        6 => rest.split_first_chunk::<16>().map(|(ip, rest)| (IpAddr::from(*ip), rest))?,
+        _ => return None,
+    };
+    let (port, rest) = rest.split_first_chunk::<2>()?;
+    Some((SocketAddr::new(ip, u16::from_be_bytes(*port)), rest))
+}
+
+impl Token {
+    /// Where a request goes that has come over `source` and brought this token; `None` where the token leads
+    /// back to its sender, so that the Request-URI decides.
+    pub fn next_hop(&self, source: &Flow) -> Option<Hop> {
+        match self {
+            Self::Toward { hop, .. } => (*hop != Hop::from(source)).then_some(*hop),
+            Self::Between { interface, ends: [a, b] } => {
+                let from = |end: &SocketAddr| source.interface == *interface && source.remote == *end;
+                let remote = match (from(a), from(b)) {
+                    (true, false) => *b,
+                    (false, true) => *a,
+                    (true, true) => return None,
+                    // A peer that sends from another port than it listens on.
+                    (false, false) if a.ip() != b.ip() && source.remote.ip() == a.ip() => *b,
+                    (false, false) if a.ip() != b.ip() && source.remote.ip() == b.ip() => *a,
+                    (false, false) => return None,
+                };
+                Some(Hop { interface: *interface, transport: Transport::Udp, remote, connection: None })
+            }
+        }
+    }
+}
+
+/// One side of a request that passes.
+#[derive(Clone, Copy, Debug)]
+pub struct Face<'a> {
+    /// The flow of this side.
+    pub flow: &'a Flow,
+    /// The UC server at its end.
+    pub account: Option<AccountId>,
+}
+
+/// Appends the Record-Route rows' values for a request from `upstream` to `downstream`, topmost first.
+pub fn values(
+    key: &TokenKey,
+    interfaces: &Interfaces,
+    upstream: Face<'_>,
+    downstream: Face<'_>,
+    mut row: impl FnMut(&dyn Fn(&mut Vec<u8>)),
+) {
+    let (up, down) = (upstream.flow, downstream.flow);
+    let is_one_socket = up.transport == Transport::Udp
+        && down.transport == Transport::Udp
+        && up.interface == down.interface
+        && up.local == down.local;
+    if is_one_socket {
+        let token = Token::Between { interface: up.interface, ends: [up.remote, down.remote] };
+        row(&|out| write_value(key, interfaces, &token, up, out));
+        return;
+    }
+    for face in [downstream, upstream] {
+        let token = Token::Toward { hop: Hop::from(face.flow), account: face.account };
+        row(&|out| write_value(key, interfaces, &token, face.flow, out));
+    }
+}
+
+/// `transport=tls` is deprecated (RFC 3261 §26.2.2), but a `sip:` URI without it means UDP to most peers.
+fn write_value(key: &TokenKey, interfaces: &Interfaces, token: &Token, face: &Flow, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"<sip:");
+    key.write(token, out);
+    out.push(b'@');
+    interfaces.write_sent_by(face, out);
+    out.extend_from_slice(match face.transport {
+        Transport::Udp => b";lr>" as &[u8],
+        Transport::Tcp => b";transport=tcp;lr>",
+        Transport::Tls => b";transport=tls;lr>",
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flow(transport: Transport, remote: &str, connection: Option<u64>) -> Flow {
+        Flow {
+            interface: InterfaceId(7),
+            transport,
+            local: "127.0.0.1:5060".parse().unwrap(),
+            remote: remote.parse().unwrap(),
+            connection: connection.map(ConnectionId),
+        }
+    }
+
+    #[test]
+    fn every_token_is_read_back_and_no_other() {
+        let key = TokenKey::new([1; 16]);
+        let tokens = [
+            Token::Toward { hop: Hop::from(&flow(Transport::Udp, "10.0.0.1:9", None)), account: None },
+            Token::Toward { hop: Hop::from(&flow(Transport::Tls, "[2001:db8::1]:9", Some(5))), account: Some(AccountId(3)) },
+            Token::Between {
+                interface: InterfaceId(7),
+                ends: ["[2001:db8::1]:9".parse().unwrap(), "[2001:db8::2]:65535".parse().unwrap()],
+            },
+        ];
+        for token in tokens {
+            let mut text = Vec::new();
+            key.write(&token, &mut text);
+            assert!(text.iter().all(|c| c.is_ascii_alphanumeric() || b"-_".contains(c)));
+            assert_eq!(key.read(&text), Some(token));
+            assert_eq!(TokenKey::new([2; 16]).read(&text), None);
+            for at in 0..text.len() {
+                let mut forged = text.clone();
+                forged[at] = if forged[at] == b'A' { b'B' } else { b'A' };
+                assert_eq!(key.read(&forged), None);
+                assert_eq!(key.read(&text[..at]), None);
+            }
+        }
+        assert_eq!(key.read(&[b'A'; 500]), None);
+        assert_eq!(key.read(b"alice"), None);
+    }
+
+    #[test]
+    fn a_token_leads_to_the_other_side() {
+        let (a, b) = (flow(Transport::Udp, "10.0.0.1:5060", None), flow(Transport::Udp, "10.0.0.2:5060", None));
+        let token = Token::Between { interface: InterfaceId(7), ends: [a.remote, b.remote] };
+        assert_eq!(token.next_hop(&a), Some(Hop::from(&b)));
+        assert_eq!(token.next_hop(&b), Some(Hop::from(&a)));
+        let other_port = flow(Transport::Udp, "10.0.0.2:40000", None);
+        assert_eq!(token.next_hop(&other_port), Some(Hop::from(&a)));
+        assert_eq!(token.next_hop(&flow(Transport::Udp, "10.0.0.3:5060", None)), None);
+        let toward = Token::Toward { hop: Hop::from(&a), account: None };
+        assert_eq!(toward.next_hop(&a), None);
+        assert_eq!(toward.next_hop(&b), Some(Hop::from(&a)));
+    }
+
+    #[test]
+    fn one_socket_records_once_and_two_twice() {
+        let key = TokenKey::new([1; 16]);
+        let rows = |up: &Flow, down: &Flow| {
+            let mut rows = Vec::new();
+            let face = |flow| Face { flow, account: None };
+            values(&key, &Interfaces::default(), face(up), face(down), |write| {
+                let mut out = Vec::new();
+                write(&mut out);
+                rows.push(String::from_utf8(out).unwrap());
+            });
+            rows
+        };
+        let (a, b) = (flow(Transport::Udp, "10.0.0.1:5060", None), flow(Transport::Udp, "10.0.0.2:5060", None));
+        assert_eq!(rows(&a, &b).len(), 1);
+        let c = flow(Transport::Tcp, "10.0.0.3:1234", Some(9));
+        let two = rows(&a, &c);
+        assert_eq!(two.len(), 2);
+        assert!(two[0].ends_with("@127.0.0.1:5060;transport=tcp;lr>") && two[1].ends_with("@127.0.0.1:5060;lr>"));
+        assert_eq!(rows(&c, &flow(Transport::Tcp, "10.0.0.4:1", Some(10))).len(), 2);
+    }
+}

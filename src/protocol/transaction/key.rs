@@ -1,0 +1,196 @@
+//! What finds a transaction: [`TransactionKey`] for requests (RFC 3261 §17.2.3), [`Branch`] for responses (§17.1.3).
+
+use std::hash::Hasher as _;
+
+use bytes::BufMut;
+use siphasher::sip128::{Hasher128 as _, SipHasher24};
+
+/// The magic cookie that opens each branch parameter since RFC 3261 (§8.1.1.7).
+const COOKIE: &[u8] = b"z9hG4bK";
+
+/// Stands for the fields by which a request is matched to its server transaction (§17.2.3).
+///
+/// A hash of 128 bits in place of the fields saves their storage and comparison. It may: under a random key that
+/// no peer can learn (keys never leave the process) two different requests collide with probability 2⁻¹²⁸, and
+/// nobody can search for a collision; among a million live transactions there is one with probability below 2⁻⁸⁸.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TransactionKey(pub u128);
+
+/// What a request without the magic cookie is matched by (RFC 2543, §17.2.3). All as received.
+#[derive(Clone, Copy, Debug)]
+pub struct LegacyKey<'a> {
+    /// The Request-URI.
+    pub request_uri: &'a [u8],
+    /// The To tag, empty if there is none.
+    pub to_tag: &'a [u8],
+    /// The From tag, empty if there is none.
+    pub from_tag: &'a [u8],
+    /// The Call-ID.
+    pub call_id: &'a [u8],
+    /// The number in CSeq.
+    pub cseq_number: u32,
+    /// The whole of the top Via's value.
+    pub top_via: &'a [u8],
+}
+
+/// Makes [`TransactionKey`]s; one per process, its key drawn at random at the start.
+#[derive(Clone)]
+pub struct KeyHasher(SipHasher24);
+
+impl KeyHasher {
+    /// With this secret key.
+    pub fn new(key: [u8; 16]) -> Self {
+        Self(SipHasher24::new_with_key(&key))
+    }
+
+    /// The key of the server transaction that a request belongs to.
+    ///
+    /// `branch`, `host` and `port` are those of the top Via (`port` only if written there), without regard to case
+    /// (§7.3.1). ACK counts as INVITE. With `method` INVITE for a CANCEL, the result is the key of what it cancels
+    /// (§9.2). `legacy` is asked for only if the branch lacks the cookie or has nothing behind it.
+    ///
+    /// In the legacy form the To tag counts for neither INVITE nor ACK: an ACK carries the tag of the response, the
+    /// INVITE that it must find does not. What the tag would tell apart, an ACK to a 2xx from one to a refusal, the
+    /// machine's state tells (RFC 6026 §6).
+    pub fn server<'a>(
+        &self,
+        branch: Option<&[u8]>,
+        host: &[u8],
+        port: Option<u16>,
+        method: &[u8],
+        legacy: impl FnOnce() -> LegacyKey<'a>,
+    ) -> TransactionKey {
+        let method = if method == b"ACK" { b"INVITE" } else { method };
+        let mut fields = Fields(self.0);
+        match branch.filter(|branch| has_cookie(branch)) {
+            Some(branch) => {
+                fields.number(3261);
+                fields.caseless(branch);
+                fields.caseless(host);
+                // Port 0 is nobody's, so it can stand for none.
+                fields.number(u32::from(port.unwrap_or(0)));
+            }
+            None => {
+                let legacy = legacy();
+                fields.number(2543);
+                fields.exact(legacy.request_uri);
+                fields.exact(if method == b"INVITE" { b"" } else { legacy.to_tag });
+                fields.exact(legacy.from_tag);
+                fields.exact(legacy.call_id);
+                fields.number(legacy.cseq_number);
+                fields.exact(legacy.top_via);
+            }
+        }
+        fields.exact(method);
+        TransactionKey(fields.0.finish128().as_u128())
+    }
+}
+
+/// Written by hand so that no log line can show the key.
+impl std::fmt::Debug for KeyHasher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("KeyHasher(..)")
+    }
+}
+
+/// Whether a branch is one of RFC 3261's: the cookie and something behind it. The cookie alone names nothing
+/// (RFC 4475 §3.1.2.18).
+fn has_cookie(branch: &[u8]) -> bool {
+    branch.len() > COOKIE.len() && branch[..COOKIE.len()].eq_ignore_ascii_case(COOKIE)
+}
+
+/// A hash being fed: each field with its length, so that no two sequences of fields give the same octets.
+struct Fields(SipHasher24);
+
+impl Fields {
+    fn number(&mut self, number: u32) {
+        self.0.write_u32(number);
+    }
+
+    fn exact(&mut self, field: &[u8]) {
+        self.0.write_usize(field.len());
+        self.0.write(field);
+    }
+
+    fn caseless(&mut self, field: &[u8]) {
+        self.0.write_usize(field.len());
+        let mut lower = [0; 64];
+        for chunk in field.chunks(lower.len()) {
+            let lower = &mut lower[..chunk.len()];
+            lower.copy_from_slice(chunk);
+            lower.make_ascii_lowercase();
+            self.0.write(lower);
+        }
+    }
+}
+
+/// The branch parameter of our own Via: names the client transaction and carries the loop hash.
+///
+/// `z9hG4bK`, then router, slot and generation as 2 + 8 + 8 digits, a dot, and the loop hash as 16, all lower-case
+/// hexadecimal of fixed width. A response finds its transaction without a search.
+///
+/// A branch must be unique across space and time (§8.1.1.7): let `generation` begin at a random number in each
+/// process, or one that has just been restarted repeats the branches of the one before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Branch {
+    /// The router that holds the transaction.
+    pub router: u8,
+    /// Its place in that router's table.
+    pub slot: u32,
+    /// Tells the transactions apart that have the same place one after another.
+    pub generation: u32,
+    /// What the request's way depends on, hashed: the same again is a loop (RFC 5393 §4.2.1). Not the method, so
+    /// that CANCEL and ACK have their INVITE's branch.
+    pub loop_hash: u64,
+}
+
+impl Branch {
+    /// The length of the written form, in octets.
+    pub const LENGTH: usize = COOKIE.len() + 2 + 8 + 8 + 1 + 16;
+
+    /// The written form.
+    pub fn to_octets(&self) -> [u8; Self::LENGTH] {
+        let mut octets = [b'.'; Self::LENGTH];
+        let (cookie, rest) = octets.split_at_mut(COOKIE.len());
+        cookie.copy_from_slice(COOKIE);
+        write_hex(&mut rest[..2], u64::from(self.router));
+        write_hex(&mut rest[2..10], u64::from(self.slot));
+        write_hex(&mut rest[10..18], u64::from(self.generation));
+        write_hex(&mut rest[19..], self.loop_hash);
+        octets
+    }
+
+    /// Appends the written form.
+    pub fn write(&self, out: &mut impl BufMut) {
+        out.put_slice(&self.to_octets());
+    }
+
+    /// Reads the written form, without regard to case (§7.3.1); `None` if it is not exactly one of ours.
+    pub fn parse(branch: &[u8]) -> Option<Self> {
+        if branch.len() != Self::LENGTH || !has_cookie(branch) {
+            return None;
+        }
+        let rest = &branch[COOKIE.len()..];
+        if rest[18] != b'.' {
+            return None;
+        }
+        Some(Self {
+            router: u8::try_from(read_hex(&rest[..2])?).ok()?,
+            slot: u32::try_from(read_hex(&rest[2..10])?).ok()?,
+            generation: u32::try_from(read_hex(&rest[10..18])?).ok()?,
+            loop_hash: read_hex(&rest[19..])?,
+        })
+    }
+}
+
+fn write_hex(out: &mut [u8], mut number: u64) {
+    for digit in out.iter_mut().rev() {
+        *digit = b"0123456789abcdef"[(number & 0xf) as usize];
+        number >>= 4;
+    }
+}
+
+/// At most 16 digits, by the callers' slices.
+fn read_hex(digits: &[u8]) -> Option<u64> {
+    digits.iter().try_fold(0, |number, &digit| Some(number << 4 | u64::from(char::from(digit).to_digit(16)?)))
+}
