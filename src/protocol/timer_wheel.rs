@@ -1,11 +1,11 @@
 //! Deadlines of many transactions, of which one timer of the shell's knows the first.
 //!
-//! A hierarchical timing wheel: eleven levels of 64 slots, each level's slot as long as the whole level below. An
-//! entry lies in the level of the highest digit (base 64) in which its tick differs from the present one, so it
-//! moves down at most once per level until it is due, however far away it was. Bit masks of occupied slots make the
-//! first deadline two bit scans, and a jump of the clock cost what is due, not what time has passed.
+//! A hierarchical timing wheel: eleven levels of 64 slots, each level's slot as long as the whole level
+//! below. An entry lies in the level of the highest digit (base 64) in which its tick differs from the
+//! present one, so it moves down at most once per level until it is due, however far away it was. Bit masks
+//! of occupied slots make the first deadline two bit scans, and a jump of the clock cost what is due, not
+//! what time has passed.
 
-use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 /// Bits of one digit of a tick number.
@@ -15,22 +15,23 @@ const SLOTS: usize = 1 << DIGIT;
 /// Levels that a 64-bit tick number needs.
 const LEVELS: usize = u64::BITS.div_ceil(DIGIT) as usize;
 /// Entries for which an emptied slot keeps its memory; a burst's memory is given back.
-const KEPT: usize = 64;
+const KEPT: usize = 256;
 
 /// Values with deadlines: any number, any distance, soonest first.
 ///
-/// There is no cancellation. What is no longer due is cheaper to skip when it is popped: the owner looks whether
-/// the popped value's deadline is still the one that it has in its table, and schedules it anew if it is later.
+/// There is no cancellation. What is no longer due is cheaper to skip when it is popped: the owner looks
+/// whether the popped value's deadline is still the one that it has in its table, and schedules it anew if it
+/// is later.
 #[derive(Debug)]
 pub struct TimerWheel<T> {
     origin: Instant,
-    /// Nanoseconds.
-    tick: u64,
+    /// A tick is 2 to this power nanoseconds, so that a shift does for a division.
+    tick_bits: u32,
     /// The tick up to which the levels have been emptied.
     elapsed: u64,
     levels: Vec<Level<T>>,
-    /// Due and not popped yet, soonest first.
-    expired: VecDeque<T>,
+    /// Due and not popped yet.
+    expired: Vec<Entry<T>>,
     length: usize,
 }
 
@@ -49,50 +50,54 @@ struct Entry<T> {
 }
 
 impl<T: Copy> TimerWheel<T> {
-    /// An empty wheel that tells deadlines apart by `tick`; zero is taken as a nanosecond.
+    /// An empty wheel. Its tick, which tells deadlines apart, is `tick` rounded down to a power of two
+    /// nanoseconds: 8.4 ms for 10 ms. Zero is taken as a nanosecond.
     pub fn new(now: Instant, tick: Duration) -> Self {
         let level = || Level { occupied: 0, slots: std::array::from_fn(|_| Vec::new()) };
         Self {
             origin: now,
-            tick: nanoseconds(tick).max(1),
+            tick_bits: nanoseconds(tick).max(1).ilog2(),
             elapsed: 0,
             levels: std::iter::repeat_with(level).take(LEVELS).collect(),
-            expired: VecDeque::new(),
+            expired: Vec::new(),
             length: 0,
         }
     }
 
+    /// The tick in use.
+    pub const fn tick(&self) -> Duration {
+        Duration::from_nanos(1 << self.tick_bits)
+    }
+
     /// Lets `value` be popped once `at` has passed; at once if it has.
     pub fn schedule(&mut self, at: Instant, value: T) {
-        let due = nanoseconds(at.saturating_duration_since(self.origin)).div_ceil(self.tick);
+        let tick = (1 << self.tick_bits) - 1;
+        let due =
+            nanoseconds(at.saturating_duration_since(self.origin)).saturating_add(tick) >> self.tick_bits;
         self.length += 1;
         self.insert(Entry { due, value });
     }
 
     /// When [`Self::pop_expired`] is worth a call; `None` if the wheel is empty.
     ///
-    /// Never later than the first deadline rounded up to the next tick. It may be earlier, at most once per level
-    /// for deadlines that are more than 64 ticks away; a pop then yields nothing and brings the wheel on. In the
-    /// past if something is due already.
+    /// Never later than the first deadline rounded up to the next tick. It may be earlier, at most once per
+    /// level for deadlines that are more than 64 ticks away; a pop then yields nothing and brings the wheel
+    /// on. In the past if something is due already.
     pub fn next_deadline(&self) -> Option<Instant> {
         let tick = if self.expired.is_empty() { self.first_slot()?.start } else { self.elapsed };
-        Some(self.origin + Duration::from_nanos(tick.saturating_mul(self.tick)))
+        Some(self.origin + Duration::from_nanos(tick << self.tick_bits))
     }
 
     /// The next value whose deadline is not after `now`, never one too early.
     ///
-    /// Sooner ticks come first; within a tick, and among those that a pause of over 64 ticks has made late, the
-    /// order is none that may be relied on. Call until `None`.
+    /// Sooner ticks come first; within a tick the order is none that may be relied on. Call until `None`.
     pub fn pop_expired(&mut self, now: Instant) -> Option<T> {
         if self.expired.is_empty() {
-            self.advance(nanoseconds(now.saturating_duration_since(self.origin)) / self.tick);
+            self.advance(nanoseconds(now.saturating_duration_since(self.origin)) >> self.tick_bits);
         }
-        let value = self.expired.pop_front();
-        match value {
-            Some(_) => self.length -= 1,
-            None => self.expired.shrink_to(KEPT),
-        }
-        value
+        let entry = self.expired.pop()?;
+        self.length -= 1;
+        Some(entry.value)
     }
 
     /// How many values wait, those included that are due.
@@ -107,7 +112,7 @@ impl<T: Copy> TimerWheel<T> {
 
     fn insert(&mut self, entry: Entry<T>) {
         if entry.due <= self.elapsed {
-            self.expired.push_back(entry.value);
+            self.expired.push(entry);
             return;
         }
         let level = (self.elapsed ^ entry.due).ilog2() / DIGIT;
@@ -117,32 +122,40 @@ impl<T: Copy> TimerWheel<T> {
         level.slots[slot].push(entry);
     }
 
-    /// The occupied slot that begins first. Entries of a level share all higher digits with the present tick and
-    /// exceed it in the level's own, so a lower level's are always sooner.
+    /// The occupied slot that begins first. Entries of a level share all higher digits with the present tick
+    /// and exceed it in the level's own, so a lower level's are always sooner.
     fn first_slot(&self) -> Option<FirstSlot> {
         let level = self.levels.iter().position(|level| level.occupied != 0)?;
         let slot = self.levels[level].occupied.trailing_zeros();
         let shift = level as u32 * DIGIT;
         let higher = u64::MAX.checked_shl(shift + DIGIT).unwrap_or(0);
-        Some(FirstSlot { level, slot: slot as usize, start: self.elapsed & higher | u64::from(slot) << shift })
+        Some(FirstSlot {
+            level,
+            slot: slot as usize,
+            start: (self.elapsed & higher) | (u64::from(slot) << shift),
+        })
     }
 
-    /// Brings the wheel to tick `now`: what is due goes to `expired`, what comes nearer to a lower level.
+    /// Brings the wheel to tick `now`, or to the first tick before at which something is due.
     fn advance(&mut self, now: u64) {
+        self.expired.shrink_to(KEPT);
         while let Some(first) = self.first_slot().filter(|first| first.start <= now) {
             self.elapsed = first.start;
             let level = &mut self.levels[first.level];
             level.occupied &= !(1 << first.slot);
-            let mut entries = std::mem::take(&mut level.slots[first.slot]);
-            for entry in entries.drain(..) {
-                if entry.due <= now {
-                    self.expired.push_back(entry.value);
-                } else {
-                    self.insert(entry);
-                }
+            let slot = &mut level.slots[first.slot];
+            if first.level == 0 {
+                // A slot of a single tick is due as a whole; the list emptied before serves as the new slot.
+                std::mem::swap(slot, &mut self.expired);
+            } else {
+                let mut entries = std::mem::take(slot);
+                entries.drain(..).for_each(|entry| self.insert(entry));
+                entries.shrink_to(KEPT);
+                self.levels[first.level].slots[first.slot] = entries;
             }
-            entries.shrink_to(KEPT);
-            self.levels[first.level].slots[first.slot] = entries;
+            if !self.expired.is_empty() {
+                return;
+            }
         }
         self.elapsed = self.elapsed.max(now);
     }
@@ -155,7 +168,214 @@ struct FirstSlot {
     start: u64,
 }
 
-/// 584 years at most; what is further never comes.
+/// 584 years at most; what is further comes then.
 fn nanoseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+    duration.as_secs().saturating_mul(1_000_000_000).saturating_add(u64::from(duration.subsec_nanos()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// 8.4 ms.
+    const TICK: Duration = Duration::from_nanos(1 << 23);
+
+    const fn ms(milliseconds: u64) -> Duration {
+        Duration::from_millis(milliseconds)
+    }
+
+    fn drain<T: Copy>(wheel: &mut TimerWheel<T>, now: Instant) -> Vec<T> {
+        std::iter::from_fn(|| wheel.pop_expired(now)).collect()
+    }
+
+    /// Advances from deadline to deadline, as a shell does, until something is due; its time and the
+    /// wake-ups.
+    fn sleep_until_due<T: Copy>(wheel: &mut TimerWheel<T>) -> (Instant, usize) {
+        for wakeups in 1.. {
+            let now = wheel.next_deadline().expect("not empty");
+            if let Some(value) = wheel.pop_expired(now) {
+                wheel.schedule(now, value);
+                return (now, wakeups);
+            }
+        }
+        unreachable!("the loop has no end")
+    }
+
+    #[test]
+    fn an_empty_wheel_has_no_deadline() {
+        let start = Instant::now();
+        let mut wheel = TimerWheel::<u32>::new(start, TICK);
+        assert_eq!((wheel.next_deadline(), wheel.pop_expired(start + ms(1000))), (None, None));
+        assert!(wheel.is_empty());
+    }
+
+    #[test]
+    fn a_tick_is_rounded_down_to_a_power_of_two() {
+        for (asked, used) in
+            [(0, 1), (1, 1), (10_000_000, 1 << 23), (1 << 23, 1 << 23), ((1 << 23) - 1, 1 << 22)]
+        {
+            let wheel = TimerWheel::<()>::new(Instant::now(), Duration::from_nanos(asked));
+            assert_eq!(wheel.tick(), Duration::from_nanos(used), "{asked}");
+        }
+    }
+
+    #[test]
+    fn nothing_comes_early_and_nothing_a_tick_late() {
+        let start = Instant::now();
+        for ticks in [1, 2, 63, 64, 65, 127, 128, 4095, 4096, 4097, 10_000_000] {
+            for early in [1, TICK.as_nanos() as u64 / 2, TICK.as_nanos() as u64 - 1] {
+                let rounded = start + TICK * ticks;
+                let mut wheel = TimerWheel::new(start, TICK);
+                wheel.schedule(rounded - Duration::from_nanos(early), 'a');
+                assert_eq!(drain(&mut wheel, rounded - Duration::from_nanos(early)), [], "{ticks} {early}");
+                assert_eq!(drain(&mut wheel, rounded - Duration::from_nanos(1)), [], "{ticks} {early}");
+                assert_eq!(drain(&mut wheel, rounded), ['a'], "{ticks} {early}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_deadline_on_a_tick_is_due_at_it() {
+        let start = Instant::now();
+        for ticks in [0, 1, 64, 4096] {
+            let mut wheel = TimerWheel::new(start, TICK);
+            wheel.schedule(start + TICK * ticks, ());
+            assert_eq!(drain(&mut wheel, start + TICK * ticks), [()], "{ticks}");
+        }
+    }
+
+    #[test]
+    fn sooner_ticks_come_first_also_after_a_jump() {
+        let start = Instant::now();
+        let mut wheel = TimerWheel::new(start, TICK);
+        let ticks = [500_000_u32, 3, 70, 4100, 64, 1, 4096, 300_000, 65];
+        for tick in ticks {
+            wheel.schedule(start + TICK * tick, tick);
+        }
+        let mut sorted = ticks;
+        sorted.sort_unstable();
+        assert_eq!(drain(&mut wheel, start + TICK * 1_000_000), sorted);
+    }
+
+    #[test]
+    fn a_shell_that_sleeps_until_each_deadline_wakes_once_per_level_at_most() {
+        let start = Instant::now();
+        for (ticks, most) in [(1, 1), (64, 1), (65, 2), (3814, 2), (22_054, 3), (10_299_682, 4)] {
+            let mut wheel = TimerWheel::new(start, TICK);
+            wheel.schedule(start + TICK * ticks, ());
+            let (woken, wakeups) = sleep_until_due(&mut wheel);
+            assert_eq!(woken, start + TICK * ticks);
+            assert!(wakeups <= most, "{wakeups} wake-ups for {ticks} ticks");
+        }
+    }
+
+    #[test]
+    fn the_past_is_due_at_once() {
+        let start = Instant::now() + ms(1000);
+        let mut wheel = TimerWheel::new(start, TICK);
+        assert_eq!(drain(&mut wheel, start + ms(500)), []);
+        wheel.schedule(start + ms(300), 'b');
+        wheel.schedule(start - ms(300), 'a');
+        assert!(wheel.next_deadline().is_some_and(|at| at <= start + ms(500)));
+        let mut due = drain(&mut wheel, start + ms(500));
+        due.sort_unstable();
+        assert_eq!(due, ['a', 'b']);
+    }
+
+    #[test]
+    fn after_an_hours_stop_all_that_was_missed_is_due_and_the_rest_is_not() {
+        let start = Instant::now();
+        let mut wheel = TimerWheel::new(start, TICK);
+        for second in 1..=7200_u64 {
+            wheel.schedule(start + Duration::from_secs(second), second);
+        }
+        let due = drain(&mut wheel, start + Duration::from_secs(3600) + TICK);
+        assert_eq!(due, (1..=3600).collect::<Vec<_>>());
+        assert_eq!(wheel.len(), 3600);
+        let next = sleep_until_due(&mut wheel).0;
+        assert!(next >= start + Duration::from_secs(3601) && next < start + Duration::from_secs(3601) + TICK);
+    }
+
+    #[test]
+    fn a_deadline_beyond_all_measure_waits() {
+        let start = Instant::now();
+        let mut wheel = TimerWheel::new(start, Duration::ZERO);
+        wheel.schedule(start + Duration::from_secs(1_000 * 365 * 86_400), 'z');
+        wheel.schedule(start + ms(5), 'a');
+        assert_eq!(drain(&mut wheel, start + Duration::from_secs(86_400)), ['a']);
+        assert!(wheel.next_deadline().is_some_and(|at| at > start + Duration::from_secs(86_400)));
+    }
+
+    #[test]
+    fn the_memory_of_a_burst_is_given_back() {
+        let start = Instant::now();
+        let mut wheel = TimerWheel::new(start, TICK);
+        for number in 0..500_000_u64 {
+            wheel.schedule(start + ms(32_000) + Duration::from_micros(number), number);
+        }
+        assert_eq!(wheel.len(), 500_000);
+        assert_eq!(drain(&mut wheel, start + ms(60_000)).len(), 500_000);
+        assert!(wheel.levels.iter().flat_map(|level| &level.slots).all(|slot| slot.capacity() <= KEPT));
+        assert!(wheel.expired.capacity() <= KEPT);
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Schedule(u64),
+        Advance(u64),
+        ToNextDeadline,
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let distance =
+            prop_oneof![0..50_u64, 0..50_000_u64, 0..4_000_000_000_u64, 0..100_000_000_000_000_u64];
+        let step = prop_oneof![
+            4 => distance.clone().prop_map(Step::Schedule),
+            2 => distance.prop_map(Step::Advance),
+            3 => Just(Step::ToNextDeadline),
+        ];
+        proptest::collection::vec(step, 0..200)
+    }
+
+    proptest! {
+        /// The model: deadlines in order, each rounded up to a tick. Times in nanoseconds.
+        #[test]
+        fn it_agrees_with_a_sorted_map(steps in steps(), tick_bits in 0..25_u32) {
+            let start = Instant::now();
+            let at = |nanoseconds: u64| start + Duration::from_nanos(nanoseconds);
+            let mut wheel = TimerWheel::new(start, Duration::from_nanos(1 << tick_bits));
+            let mut model = BTreeMap::<(u64, usize), ()>::new();
+            let mut now = 0_u64;
+            for (number, step) in steps.into_iter().enumerate() {
+                match step {
+                    Step::Schedule(distance) => {
+                        wheel.schedule(at(now + distance), (now + distance, number));
+                        model.insert((now + distance, number), ());
+                    }
+                    Step::Advance(distance) => now += distance,
+                    Step::ToNextDeadline => {
+                        if let Some(next) = wheel.next_deadline() {
+                            now = now.max(u64::try_from((next - start).as_nanos()).unwrap());
+                        }
+                    }
+                }
+                while let Some((deadline, number)) = wheel.pop_expired(at(now)) {
+                    prop_assert!(deadline <= now, "{deadline} came at {now}");
+                    prop_assert!(model.remove(&(deadline, number)).is_some());
+                }
+                prop_assert_eq!(wheel.len(), model.len());
+                if let Some((&(first, _), ())) = model.first_key_value() {
+                    let rounded = first.next_multiple_of(1 << tick_bits);
+                    prop_assert!(rounded > now, "{first} is overdue at {now}");
+                    prop_assert!(wheel.next_deadline().is_some_and(|next| next <= at(rounded)));
+                } else {
+                    prop_assert_eq!(wheel.next_deadline(), None);
+                }
+            }
+        }
+    }
 }

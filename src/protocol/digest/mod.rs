@@ -1,12 +1,13 @@
 //! Digest authentication of requests (RFC 7616 as profiled for SIP by RFC 8760 and RFC 3261 §22).
 //!
-//! The way of a request: [`Credentials::parse`] reads the header, [`Nonces::check`] tells whether the nonce is ours
-//! and young, [`verify`] whether the sender knows the password, [`NonceLedger::spend`] whether this answer is used
-//! for the first time, in that order: only who knows a password gets an entry in the ledger. Whoever fails gets a
-//! [`challenge`].
+//! The way of a request: [`Credentials::parse`] reads the header, [`Nonces::check`] tells whether the nonce
+//! is ours and young, [`verify`] whether the sender knows the password, [`NonceLedger::spend`] whether this
+//! answer is used for the first time, in that order: only who knows a password gets an entry in the ledger.
+//! Whoever fails gets a [`challenge`].
 //!
-//! Deliberately absent: Basic (RFC 8760 §2.6 forbids it), `auth-int` (a proxy's challenge must not depend on the
-//! body), the `-sess` algorithms and `userhash` (neither is offered, nor seen in SIP), Authentication-Info.
+//! Deliberately absent: Basic (RFC 8760 §2.6 forbids it), `auth-int` (a proxy's challenge must not depend on
+//! the body), the `-sess` algorithms and `userhash` (neither is offered, nor seen in SIP),
+//! Authentication-Info.
 
 mod credentials;
 mod ledger;
@@ -49,9 +50,9 @@ impl Algorithm {
 
 /// The values of the WWW-Authenticate or Proxy-Authenticate headers of one challenge, one per algorithm.
 ///
-/// `algorithms` without repetition, the most preferred first (RFC 8760 §2.3). `realm` and `nonce` are ours and free
-/// of control characters. `stale`: the answer was right but its nonce was not, so the client need not ask its user
-/// for a password again (RFC 7616 §3.3).
+/// `algorithms` without repetition, the most preferred first (RFC 8760 §2.3). `realm` and `nonce` are ours
+/// and free of control characters. `stale`: the answer was right but its nonce was not, so the client need
+/// not ask its user for a password again (RFC 7616 §3.3).
 pub fn challenge(realm: &str, algorithms: &[Algorithm], nonce: &str, stale: bool) -> Vec<String> {
     let realm = realm.replace('\\', r"\\").replace('"', r#"\""#);
     let stale = if stale { ", stale=true" } else { "" };

@@ -114,3 +114,80 @@ impl std::fmt::Debug for Nonces {
 pub(super) fn whole_millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    fn nonces() -> Nonces {
+        Nonces::new([1; 32], MINUTE)
+    }
+
+    #[test]
+    fn a_nonce_is_valid_for_its_lifetime_and_stale_after() {
+        let nonce = nonces().mint(100_000, 42);
+        let valid = NonceVerdict::Valid(NonceId { minted: 100_000, random: 42 });
+        for (now, verdict) in [
+            (100_000, valid),
+            (160_000, valid),
+            (160_001, NonceVerdict::Stale),
+            (u64::MAX, NonceVerdict::Stale),
+            (99_000, valid),
+            (98_999, NonceVerdict::Stale),
+            (0, NonceVerdict::Stale),
+        ] {
+            assert_eq!(nonces().check(nonce.as_bytes(), now), verdict, "{now}");
+        }
+    }
+
+    #[test]
+    fn a_nonce_needs_no_quoting_and_repeats_no_other() {
+        let nonce = nonces().mint(u64::MAX, u64::MAX);
+        assert_eq!(nonce.len(), ENCODED);
+        assert!(nonce.bytes().all(|octet| octet.is_ascii_alphanumeric() || b"-_".contains(&octet)));
+        assert_ne!(nonces().mint(7, 1), nonces().mint(7, 2));
+        assert_ne!(nonces().mint(7, 1), nonces().mint(8, 1));
+    }
+
+    #[test]
+    fn a_nonce_of_another_key_is_forged() {
+        let nonce = Nonces::new([2; 32], MINUTE).mint(0, 0);
+        assert_eq!(nonces().check(nonce.as_bytes(), 0), NonceVerdict::Forged);
+    }
+
+    #[test]
+    fn a_changed_nonce_is_forged() {
+        let nonce = nonces().mint(1_000_000, 42).into_bytes();
+        for at in 0..nonce.len() {
+            let mut changed = nonce.clone();
+            changed[at] = if changed[at] == b'A' { b'B' } else { b'A' };
+            assert_eq!(nonces().check(&changed, 1_000_000), NonceVerdict::Forged, "{at}");
+            assert_eq!(nonces().check(&nonce[..at], 1_000_000), NonceVerdict::Forged, "{at}");
+        }
+        assert_eq!(nonces().check(&[&nonce[..], b"="].concat(), 1_000_000), NonceVerdict::Forged);
+    }
+
+    #[test]
+    fn no_log_line_shows_the_key() {
+        assert_eq!(format!("{:?}", nonces()), "Nonces { lifetime: 60000, .. }");
+    }
+
+    proptest! {
+        #[test]
+        fn every_nonce_is_recognised(now: u64, random: u64) {
+            let nonce = nonces().mint(now, random);
+            let id = NonceId { minted: now, random };
+            prop_assert_eq!(nonces().check(nonce.as_bytes(), now), NonceVerdict::Valid(id));
+            prop_assert_eq!(id.minted_millis(), now);
+        }
+
+        #[test]
+        fn nothing_else_is(nonce in proptest::collection::vec(any::<u8>(), 0..100), now: u64) {
+            prop_assert_eq!(nonces().check(&nonce, now), NonceVerdict::Forged);
+        }
+    }
+}

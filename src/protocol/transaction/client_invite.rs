@@ -1,7 +1,7 @@
 //! INVITE client transaction (RFC 3261 §17.1.1, amended by RFC 6026 §7.2).
 //!
-//! Once a provisional response is here the machine waits without end: Timer C, which limits that, is the response
-//! context's (§16.6 step 11).
+//! Once a provisional response is here the machine waits without end: Timer C, which limits that, is the
+//! response context's (§16.6 step 11).
 
 use std::time::Instant;
 
@@ -72,16 +72,16 @@ impl ClientInvite {
             }
             (State::Completed, 300..=699) => smallvec![ClientAction::Acknowledge],
             (State::Accepted, 200..=299) => smallvec![ClientAction::PassUp],
-            // A provisional response that was overtaken, a refusal after a 2xx, a 2xx after a refusal: figure 5
-            // has no arrow for them, and the core has decided already.
+            // A provisional response that was overtaken, a refusal after a 2xx, a 2xx after a refusal: figure
+            // 5 has no arrow for them, and the core has decided already.
             _ => Actions::new(),
         }
     }
 
     /// The transport has failed to send the INVITE or the ACK (§17.1.4).
     ///
-    /// In Proceeding and Accepted nothing of this machine's is under way: the next hop has the INVITE and may answer
-    /// over another connection (§18.2.2), so the machine waits on.
+    /// In Proceeding and Accepted nothing of this machine's is under way: the next hop has the INVITE and may
+    /// answer over another connection (§18.2.2), so the machine waits on.
     pub fn handle_transport_failure(&mut self, _now: Instant, _timers: &Timers) -> Actions<ClientAction> {
         match self.state {
             State::Calling | State::Completed => {
@@ -137,5 +137,136 @@ impl ClientInvite {
         self.state = state;
         self.retransmission = None;
         self.end = end;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::table::{Event, Machine, Row, TCP, UDP, check, run_out};
+    use super::ClientAction::{
+        Acknowledge, ForgetRequest, PassUp, Terminated, TimedOut, Transmit, TransportFailed,
+    };
+    use super::*;
+
+    impl Machine for ClientInvite {
+        type Action = ClientAction;
+        type State = State;
+
+        fn begin(now: Instant, timers: &Timers, reliable: bool) -> Self {
+            Self::start(now, timers, reliable).0
+        }
+
+        fn apply(&mut self, now: Instant, timers: &Timers, event: Event) -> Actions<ClientAction> {
+            match event {
+                Event::Response(status) => self.handle_response(now, timers, status),
+                Event::TransportFailure => self.handle_transport_failure(now, timers),
+                Event::Timeout => self.handle_timeout(now, timers),
+                Event::Retransmission | Event::Ack => panic!("no event of this machine"),
+            }
+        }
+
+        fn deadline(&self) -> Option<Instant> {
+            self.next_timeout()
+        }
+
+        fn stands(&self) -> State {
+            self.state()
+        }
+
+        fn has_ended(&self) -> bool {
+            self.is_terminated()
+        }
+    }
+
+    const RINGING: &[(u64, Event)] = &[(100, Event::Response(180))];
+    const ANSWERED: &[(u64, Event)] = &[(100, Event::Response(180)), (200, Event::Response(200))];
+    const REFUSED: &[(u64, Event)] = &[(200, Event::Response(486))];
+    const TIMED_OUT: &[(u64, Event)] = &[(32_000, Event::Timeout)];
+
+    #[test]
+    fn every_event_in_every_state() {
+        use Event::{Response, Timeout, TransportFailure};
+        let rows: &[Row<ClientInvite>] = &[
+            // Calling
+            (UDP, &[], 100, Response(100), &[PassUp], None, State::Proceeding),
+            (UDP, &[], 100, Response(199), &[PassUp], None, State::Proceeding),
+            (UDP, &[], 100, Response(200), &[PassUp, ForgetRequest], Some(32_100), State::Accepted),
+            (UDP, &[], 100, Response(299), &[PassUp, ForgetRequest], Some(32_100), State::Accepted),
+            (UDP, &[], 100, Response(300), &[Acknowledge, PassUp], Some(32_100), State::Completed),
+            (UDP, &[], 100, Response(699), &[Acknowledge, PassUp], Some(32_100), State::Completed),
+            (TCP, &[], 100, Response(486), &[Acknowledge, PassUp, Terminated], None, State::Terminated),
+            (TCP, &[], 100, Response(200), &[PassUp, ForgetRequest], Some(32_100), State::Accepted),
+            (UDP, &[], 100, Response(99), &[], Some(500), State::Calling),
+            (UDP, &[], 100, Response(700), &[], Some(500), State::Calling),
+            (UDP, &[], 100, TransportFailure, &[TransportFailed, Terminated], None, State::Terminated),
+            (UDP, &[], 499, Timeout, &[], Some(500), State::Calling),
+            (UDP, &[], 500, Timeout, &[Transmit], Some(1500), State::Calling),
+            (UDP, &[(500, Timeout)], 1500, Timeout, &[Transmit], Some(3500), State::Calling),
+            (UDP, &[], 510, Timeout, &[Transmit], Some(1500), State::Calling),
+            (UDP, &[], 20_000, Timeout, &[Transmit], Some(21_000), State::Calling),
+            (UDP, &[], 32_000, Timeout, &[TimedOut, Terminated], None, State::Terminated),
+            (TCP, &[], 31_999, Timeout, &[], Some(32_000), State::Calling),
+            (TCP, &[], 32_000, Timeout, &[TimedOut, Terminated], None, State::Terminated),
+            // Proceeding
+            (UDP, RINGING, 200, Response(183), &[PassUp], None, State::Proceeding),
+            (UDP, RINGING, 200, Response(200), &[PassUp, ForgetRequest], Some(32_200), State::Accepted),
+            (UDP, RINGING, 200, Response(404), &[Acknowledge, PassUp], Some(32_200), State::Completed),
+            (TCP, RINGING, 200, Response(404), &[Acknowledge, PassUp, Terminated], None, State::Terminated),
+            (UDP, RINGING, 200, Response(0), &[], None, State::Proceeding),
+            (TCP, RINGING, 200, TransportFailure, &[], None, State::Proceeding),
+            (UDP, RINGING, 86_400_000, Timeout, &[], None, State::Proceeding),
+            // Completed
+            (UDP, REFUSED, 300, Response(180), &[], Some(32_200), State::Completed),
+            (UDP, REFUSED, 300, Response(200), &[], Some(32_200), State::Completed),
+            (UDP, REFUSED, 300, Response(486), &[Acknowledge], Some(32_200), State::Completed),
+            (UDP, REFUSED, 300, Response(700), &[], Some(32_200), State::Completed),
+            (UDP, REFUSED, 300, TransportFailure, &[TransportFailed, Terminated], None, State::Terminated),
+            (UDP, REFUSED, 32_199, Timeout, &[], Some(32_200), State::Completed),
+            (UDP, REFUSED, 32_200, Timeout, &[Terminated], None, State::Terminated),
+            // Accepted
+            (UDP, ANSWERED, 300, Response(180), &[], Some(32_200), State::Accepted),
+            (UDP, ANSWERED, 300, Response(200), &[PassUp], Some(32_200), State::Accepted),
+            (TCP, ANSWERED, 300, Response(202), &[PassUp], Some(32_200), State::Accepted),
+            (UDP, ANSWERED, 300, Response(486), &[], Some(32_200), State::Accepted),
+            (UDP, ANSWERED, 300, TransportFailure, &[], Some(32_200), State::Accepted),
+            (UDP, ANSWERED, 32_199, Timeout, &[], Some(32_200), State::Accepted),
+            (TCP, ANSWERED, 32_200, Timeout, &[Terminated], None, State::Terminated),
+            // Terminated
+            (UDP, TIMED_OUT, 32_100, Response(180), &[], None, State::Terminated),
+            (UDP, TIMED_OUT, 32_100, Response(200), &[], None, State::Terminated),
+            (UDP, TIMED_OUT, 32_100, Response(486), &[], None, State::Terminated),
+            (UDP, TIMED_OUT, 32_100, TransportFailure, &[], None, State::Terminated),
+            (UDP, TIMED_OUT, 99_000, Timeout, &[], None, State::Terminated),
+        ];
+        check::<ClientInvite>(rows);
+    }
+
+    #[test]
+    fn it_begins_with_a_transmission_and_timers_a_and_b() {
+        let (now, timers) = (Instant::now(), Timers::default());
+        for (reliable, first) in [(UDP, timers.t1()), (TCP, timers.b())] {
+            let (machine, actions) = ClientInvite::start(now, &timers, reliable);
+            assert_eq!(actions.as_slice(), [Transmit]);
+            assert_eq!((machine.next_timeout(), machine.state()), (Some(now + first), State::Calling));
+        }
+    }
+
+    #[test]
+    fn unanswered_invite_is_sent_seven_times_over_udp_and_once_over_tcp() {
+        let repeated = [500, 1500, 3500, 7500, 15_500, 31_500].map(|at| (at, vec![Transmit]));
+        let end = (32_000, vec![TimedOut, Terminated]);
+        assert_eq!(run_out::<ClientInvite>(UDP, &[]), [&repeated[..], std::slice::from_ref(&end)].concat());
+        assert_eq!(run_out::<ClientInvite>(TCP, &[]), [end]);
+    }
+
+    #[test]
+    fn only_a_ringing_call_can_be_cancelled() {
+        let (now, timers) = (Instant::now(), Timers::default());
+        let (mut machine, _) = ClientInvite::start(now, &timers, UDP);
+        assert!(!machine.has_provisional());
+        machine.handle_response(now, &timers, 100);
+        assert!(machine.has_provisional());
+        machine.handle_response(now, &timers, 200);
+        assert!(!machine.has_provisional());
     }
 }

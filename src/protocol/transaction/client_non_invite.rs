@@ -73,7 +73,8 @@ impl ClientNonInvite {
         }
     }
 
-    /// The transport has failed to send the request (§17.1.4). With the final response here it does not matter.
+    /// The transport has failed to send the request (§17.1.4). With the final response here it does not
+    /// matter.
     pub fn handle_transport_failure(&mut self, _now: Instant, _timers: &Timers) -> Actions<ClientAction> {
         match self.state {
             State::Trying | State::Proceeding => {
@@ -126,5 +127,118 @@ impl ClientNonInvite {
         self.state = state;
         self.retransmission = None;
         self.end = end;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::table::{Event, Machine, Row, TCP, UDP, check, run_out};
+    use super::ClientAction::{ForgetRequest, PassUp, Terminated, TimedOut, Transmit, TransportFailed};
+    use super::*;
+
+    impl Machine for ClientNonInvite {
+        type Action = ClientAction;
+        type State = State;
+
+        fn begin(now: Instant, timers: &Timers, reliable: bool) -> Self {
+            Self::start(now, timers, reliable).0
+        }
+
+        fn apply(&mut self, now: Instant, timers: &Timers, event: Event) -> Actions<ClientAction> {
+            match event {
+                Event::Response(status) => self.handle_response(now, timers, status),
+                Event::TransportFailure => self.handle_transport_failure(now, timers),
+                Event::Timeout => self.handle_timeout(now, timers),
+                Event::Retransmission | Event::Ack => panic!("no event of this machine"),
+            }
+        }
+
+        fn deadline(&self) -> Option<Instant> {
+            self.next_timeout()
+        }
+
+        fn stands(&self) -> State {
+            self.state()
+        }
+
+        fn has_ended(&self) -> bool {
+            self.is_terminated()
+        }
+    }
+
+    const TRYING: &[(u64, Event)] = &[(100, Event::Response(100))];
+    const ANSWERED: &[(u64, Event)] = &[(200, Event::Response(200))];
+    const TIMED_OUT: &[(u64, Event)] = &[(32_000, Event::Timeout)];
+
+    #[test]
+    fn every_event_in_every_state() {
+        use Event::{Response, Timeout, TransportFailure};
+        let rows: &[Row<ClientNonInvite>] = &[
+            // Trying
+            (UDP, &[], 100, Response(100), &[PassUp], Some(500), State::Proceeding),
+            (TCP, &[], 100, Response(199), &[PassUp], Some(32_000), State::Proceeding),
+            (UDP, &[], 100, Response(200), &[PassUp, ForgetRequest], Some(5100), State::Completed),
+            (UDP, &[], 100, Response(699), &[PassUp, ForgetRequest], Some(5100), State::Completed),
+            (TCP, &[], 100, Response(200), &[PassUp, Terminated], None, State::Terminated),
+            (UDP, &[], 100, Response(99), &[], Some(500), State::Trying),
+            (UDP, &[], 100, Response(700), &[], Some(500), State::Trying),
+            (UDP, &[], 100, TransportFailure, &[TransportFailed, Terminated], None, State::Terminated),
+            (UDP, &[], 499, Timeout, &[], Some(500), State::Trying),
+            (UDP, &[], 500, Timeout, &[Transmit], Some(1500), State::Trying),
+            (UDP, &[], 510, Timeout, &[Transmit], Some(1500), State::Trying),
+            (UDP, &[], 20_000, Timeout, &[Transmit], Some(21_000), State::Trying),
+            (UDP, &[], 32_000, Timeout, &[TimedOut, Terminated], None, State::Terminated),
+            (TCP, &[], 31_999, Timeout, &[], Some(32_000), State::Trying),
+            (TCP, &[], 32_000, Timeout, &[TimedOut, Terminated], None, State::Terminated),
+            // Proceeding
+            (UDP, TRYING, 200, Response(100), &[PassUp], Some(500), State::Proceeding),
+            (UDP, TRYING, 200, Response(404), &[PassUp, ForgetRequest], Some(5200), State::Completed),
+            (TCP, TRYING, 200, Response(404), &[PassUp, Terminated], None, State::Terminated),
+            (UDP, TRYING, 200, Response(0), &[], Some(500), State::Proceeding),
+            (TCP, TRYING, 200, TransportFailure, &[TransportFailed, Terminated], None, State::Terminated),
+            (UDP, TRYING, 499, Timeout, &[], Some(500), State::Proceeding),
+            (UDP, TRYING, 500, Timeout, &[Transmit], Some(4500), State::Proceeding),
+            (UDP, TRYING, 32_000, Timeout, &[TimedOut, Terminated], None, State::Terminated),
+            // Completed
+            (UDP, ANSWERED, 300, Response(100), &[], Some(5200), State::Completed),
+            (UDP, ANSWERED, 300, Response(200), &[], Some(5200), State::Completed),
+            (UDP, ANSWERED, 300, Response(503), &[], Some(5200), State::Completed),
+            (UDP, ANSWERED, 300, TransportFailure, &[], Some(5200), State::Completed),
+            (UDP, ANSWERED, 5199, Timeout, &[], Some(5200), State::Completed),
+            (UDP, ANSWERED, 5200, Timeout, &[Terminated], None, State::Terminated),
+            // Terminated
+            (UDP, TIMED_OUT, 32_100, Response(100), &[], None, State::Terminated),
+            (UDP, TIMED_OUT, 32_100, Response(200), &[], None, State::Terminated),
+            (UDP, TIMED_OUT, 32_100, TransportFailure, &[], None, State::Terminated),
+            (UDP, TIMED_OUT, 99_000, Timeout, &[], None, State::Terminated),
+        ];
+        check::<ClientNonInvite>(rows);
+    }
+
+    #[test]
+    fn it_begins_with_a_transmission_the_only_one_over_a_reliable_transport() {
+        let (now, timers) = (Instant::now(), Timers::default());
+        let (machine, actions) = ClientNonInvite::start(now, &timers, UDP);
+        assert_eq!((actions.as_slice(), machine.next_timeout()), (&[Transmit][..], Some(now + timers.t1())));
+        let (machine, actions) = ClientNonInvite::start(now, &timers, TCP);
+        assert_eq!(actions.as_slice(), [Transmit, ForgetRequest]);
+        assert_eq!(machine.next_timeout(), Some(now + timers.f()));
+    }
+
+    #[test]
+    fn unanswered_request_is_repeated_at_doubling_intervals_up_to_t2() {
+        let repeated = [500, 1500, 3500, 7500, 11_500, 15_500, 19_500, 23_500, 27_500, 31_500];
+        let mut expected = repeated.map(|at| (at, vec![Transmit])).to_vec();
+        expected.push((32_000, vec![TimedOut, Terminated]));
+        assert_eq!(run_out::<ClientNonInvite>(UDP, &[]), expected);
+        assert_eq!(run_out::<ClientNonInvite>(TCP, &[]), expected[10..]);
+    }
+
+    #[test]
+    fn after_a_provisional_response_the_intervals_are_t2() {
+        let repeated = [500, 4500, 8500, 12_500, 16_500, 20_500, 24_500, 28_500];
+        let mut expected = repeated.map(|at| (at, vec![Transmit])).to_vec();
+        expected.push((32_000, vec![TimedOut, Terminated]));
+        assert_eq!(run_out::<ClientNonInvite>(UDP, TRYING), expected);
     }
 }

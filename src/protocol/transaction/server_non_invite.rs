@@ -1,7 +1,8 @@
 //! Non-INVITE server transaction (RFC 3261 §17.2.2, amended by RFC 4320 §4).
 //!
-//! RFC 4320 takes the 408 away, so a core may never have a final response to give. The machine still ends: 64 × T1
-//! after the request the client has given up (Timer F), any response would be stray, and the core is told.
+//! RFC 4320 takes the 408 away, so a core may never have a final response to give. The machine still ends:
+//! when 64 × T1 have passed the client has given up (Timer F), any response would be stray, and the core is
+//! told.
 
 use std::time::Instant;
 
@@ -16,8 +17,8 @@ pub enum State {
     Trying,
     /// A 100 was sent; a repeated request gets it again.
     Proceeding,
-    /// The final response was sent, and a repeated request gets it again until Timer J; or it is certain that there
-    /// is none to send, and repeated requests are swallowed as long.
+    /// The final response was sent, and a repeated request gets it again until Timer J; or there is
+    /// none to send, and repeated requests are swallowed until the client's last has had T4 to arrive.
     Completed,
     /// Over.
     Terminated,
@@ -32,7 +33,8 @@ pub struct ServerNonInvite {
     responded: bool,
     /// When a 100 may be sent over unreliable transports, and must be sent over all (RFC 4320 §4.1).
     trying: Option<Instant>,
-    /// Before Completed the moment at which the client gives up; in Completed Timer J.
+    /// Before Completed the moment at which the client gives up; in Completed Timer J, or T4 after that
+    /// moment.
     end: Option<Instant>,
 }
 
@@ -129,8 +131,8 @@ impl ServerNonInvite {
         smallvec![ServerAction::Transmit]
     }
 
-    /// The core has nothing to send. Repetitions are swallowed until the client has given up and the last of them
-    /// has had T4 to arrive.
+    /// The core has nothing to send. Repetitions are swallowed until the client has given up and the last of
+    /// them has had T4 to arrive.
     fn handle_no_response(&mut self, timers: &Timers) -> Actions<ServerAction> {
         let refused = ServerAction::Refused(Refusal::TimeoutToNonInvite);
         if self.reliable {
@@ -142,8 +144,8 @@ impl ServerNonInvite {
         }
     }
 
-    /// Timer J, or the client has given up while the core was still at work. Its last repetition may be on its way
-    /// then, for up to T4.
+    /// Timer J, or the client has given up while the core was still at work. Its last repetition may be on
+    /// its way then, for up to T4.
     fn handle_end(&mut self, now: Instant, timers: &Timers) -> Actions<ServerAction> {
         let unanswered = self.state != State::Completed;
         if unanswered && !self.reliable {
@@ -162,5 +164,141 @@ impl ServerNonInvite {
         self.state = state;
         self.trying = None;
         self.end = end;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::table::{Event, Machine, Row, TCP, UDP, check, run_out};
+    use super::ServerAction::{
+        ForgetResponse, Refused, Retransmit, Terminated, TimedOut, Transmit, TransmitOnce, TransportFailed,
+        Trying,
+    };
+    use super::*;
+
+    impl Machine for ServerNonInvite {
+        type Action = ServerAction;
+        type State = State;
+
+        fn begin(now: Instant, timers: &Timers, reliable: bool) -> Self {
+            Self::start(now, timers, reliable)
+        }
+
+        fn apply(&mut self, now: Instant, timers: &Timers, event: Event) -> Actions<ServerAction> {
+            match event {
+                Event::Response(status) => self.handle_response(now, timers, status),
+                Event::Retransmission => self.handle_retransmission(now, timers),
+                Event::TransportFailure => self.handle_transport_failure(now, timers),
+                Event::Timeout => self.handle_timeout(now, timers),
+                Event::Ack => panic!("no event of this machine"),
+            }
+        }
+
+        fn deadline(&self) -> Option<Instant> {
+            self.next_timeout()
+        }
+
+        fn stands(&self) -> State {
+            self.state()
+        }
+
+        fn has_ended(&self) -> bool {
+            self.is_terminated()
+        }
+    }
+
+    const TRIED: &[(u64, Event)] = &[(3500, Event::Timeout)];
+    const ANSWERED: &[(u64, Event)] = &[(100, Event::Response(200))];
+    const SILENT: &[(u64, Event)] = &[(100, Event::Response(408))];
+    const GIVEN_UP: &[(u64, Event)] = &[(3500, Event::Timeout), (32_000, Event::Timeout)];
+    const ENDED: &[(u64, Event)] = &[(100, Event::Response(200)), (32_100, Event::Timeout)];
+
+    const ALREADY: &[ServerAction] = &[Refused(Refusal::AlreadyAnswered)];
+    const NO_STATUS: &[ServerAction] = &[Refused(Refusal::NoStatusCode)];
+    const PROVISIONAL: &[ServerAction] = &[Refused(Refusal::ProvisionalToNonInvite)];
+    const NEVER: &[ServerAction] = &[Refused(Refusal::TimeoutToNonInvite), ForgetResponse];
+    const NEVER_OVER_TCP: &[ServerAction] = &[Refused(Refusal::TimeoutToNonInvite), Terminated];
+
+    #[test]
+    fn every_event_before_the_final_response() {
+        use Event::{Response, Retransmission, Timeout, TransportFailure};
+        let rows: &[Row<ServerNonInvite>] = &[
+            // Trying
+            (UDP, &[], 100, Response(100), &[Refused(Refusal::TooEarly)], Some(3500), State::Trying),
+            (UDP, &[], 3500, Response(100), &[Transmit], Some(32_000), State::Proceeding),
+            (TCP, &[], 100, Response(100), &[Transmit], Some(32_000), State::Proceeding),
+            (UDP, &[], 100, Response(101), PROVISIONAL, Some(3500), State::Trying),
+            (TCP, &[], 9000, Response(199), PROVISIONAL, Some(3500), State::Trying),
+            (UDP, &[], 100, Response(200), &[Transmit], Some(32_100), State::Completed),
+            (UDP, &[], 100, Response(699), &[Transmit], Some(32_100), State::Completed),
+            (TCP, &[], 100, Response(200), &[TransmitOnce, Terminated], None, State::Terminated),
+            (UDP, &[], 100, Response(408), NEVER, Some(37_000), State::Completed),
+            (TCP, &[], 100, Response(408), NEVER_OVER_TCP, None, State::Terminated),
+            (UDP, &[], 100, Response(99), NO_STATUS, Some(3500), State::Trying),
+            (UDP, &[], 100, Response(700), NO_STATUS, Some(3500), State::Trying),
+            (UDP, &[], 500, Retransmission, &[], Some(3500), State::Trying),
+            (UDP, &[], 500, TransportFailure, &[], Some(3500), State::Trying),
+            (UDP, &[], 3499, Timeout, &[], Some(3500), State::Trying),
+            (UDP, &[], 3500, Timeout, &[Trying], Some(32_000), State::Proceeding),
+            (TCP, &[], 3500, Timeout, &[Trying], Some(32_000), State::Proceeding),
+            (UDP, &[], 32_000, Timeout, &[TimedOut, ForgetResponse], Some(37_000), State::Completed),
+            // Proceeding
+            (UDP, TRIED, 4000, Response(100), &[Transmit], Some(32_000), State::Proceeding),
+            (TCP, TRIED, 4000, Response(180), PROVISIONAL, Some(32_000), State::Proceeding),
+            (UDP, TRIED, 4000, Response(404), &[Transmit], Some(36_000), State::Completed),
+            (TCP, TRIED, 4000, Response(404), &[TransmitOnce, Terminated], None, State::Terminated),
+            (UDP, TRIED, 4000, Response(408), NEVER, Some(37_000), State::Completed),
+            (TCP, TRIED, 4000, Response(408), NEVER_OVER_TCP, None, State::Terminated),
+            (UDP, TRIED, 4000, Response(0), NO_STATUS, Some(32_000), State::Proceeding),
+            (UDP, TRIED, 7500, Retransmission, &[Retransmit], Some(32_000), State::Proceeding),
+            (UDP, TRIED, 4000, TransportFailure, &[TransportFailed], Some(32_000), State::Proceeding),
+            (UDP, TRIED, 31_999, Timeout, &[], Some(32_000), State::Proceeding),
+            (UDP, TRIED, 32_000, Timeout, &[TimedOut, ForgetResponse], Some(37_000), State::Completed),
+            (TCP, TRIED, 32_000, Timeout, &[TimedOut, Terminated], None, State::Terminated),
+        ];
+        check::<ServerNonInvite>(rows);
+    }
+
+    #[test]
+    fn every_event_after_the_final_response() {
+        use Event::{Response, Retransmission, Timeout, TransportFailure};
+        let rows: &[Row<ServerNonInvite>] = &[
+            // Completed, answered
+            (UDP, ANSWERED, 200, Response(100), ALREADY, Some(32_100), State::Completed),
+            (UDP, ANSWERED, 200, Response(180), ALREADY, Some(32_100), State::Completed),
+            (UDP, ANSWERED, 200, Response(200), ALREADY, Some(32_100), State::Completed),
+            (UDP, ANSWERED, 200, Response(408), ALREADY, Some(32_100), State::Completed),
+            (UDP, ANSWERED, 200, Response(700), NO_STATUS, Some(32_100), State::Completed),
+            (UDP, ANSWERED, 500, Retransmission, &[Retransmit], Some(32_100), State::Completed),
+            (UDP, ANSWERED, 200, TransportFailure, &[TransportFailed], Some(32_100), State::Completed),
+            (UDP, ANSWERED, 32_099, Timeout, &[], Some(32_100), State::Completed),
+            (UDP, ANSWERED, 32_100, Timeout, &[Terminated], None, State::Terminated),
+            // Completed, nothing to answer
+            (UDP, SILENT, 200, Response(200), ALREADY, Some(37_000), State::Completed),
+            (UDP, SILENT, 500, Retransmission, &[], Some(37_000), State::Completed),
+            (UDP, SILENT, 37_000, Timeout, &[Terminated], None, State::Terminated),
+            (UDP, GIVEN_UP, 32_100, Response(200), ALREADY, Some(37_000), State::Completed),
+            (UDP, GIVEN_UP, 32_100, Retransmission, &[], Some(37_000), State::Completed),
+            (UDP, GIVEN_UP, 37_000, Timeout, &[Terminated], None, State::Terminated),
+            // Terminated
+            (UDP, ENDED, 32_200, Response(100), ALREADY, None, State::Terminated),
+            (UDP, ENDED, 32_200, Response(200), ALREADY, None, State::Terminated),
+            (UDP, ENDED, 32_200, Response(99), NO_STATUS, None, State::Terminated),
+            (UDP, ENDED, 32_200, Retransmission, &[], None, State::Terminated),
+            (UDP, ENDED, 32_200, TransportFailure, &[], None, State::Terminated),
+            (UDP, ENDED, 99_000, Timeout, &[], None, State::Terminated),
+        ];
+        check::<ServerNonInvite>(rows);
+    }
+
+    #[test]
+    fn silent_core_gets_its_100_when_timer_e_is_t2_and_the_machine_ends_with_the_client() {
+        let tried = (3500, vec![Trying]);
+        let swallowing = [(32_000, vec![TimedOut, ForgetResponse]), (37_000, vec![Terminated])];
+        assert_eq!(
+            run_out::<ServerNonInvite>(UDP, &[]),
+            [std::slice::from_ref(&tried), &swallowing[..]].concat()
+        );
+        assert_eq!(run_out::<ServerNonInvite>(TCP, &[]), [tried, (32_000, vec![TimedOut, Terminated])]);
     }
 }

@@ -2,10 +2,13 @@
 
 use std::time::{Duration, Instant};
 
+/// The longest T1, T2 or T4. Nobody wants one; it keeps every multiple within what an [`Instant`] can hold.
+const LONGEST: Duration = Duration::from_secs(3600);
+
 /// T1, T2, T4 and what follows from them.
 ///
-/// All of a process's machines share one value, passed in with each event. A reload may change it: deadlines that
-/// are set already stay, later ones follow the new value.
+/// All of a process's machines share one value, passed in with each event. A reload may change it: deadlines
+/// that are set already stay, later ones follow the new value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timers {
     t1: Duration,
@@ -25,11 +28,12 @@ impl Timers {
     /// From the estimate of the round-trip time (T1), the longest interval between two retransmissions of
     /// anything but an INVITE request (T2), and the longest life of a message in the network (T4).
     ///
-    /// T1 below a millisecond is taken as a millisecond, T2 below T1 as T1.
+    /// T1 below a millisecond is taken as a millisecond, T2 below T1 as T1, and each above an hour as an
+    /// hour.
     pub fn new(t1: Duration, t2: Duration, t4: Duration) -> Self {
-        let t1 = t1.max(Duration::from_millis(1));
-        let t2 = t2.max(t1);
-        Self { t1, t2, t4, late_trying: until_e_is_t2(t1, t2) }
+        let t1 = t1.clamp(Duration::from_millis(1), LONGEST);
+        let t2 = t2.clamp(t1, LONGEST);
+        Self { t1, t2, t4: t4.min(LONGEST), late_trying: until_e_is_t2(t1, t2) }
     }
 
     /// T1, the estimate of the round-trip time.
@@ -49,20 +53,20 @@ impl Timers {
 
     /// Timer A after so many firings: T1, doubled each time without a cap (§17.1.1.2).
     pub fn a(&self, firings: u8) -> Duration {
-        self.t1.saturating_mul(1_u32.checked_shl(u32::from(firings)).unwrap_or(u32::MAX))
+        self.t1 * 1_u32.checked_shl(u32::from(firings)).unwrap_or(u32::MAX)
     }
 
     /// Timer B: how long an INVITE waits for any response, 64 × T1.
     pub fn b(&self) -> Duration {
-        self.t1.saturating_mul(64)
+        self.t1 * 64
     }
 
     /// Timer D: how long an INVITE client over an unreliable transport acknowledges repeated refusals.
     ///
-    /// 64 × T1, the 32 s of §17.1.1.2 at the default T1. The RFC wants 32 s whatever T1 is, for servers whose T1
-    /// is longer; who shortens T1 has a closed network, where theirs is shortened too.
+    /// 64 × T1, the 32 s of §17.1.1.2 at the default T1. The RFC wants 32 s whatever T1 is, for servers whose
+    /// T1 is longer; who shortens T1 has a closed network, where theirs is shortened too.
     pub fn d(&self) -> Duration {
-        self.t1.saturating_mul(64)
+        self.t1 * 64
     }
 
     /// Timer E after so many firings in Trying: T1, doubled each time up to T2 (§17.1.2.2).
@@ -72,7 +76,7 @@ impl Timers {
 
     /// Timer F: how long a request other than INVITE waits for its final response, 64 × T1.
     pub fn f(&self) -> Duration {
-        self.t1.saturating_mul(64)
+        self.t1 * 64
     }
 
     /// Timer G after so many firings: T1, doubled each time up to T2 (§17.2.1).
@@ -82,7 +86,7 @@ impl Timers {
 
     /// Timer H: how long an INVITE server waits for the ACK to a refusal, 64 × T1.
     pub fn h(&self) -> Duration {
-        self.t1.saturating_mul(64)
+        self.t1 * 64
     }
 
     /// Timer I: how long an INVITE server over an unreliable transport swallows repeated ACKs, T4.
@@ -90,36 +94,37 @@ impl Timers {
         self.t4
     }
 
-    /// Timer J: how long a server over an unreliable transport repeats its final response to a request other than
-    /// INVITE, 64 × T1.
+    /// Timer J: how long a server over an unreliable transport repeats its final response to a request other
+    /// than INVITE, 64 × T1.
     pub fn j(&self) -> Duration {
-        self.t1.saturating_mul(64)
+        self.t1 * 64
     }
 
-    /// Timer K: how long a client over an unreliable transport swallows repeated responses to a request other than
-    /// INVITE, T4.
+    /// Timer K: how long a client over an unreliable transport swallows repeated responses to a request other
+    /// than INVITE, T4.
     pub fn k(&self) -> Duration {
         self.t4
     }
 
     /// Timer L: how long an INVITE server swallows repeated INVITEs after a 2xx, 64 × T1 (RFC 6026 §7.1).
     pub fn l(&self) -> Duration {
-        self.t1.saturating_mul(64)
+        self.t1 * 64
     }
 
     /// Timer M: how long an INVITE client passes further 2xx on, 64 × T1 (RFC 6026 §7.2).
     pub fn m(&self) -> Duration {
-        self.t1.saturating_mul(64)
+        self.t1 * 64
     }
 
-    /// How long an INVITE server waits for the core's first response before it sends a 100 of its own: 0.4 × T1,
-    /// the 200 ms of §17.2.1 at the default T1.
+    /// How long an INVITE server waits for the core's first response before it sends a 100 of its own: 0.4 ×
+    /// T1, the 200 ms of §17.2.1 at the default T1.
     pub fn trying(&self) -> Duration {
-        self.t1.saturating_mul(2) / 5
+        self.t1 * 2 / 5
     }
 
-    /// How long a server waits before it sends a 100 to a request other than INVITE, and must send one: when the
-    /// client's Timer E is set to T2 for the first time (RFC 4320 §4.1); 7 × T1 with the default T1 and T2.
+    /// How long a server waits before it sends a 100 to a request other than INVITE, and must send one: when
+    /// the client's Timer E is set to T2 for the first time (RFC 4320 §4.1); 7 × T1 with the default T1 and
+    /// T2.
     pub const fn late_trying(&self) -> Duration {
         self.late_trying
     }
@@ -130,16 +135,16 @@ fn until_e_is_t2(t1: Duration, t2: Duration) -> Duration {
     let mut interval = t1;
     let mut elapsed = Duration::ZERO;
     while interval < t2 {
-        elapsed = elapsed.saturating_add(interval);
-        interval = interval.saturating_mul(2);
+        elapsed += interval;
+        interval *= 2;
     }
     elapsed
 }
 
 /// The firing that follows the one that was due at `due`.
 ///
-/// Counted from `due`, so that intervals do not grow by the timer's delay; from `now` if a stall has made even the
-/// next firing late, so that retransmissions are not sent in a burst.
+/// Counted from `due`, so that intervals do not grow by the timer's delay; from `now` if a stall has made
+/// even the next firing late, so that retransmissions are not sent in a burst.
 pub(super) fn following(due: Instant, interval: Duration, now: Instant) -> Instant {
     let next = due + interval;
     if next > now { next } else { now + interval }
@@ -195,9 +200,10 @@ mod tests {
     }
 
     #[test]
-    fn absurd_lengths_saturate() {
+    fn absurd_lengths_are_an_hour_and_every_deadline_can_be_held() {
         let timers = Timers::new(Duration::MAX, Duration::MAX, Duration::MAX);
-        assert_eq!((timers.a(31), timers.b(), timers.trying()), (Duration::MAX, Duration::MAX, Duration::MAX / 5));
+        assert_eq!([timers.t1(), timers.t2(), timers.t4()], [LONGEST; 3]);
+        assert!(Instant::now().checked_add(timers.a(u8::MAX)).is_some());
     }
 
     #[test]
