@@ -1,2 +1,40 @@
-//! t
+//! A SIP proxy that joins several UC servers in one SIP presence domain and federates with other domains.
+//!
+//! # Code map
+//!
+//! Dependencies point one way: `protocol <- config <- actors <- cli`.
+//!
+//! | module | what it decides or owns |
+//! |---|---|
+//! | [`protocol`] | everything that an RFC says; no clock, socket, task, actor or ambient randomness |
+//! | [`config`] | the configuration as data: file, environment, checks with all faults at once |
+//! | [`actors`] | sockets, TLS, timers; thin shells around the cores of `protocol`; the supervisor |
+//! | [`diagnostics`] | logs |
+//! | [`cli`] | the command line |
+//!
+//! # The way of a message
+//!
+//! A Listener (datagrams, in batches) or a Connection (a stream, framed) reads, indexes each message once and hands
+//! it to the Router that its Call-ID hashes to, so that requests, responses, CANCEL, ACK and forks of a call meet in
+//! one place without locks. The Router feeds its core ([`protocol::proxy::Proxy`]), which may ask the Registrar
+//! where a user is; the answer resumes the context that asked. What leaves goes to a Listener or Connection in one
+//! batch.
+//!
+//! # Invariants
+//!
+//! - A message is parsed once and written once. What the proxy does not change leaves as it came, bit for bit.
+//! - Nothing waits: a question is sent and forgotten, its context has a deadline.
+//! - Every queue, table and buffer is bounded. The network enters mailboxes by `try_send`: refused datagrams are
+//!   counted and dropped, refused stream input stops the read. A peer that does not read loses its connection.
+//! - Who may send what is decided by the flow and by digest, never by what headers claim.
+//! - Bad input is answered or counted; a panic is a bug of ours, ends one actor, and the supervisor rebuilds it.
+//!
+//! # Absent on purpose
+//!
+//! Media, a scripting language, a presence server, SCTP, NTLM and Kerberos.
+
+pub mod actors;
+pub mod cli;
+pub mod config;
+pub mod diagnostics;
 pub mod protocol;

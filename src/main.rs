@@ -1,1 +1,11 @@
-fn main(){}
+//! The `sip-proxy` command.
+
+use std::process::ExitCode;
+
+/// Buffers are freed on other threads than they were made on, which this allocator is good at.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    sip_proxy::cli::main()
+}

@@ -1,6 +1,7 @@
 //! What more than two kinds of actors say to each other. Other messages live in their receiver's file.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use actix::{Message as ActorMessage, Recipient};
 use bytes::Bytes;
@@ -75,7 +76,10 @@ pub struct ConnectionOpened {
     pub connection: Recipient<Transmit>,
 }
 
-/// A connection is gone: to every Router and the Registrar, once.
+/// A connection is gone: to every Router and the Registrar, once, if [`ConnectionOpened`] was told of it.
+///
+/// What was queued for it fails by [`TransmitFailed`]; a client transaction whose request had left by it, and is
+/// unanswered, learns of it here alone.
 #[derive(Clone, Copy, Debug, ActorMessage)]
 #[rtype(result = "()")]
 pub struct ConnectionClosed {
@@ -90,6 +94,10 @@ pub struct ConnectionClosed {
 pub struct Dial {
     /// Where to.
     pub remote: SocketAddr,
+    /// The host name that the certificate of a TLS peer must have, where the address was found by a name; without
+    /// one, its certificate must have the address (RFC 5922 §7.2). Requests for different names do not share a
+    /// connection.
+    pub host: Option<Arc<str>>,
     /// What to send once it is open; each failure is told by [`TransmitFailed`].
     pub messages: Vec<Outgoing>,
 }

@@ -57,6 +57,11 @@ impl Interfaces {
         Self { list, addresses }
     }
 
+    /// How many there are.
+    pub const fn count(&self) -> usize {
+        self.list.len()
+    }
+
     /// The interface with this identifier, where it listens.
     pub fn get(&self, id: InterfaceId) -> Option<&Interface> {
         self.list.iter().find(|interface| interface.id == id)

@@ -69,6 +69,12 @@ impl NonceLedger {
         }
     }
 
+    /// The same, but what was minted up to `begun_millis` is stale: an earlier ledger may have accepted it, and is
+    /// lost.
+    pub fn begun_at(lifetime: Duration, maximum: usize, begun_millis: u64) -> Self {
+        Self { floor: Some(NonceId::last_of(begun_millis)), ..Self::new(lifetime, maximum) }
+    }
+
     /// Uses an answer up. Call it only for an answer that [`verify`](super::verify) has found right, or
     /// strangers fill the ledger.
     pub fn spend(&mut self, spent: NonceUse, now_millis: u64) -> Spending {

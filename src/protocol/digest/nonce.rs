@@ -51,6 +51,11 @@ impl NonceId {
         self.minted
     }
 
+    /// No nonce of this millisecond is later.
+    pub(super) const fn last_of(millis: u64) -> Self {
+        Self { minted: millis, random: u64::MAX }
+    }
+
     /// Whether it is too old at `now`, in milliseconds as `lifetime` is.
     pub(super) const fn is_expired(self, now: u64, lifetime: u64) -> bool {
         now.saturating_sub(self.minted) > lifetime

@@ -6,6 +6,7 @@
 
 pub mod demux;
 pub mod edit;
+pub mod framing;
 pub mod headers;
 mod index;
 pub mod lexical;

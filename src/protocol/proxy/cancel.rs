@@ -160,12 +160,12 @@ impl Proxy {
             self.send_cancel(now, slot, branch);
         }
         for branch in failed {
-            self.end_branch(now, slot, branch);
+            self.end_branch(now, slot, branch, 408);
         }
     }
 
-    /// Ends a branch whose INVITE nobody will answer any more, with its transaction.
-    fn end_branch(&mut self, now: Instant, slot: Slot, branch: u16) {
+    /// Ends a branch whose request nobody will answer any more, with its transaction.
+    pub(super) fn end_branch(&mut self, now: Instant, slot: Slot, branch: u16, status: u16) {
         let Some(context) = self.contexts.get(slot) else { return };
         let client = context.branches[usize::from(branch)].client;
         if let Some(client) = self.clients.get_mut(client) {
@@ -173,6 +173,6 @@ impl Proxy {
         }
         self.waiting.leave(&mut self.clients, client);
         self.clients.remove(client);
-        self.branch_failed(now, slot, branch, 408);
+        self.branch_failed(now, slot, branch, status);
     }
 }

@@ -238,10 +238,7 @@ impl Proxy {
                         self.branch_failed(now, context, branch, 503);
                     }
                 }
-                ClientAction::ForgetRequest => {
-                    client.request = None;
-                    self.waiting.leave(&mut self.clients, slot);
-                }
+                ClientAction::ForgetRequest => client.request = None,
                 ClientAction::Terminated => self.client_ended(slot),
             }
         }

@@ -51,6 +51,10 @@ impl Proxy {
         request: Message,
     ) {
         let Some(method) = request.method() else { return };
+        let has_standing = certificate.is_some() || self.standing.contains_key(&FlowKey::from(flow));
+        if !has_standing && !self.source_rate.may_pass(now, flow.remote.ip()) {
+            return self.dropped(flow, DropReason::SourceRate);
+        }
         let Some(via) = request.top_via() else {
             return self.dropped(flow, DropReason::NoVia);
         };

@@ -19,6 +19,7 @@ mod incoming;
 mod response_context;
 pub mod route;
 pub mod settings;
+mod source_rate;
 mod table;
 pub mod targets;
 mod upstream;
@@ -46,6 +47,7 @@ use crate::protocol::transaction::{Branch, KeyHasher, TransactionKey};
 
 use response_context::ResponseContext;
 use settings::Settings;
+use source_rate::SourceRate;
 use table::{ClientTransaction, ServerTransaction, Slot, Table, Tenant, Waiting};
 
 /// How finely timers are kept. A retransmission that is late by this much harms nobody.
@@ -134,6 +136,8 @@ pub enum DropReason {
     NoVia,
     /// A response whose top Via is not ours (RFC 3261 §18.1.2).
     ForeignResponse,
+    /// A request past the limit for addresses that have proven nothing.
+    SourceRate,
     /// A response without a client transaction (RFC 6026 §8).
     StrayResponse,
     /// A response that is malformed.
@@ -154,6 +158,7 @@ impl DropReason {
         match self {
             Self::NoVia => "no_via",
             Self::ForeignResponse => "foreign_response",
+            Self::SourceRate => "source_rate",
             Self::StrayResponse => "stray_response",
             Self::MalformedResponse => "malformed_response",
             Self::StrayAck => "stray_ack",
@@ -234,6 +239,7 @@ pub struct Proxy {
     standing: HashMap<FlowKey, (AccountId, Flow)>,
     /// The newest flow of each UC server, for dialogs whose own flow has ended.
     newest_flow: HashMap<AccountId, Flow>,
+    source_rate: SourceRate,
     wheel: TimerWheel<Due>,
     outputs: VecDeque<Output>,
     scratch: Vec<u8>,
@@ -256,6 +262,7 @@ impl Proxy {
             loop_key: secrets.transaction_key,
             nonces: Nonces::new(secrets.nonce_key, settings.nonce_lifetime),
             epoch: secrets.epoch,
+            source_rate: SourceRate::new(settings.requests_per_second_per_address, now),
             settings,
             interfaces,
             detail: EventDetail::Faults,
@@ -330,6 +337,11 @@ impl Proxy {
         while let Some(slot) = self.waiting.first_on(&self.clients, connection) {
             self.waiting.leave(&mut self.clients, slot);
             self.client_transport_failed(now, slot);
+            // An INVITE that rings waits on by §17.1.1.2, but a UC server that has gone will not answer it.
+            let owner = self.clients.get(slot).and_then(|client| client.owner);
+            if let Some((context, branch)) = owner {
+                self.end_branch(now, context, branch, 503);
+            }
         }
     }
 

@@ -36,6 +36,8 @@ pub struct Settings {
     pub udp_mtu: usize,
     /// Server transactions that one Router may hold.
     pub maximum_transactions: usize,
+    /// Requests that one address may send to one Router in a second before it has proven anything; 0 = no limit.
+    pub requests_per_second_per_address: u32,
 }
 
 impl Settings {

@@ -1,0 +1,181 @@
+//! What comes in by one connection: octets, frames, messages, and where they go.
+
+use std::cell::RefCell;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use actix::dev::SendError;
+use bytes::{Bytes, BytesMut};
+use smallvec::SmallVec;
+use tokio::io::{AsyncRead, ReadBuf};
+
+use crate::actors::directory::Directory;
+use crate::actors::messages::{MessagesReceived, Received};
+use crate::protocol::account::AccountId;
+use crate::protocol::flow::Flow;
+use crate::protocol::message::framing::{Broken, Frame, Framer};
+use crate::protocol::message::{Carriage, Message, MessageLimits, Method};
+
+/// Octets that one read takes.
+const READ_BYTES: usize = 16 * 1024;
+
+thread_local! {
+    /// What connections read into: one for all of an Arbiter, so that none of them keeps a buffer while it waits.
+    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_BYTES].into_boxed_slice());
+}
+
+/// The reading side.
+#[derive(Debug)]
+pub(super) struct Inbox {
+    limits: MessageLimits,
+    framer: Framer,
+    /// What has come of a message that is not complete; else empty, without memory of its own.
+    buffer: BytesMut,
+    /// Messages that a Router had no room for, by Router. Nothing is read while there are any.
+    held: SmallVec<[(usize, Vec<Received>); 1]>,
+    /// Pings that are not answered yet.
+    pings: usize,
+    /// Whether the latest [`Self::deliver`] completed a message.
+    has_completed: bool,
+    /// Requests that await a final response. An estimate, which a peer cannot gain from.
+    owed: u32,
+}
+
+impl Inbox {
+    pub(super) fn new(limits: MessageLimits) -> Self {
+        Self {
+            limits,
+            framer: Framer::new(limits),
+            buffer: BytesMut::new(),
+            held: SmallVec::new(),
+            pings: 0,
+            has_completed: false,
+            owed: 0,
+        }
+    }
+
+    /// Reads once. The number of octets; 0 at the end of the stream.
+    pub(super) fn poll_read<S: AsyncRead + Unpin>(
+        &mut self,
+        stream: &mut S,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        poll_read(stream, cx, |octets| self.buffer.extend_from_slice(octets))
+    }
+
+    /// Cuts messages from what was read and offers them to their Routers. An error after which nothing more can be
+    /// read; what came before it has been offered.
+    pub(super) fn deliver(&mut self, flow: Flow, account: Option<AccountId>, to: &Directory) -> Result<(), Broken> {
+        let mut groups: SmallVec<[(usize, Vec<Received>); 1]> = SmallVec::new();
+        self.has_completed = false;
+        let outcome = loop {
+            match self.framer.next(&mut self.buffer) {
+                Ok(Some(Frame::Message(bytes))) => match self.read(bytes) {
+                    Ok(message) => {
+                        let router = to.router_for(message.call_id());
+                        group(&mut groups, router).push(Received { flow, account, message });
+                    }
+                    Err(broken) => break Err(broken),
+                },
+                Ok(Some(Frame::Ping)) => self.pings += 1,
+                Ok(None) => break Ok(()),
+                Err(broken) => break Err(broken),
+            }
+        };
+        if self.buffer.is_empty() {
+            self.buffer = BytesMut::new();
+        }
+        self.held = groups;
+        self.offer_held(to);
+        outcome
+    }
+
+    fn read(&mut self, bytes: Bytes) -> Result<Message, Broken> {
+        let message = Message::parse(bytes, Carriage::Stream, self.limits).map_err(|_| Broken::NotSip)?;
+        self.has_completed = true;
+        let is_answered = |method| !matches!(method, Method::Ack | Method::Benotify);
+        if message.method().is_some_and(is_answered) {
+            self.owed = self.owed.saturating_add(1);
+        }
+        Ok(message)
+    }
+
+    /// Offers what was held again. True: nothing is held any more.
+    pub(super) fn offer_held(&mut self, to: &Directory) -> bool {
+        for (router, messages) in std::mem::take(&mut self.held) {
+            let refused = match to.router(router).as_deref() {
+                Some(address) => match address.received.try_send(MessagesReceived(messages)) {
+                    Ok(()) => continue,
+                    // A Router that has just failed comes back under another address.
+                    Err(SendError::Full(refused) | SendError::Closed(refused)) => refused.0,
+                },
+                None => messages,
+            };
+            self.held.push((router, refused));
+        }
+        self.held.is_empty()
+    }
+
+    pub(super) fn is_held(&self) -> bool {
+        !self.held.is_empty()
+    }
+
+    /// Whether a message has begun that is not complete.
+    pub(super) fn is_inside_message(&self) -> bool {
+        !self.buffer.is_empty()
+    }
+
+    /// Whether the latest [`Self::deliver`] completed a message.
+    pub(super) fn has_completed(&self) -> bool {
+        self.has_completed
+    }
+
+    /// The answers to the pings that came: a CRLF for each (RFC 5626 §5.4).
+    pub(super) fn take_pongs(&mut self) -> Option<Bytes> {
+        match std::mem::take(&mut self.pings) {
+            0 => None,
+            1 => Some(Bytes::from_static(b"\r\n")),
+            several => Some(Bytes::from(b"\r\n".repeat(several))),
+        }
+    }
+
+    /// Something leaves by the connection: if it is a final response, one is owed less.
+    pub(super) fn note_sent(&mut self, bytes: &[u8]) {
+        if bytes.strip_prefix(b"SIP/2.0 ").is_some_and(|rest| matches!(rest.first(), Some(b'2'..=b'6'))) {
+            self.owed = self.owed.saturating_sub(1);
+        }
+    }
+
+    /// Whether the peer awaits a response.
+    pub(super) fn owes_response(&self) -> bool {
+        self.owed > 0
+    }
+}
+
+/// Reads once and throws it away. The number of octets; 0 at the end of the stream.
+pub(super) fn poll_discard<S: AsyncRead + Unpin>(stream: &mut S, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+    poll_read(stream, cx, |_| ())
+}
+
+fn poll_read<S: AsyncRead + Unpin>(
+    stream: &mut S,
+    cx: &mut Context<'_>,
+    take: impl FnOnce(&[u8]),
+) -> Poll<io::Result<usize>> {
+    SCRATCH.with_borrow_mut(|scratch| {
+        let mut read = ReadBuf::new(scratch);
+        ready!(Pin::new(stream).poll_read(cx, &mut read))?;
+        take(read.filled());
+        Poll::Ready(Ok(read.filled().len()))
+    })
+}
+
+fn group(groups: &mut SmallVec<[(usize, Vec<Received>); 1]>, router: usize) -> &mut Vec<Received> {
+    let found = groups.iter().position(|(of, _)| *of == router);
+    let at = found.unwrap_or_else(|| {
+        groups.push((router, Vec::new()));
+        groups.len() - 1
+    });
+    &mut groups[at].1
+}

@@ -1,0 +1,233 @@
+//! The receiving side: datagrams in batches, and what the network says of those that were sent.
+
+use std::io::IoSliceMut;
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use actix::dev::SendError;
+use bytes::Bytes;
+use nix::errno::Errno;
+use nix::libc;
+use nix::sys::socket::{
+    ControlMessageOwned, MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg, recvmsg,
+};
+
+use super::DatagramListenerSettings;
+use super::send::branch_of_request;
+use super::socket::{Socket, destination, socket_address};
+use crate::actors::directory::Directory;
+use crate::actors::drops::{DropReason, Drops};
+use crate::actors::messages::{MessagesReceived, Received};
+use crate::protocol::flow::{Flow, InterfaceId, Transport};
+use crate::protocol::message::demux::{DatagramKind, classify};
+use crate::protocol::message::{Carriage, Message, MessageLimits};
+
+/// Datagrams that one system call takes.
+const BATCH: usize = 32;
+
+/// Batches in one turn; then other actors of the Arbiter have theirs.
+const BATCHES_PER_TURN: usize = 4;
+
+/// Errors looked at in one turn.
+const ERRORS_PER_TURN: usize = 64;
+
+/// Room for the largest datagram there is. Of each buffer the system backs what was ever used.
+const DATAGRAM_BYTES: usize = 65_536;
+
+/// `type` and `code` of the ICMP messages that matter here (RFC 792, RFC 4443).
+mod icmp {
+    pub(super) const V4_UNREACHABLE: u8 = 3;
+    pub(super) const V4_FRAGMENTATION_NEEDED: u8 = 4;
+    pub(super) const V4_PARAMETER_PROBLEM: u8 = 12;
+    pub(super) const V6_UNREACHABLE: u8 = 1;
+    pub(super) const V6_PARAMETER_PROBLEM: u8 = 4;
+}
+
+/// The loop that reads one socket.
+pub(super) struct Receiver {
+    socket: Rc<Socket>,
+    interface: InterfaceId,
+    limits: MessageLimits,
+    directory: Arc<Directory>,
+    drops: Rc<Drops>,
+    buffers: Vec<u8>,
+    headers: MultiHeaders<SockaddrStorage>,
+    /// What of one batch belongs to each Router.
+    groups: Vec<Vec<Received>>,
+}
+
+/// How a turn ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Turn {
+    /// Nothing is left.
+    Drained,
+    /// There may be more.
+    More,
+}
+
+impl Receiver {
+    pub(super) fn new(socket: Rc<Socket>, settings: &DatagramListenerSettings, drops: Rc<Drops>) -> Self {
+        Self {
+            headers: headers(&socket),
+            socket,
+            interface: settings.interface,
+            limits: settings.message_limits,
+            directory: Arc::clone(&settings.directory),
+            drops,
+            buffers: vec![0; BATCH * DATAGRAM_BYTES],
+            groups: (0..settings.directory.router_count()).map(|_| Vec::new()).collect(),
+        }
+    }
+
+    /// Reads until the Arbiter ends.
+    pub(super) async fn run(mut self) {
+        let socket = Rc::clone(&self.socket);
+        while let Ok(mut ready) = socket.ready().await {
+            if ready.ready().is_error() {
+                self.read_errors();
+            }
+            match self.turn() {
+                Turn::Drained => ready.clear_ready(),
+                Turn::More => {
+                    ready.retain_ready();
+                    drop(ready);
+                    tokio::task::yield_now().await;
+                }
+            }
+        }
+    }
+
+    fn turn(&mut self) -> Turn {
+        for _ in 0..BATCHES_PER_TURN {
+            match self.receive() {
+                Ok(BATCH) => {}
+                // The system stopped before the batch was full: nothing was left then, and what comes later makes
+                // the socket ready anew.
+                Ok(_) | Err(Errno::EAGAIN) => return Turn::Drained,
+                Err(Errno::EINTR) => {}
+                // An error of a datagram that was sent, which this call has reported in place of receiving.
+                Err(_) => self.read_errors(),
+            }
+        }
+        Turn::More
+    }
+
+    /// Receives one batch and passes it on. How many datagrams it had.
+    fn receive(&mut self) -> nix::Result<usize> {
+        let mut slots: Vec<[IoSliceMut<'_>; 1]> =
+            self.buffers.chunks_exact_mut(DATAGRAM_BYTES).map(|buffer| [IoSliceMut::new(buffer)]).collect();
+        let bound = self.socket.local();
+        let is_wildcard = self.socket.is_wildcard();
+        let mut count = 0;
+        let mut is_truncated = false;
+        for datagram in recvmmsg(self.socket.raw(), &mut self.headers, slots.iter_mut(), MsgFlags::empty(), None)? {
+            count += 1;
+            let Some(remote) = datagram.address.as_ref().and_then(socket_address) else {
+                continue;
+            };
+            let mut local = bound;
+            if is_wildcard {
+                let address = datagram.cmsgs().ok().and_then(|mut messages| messages.find_map(|m| destination(&m)));
+                is_truncated |= address.is_none();
+                local.set_ip(address.unwrap_or(bound.ip()));
+            }
+            let flow = Flow { interface: self.interface, transport: Transport::Udp, local, remote, connection: None };
+            let octets = datagram.iovs().next().unwrap_or_default();
+            if let Some(message) = read(octets, self.limits, &self.drops) {
+                let router = self.directory.router_for(message.call_id());
+                self.groups[router].push(Received { flow, account: None, message });
+            }
+        }
+        if is_truncated {
+            // The system has written a shorter length into the reused headers, where it stays.
+            self.headers = headers(&self.socket);
+        }
+        self.deliver();
+        Ok(count)
+    }
+
+    fn deliver(&mut self) {
+        for (index, group) in self.groups.iter_mut().enumerate() {
+            if group.is_empty() {
+                continue;
+            }
+            let count = group.len();
+            let messages = MessagesReceived(std::mem::take(group));
+            match self.directory.router(index).as_deref().map(|router| router.received.try_send(messages)) {
+                Some(Ok(())) => {}
+                Some(Err(SendError::Full(_))) => self.drops.add(DropReason::RouterBusy, count),
+                Some(Err(SendError::Closed(_))) | None => self.drops.add(DropReason::RouterAway, count),
+            }
+        }
+    }
+
+    /// Takes what the network has said of datagrams that were sent, and tells the Routers.
+    fn read_errors(&self) {
+        let mut space = vec![0; 256];
+        let mut payload = [0; 2_048];
+        for _ in 0..ERRORS_PER_TURN {
+            let mut slices = [IoSliceMut::new(&mut payload)];
+            let flags = MsgFlags::MSG_ERRQUEUE | MsgFlags::MSG_DONTWAIT;
+            let Ok(error) =
+                recvmsg::<SockaddrStorage>(self.socket.raw(), &mut slices, Some(&mut space), flags)
+            else {
+                return;
+            };
+            let is_failure = error.cmsgs().is_ok_and(|mut messages| messages.any(|m| is_failure(&m)));
+            let length = error.bytes;
+            if !is_failure {
+                continue;
+            }
+            if let Some(branch) = branch_of_request(&payload[..length.min(payload.len())], self.limits)
+                && !self.directory.try_tell_failed(branch)
+            {
+                self.drops.add(DropReason::RouterBusy, 1);
+            }
+        }
+    }
+}
+
+fn headers(socket: &Socket) -> MultiHeaders<SockaddrStorage> {
+    let space = match socket.local().ip() {
+        _ if !socket.is_wildcard() => None,
+        IpAddr::V4(_) => Some(nix::cmsg_space!(libc::in_pktinfo)),
+        IpAddr::V6(_) => Some(nix::cmsg_space!(libc::in6_pktinfo)),
+    };
+    MultiHeaders::preallocate(BATCH, space)
+}
+
+/// Reads one datagram; counts what it is if it is no SIP.
+fn read(octets: &[u8], limits: MessageLimits, drops: &Drops) -> Option<Message> {
+    match classify(octets) {
+        DatagramKind::KeepAlive => None,
+        DatagramKind::Stun => {
+            drops.add(DropReason::Stun, 1);
+            None
+        }
+        DatagramKind::Sip => {
+            let message = Message::parse(Bytes::copy_from_slice(octets), Carriage::Datagram, limits);
+            message.inspect_err(|_| drops.add(DropReason::NotSip, 1)).ok()
+        }
+    }
+}
+
+/// Whether an error says that a datagram has not arrived and none like it will (RFC 3261 §18.4): host, network,
+/// port or protocol unreachable, or a parameter problem. A hop limit exceeded or a size too large says less.
+fn is_failure(message: &ControlMessageOwned) -> bool {
+    let (error, is_v6) = match message {
+        ControlMessageOwned::Ipv4RecvErr(error, _) => (error, false),
+        ControlMessageOwned::Ipv6RecvErr(error, _) => (error, true),
+        _ => return false,
+    };
+    match (error.ee_origin, is_v6) {
+        (libc::SO_EE_ORIGIN_ICMP, false) => match error.ee_type {
+            icmp::V4_UNREACHABLE => error.ee_code != icmp::V4_FRAGMENTATION_NEEDED,
+            kind => kind == icmp::V4_PARAMETER_PROBLEM,
+        },
+        (libc::SO_EE_ORIGIN_ICMP6, true) => {
+            matches!(error.ee_type, icmp::V6_UNREACHABLE | icmp::V6_PARAMETER_PROBLEM)
+        }
+        _ => false,
+    }
+}

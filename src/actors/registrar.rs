@@ -1,0 +1,210 @@
+//! The Registrar: the thin shell around the one [`Location`], which holds what all Routers share.
+//!
+//! # Restart
+//! What is lost: bindings, log-ons, what was learned, and which nonces were used; questions in the mailbox, whose
+//! contexts answer 500 when their patience ends. Who notices: the supervisor, which has each Router repeat the
+//! log-ons that it knows of; UC servers register again by themselves, and are found by search until then. So that
+//! no nonce can be used a second time, those minted before the restart count as stale, which costs a challenge.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use actix::prelude::*;
+use slog::{Logger, debug, info};
+
+use super::directory::Directory;
+use super::messages::ConnectionClosed;
+use super::supervisor::{ChildId, ChildStopped};
+use super::turns::Turns;
+use crate::protocol::account::AccountId;
+use crate::protocol::flow::Flow;
+use crate::protocol::location::{AddressOfRecord, Answer, Location, LocationEvent, Question};
+
+/// Batches of questions that may wait. Each Router has at most one per turn under way, so this is never reached
+/// but by a Registrar that is stuck.
+const MAILBOX: usize = 4096;
+
+/// What Routers ask, in batches. The answers go to the Router that asked.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Questions {
+    /// The index of the Router that asks.
+    pub router: usize,
+    /// Its questions, answered in this order.
+    pub questions: Vec<Question>,
+}
+
+/// The answers to [`Questions`], in their order.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Answers(pub Vec<Answer>);
+
+/// What a flow has proven, to every Router: requests on it pass as this account's; with `None` no longer.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub struct FlowStanding {
+    /// The flow.
+    pub flow: Flow,
+    /// As whom it is logged on.
+    pub account: Option<AccountId>,
+}
+
+/// A UC server has answered for a user: it is asked first next time.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "()")]
+pub struct Learned {
+    /// The user.
+    pub user: AddressOfRecord,
+    /// The server's flow.
+    pub flow: Flow,
+}
+
+/// Nothing comes back from this flow: it is not asked until it is heard from.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub struct FlowFailed(pub Flow);
+
+/// A Router has begun anew and knows of no log-ons: tell it. From the supervisor.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub struct RouterRestarted {
+    /// Its index.
+    pub router: usize,
+}
+
+/// The shell of the [`Location`].
+pub struct Registrar {
+    core: Location,
+    directory: Arc<Directory>,
+    timer: Option<(Instant, SpawnHandle)>,
+    turns: Turns,
+    log: Logger,
+    stopped: Recipient<ChildStopped>,
+}
+
+impl Registrar {
+    /// The Registrar around `core`.
+    pub fn new(core: Location, directory: Arc<Directory>, log: Logger, stopped: Recipient<ChildStopped>) -> Self {
+        Self { core, directory, timer: None, turns: Turns::default(), log, stopped }
+    }
+
+    /// Tells what has changed, and arms the timer.
+    fn settle(&mut self, ctx: &mut Context<Self>) {
+        while let Some(event) = self.core.poll_event() {
+            self.tell(&event);
+        }
+        self.arm(ctx);
+    }
+
+    fn tell(&self, event: &LocationEvent) {
+        match event {
+            LocationEvent::LoggedOn { flow, account } => {
+                info!(self.log, "logged_on"; "peer" => %flow, "account" => account.0);
+                self.broadcast(FlowStanding { flow: *flow, account: Some(*account) });
+            }
+            LocationEvent::LoggedOff { flow, account, reason } => {
+                info!(self.log, "logged_off"; "peer" => %flow, "account" => account.0, "reason" => reason.as_str());
+                self.broadcast(FlowStanding { flow: *flow, account: None });
+            }
+            LocationEvent::BindingAdded { address_of_record, contact, flow } => {
+                debug!(self.log, "binding_added"; "aor" => %address_of_record, "peer" => %flow,
+                    "contact" => %String::from_utf8_lossy(contact));
+            }
+            LocationEvent::BindingRemoved { address_of_record, contact, reason } => {
+                debug!(self.log, "binding_removed"; "aor" => %address_of_record, "reason" => reason.as_str(),
+                    "contact" => %String::from_utf8_lossy(contact));
+            }
+        }
+    }
+
+    /// To every Router, before the answer that follows from it: what the peer sends after that answer finds the
+    /// standing there.
+    fn broadcast(&self, standing: FlowStanding) {
+        for router in 0..self.directory.router_count() {
+            if let Some(address) = self.directory.router(router).as_deref() {
+                address.standing.do_send(standing);
+            }
+        }
+    }
+
+    fn arm(&mut self, ctx: &mut Context<Self>) {
+        let Some(due) = self.core.next_timeout() else { return };
+        if self.timer.is_some_and(|(armed, _)| armed <= due) {
+            return;
+        }
+        if let Some((_, handle)) = self.timer.take() {
+            ctx.cancel_future(handle);
+        }
+        let wait = due.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+        let handle = ctx.run_later(wait, |registrar, ctx| {
+            registrar.timer = None;
+            registrar.core.handle_timeout(Instant::now());
+            registrar.settle(ctx);
+        });
+        self.timer = Some((due, handle));
+    }
+}
+
+impl Actor for Registrar {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        ctx.set_mailbox_capacity(MAILBOX);
+    }
+
+    fn stopped(&mut self, _: &mut Context<Self>) {
+        self.stopped.do_send(ChildStopped { child: ChildId::Registrar, panicked: std::thread::panicking() });
+    }
+}
+
+impl Handler<Questions> for Registrar {
+    type Result = ();
+
+    fn handle(&mut self, Questions { router, questions }: Questions, ctx: &mut Context<Self>) {
+        let now = Instant::now();
+        let answers = questions.into_iter().map(|question| self.core.handle_question(now, question)).collect();
+        self.settle(ctx);
+        if let Some(address) = self.directory.router(router).as_deref() {
+            address.answers.do_send(Answers(answers));
+        }
+        self.turns.count(ctx);
+    }
+}
+
+impl Handler<Learned> for Registrar {
+    type Result = ();
+
+    fn handle(&mut self, Learned { user, flow }: Learned, ctx: &mut Context<Self>) {
+        self.core.handle_learned(Instant::now(), &user, &flow);
+        self.turns.count(ctx);
+    }
+}
+
+impl Handler<FlowFailed> for Registrar {
+    type Result = ();
+
+    fn handle(&mut self, FlowFailed(flow): FlowFailed, ctx: &mut Context<Self>) {
+        self.core.handle_flow_failed(Instant::now(), &flow);
+        self.settle(ctx);
+    }
+}
+
+impl Handler<ConnectionClosed> for Registrar {
+    type Result = ();
+
+    fn handle(&mut self, ConnectionClosed { flow }: ConnectionClosed, ctx: &mut Context<Self>) {
+        self.core.handle_connection_closed(Instant::now(), &flow);
+        self.settle(ctx);
+    }
+}
+
+impl Handler<RouterRestarted> for Registrar {
+    type Result = ();
+
+    fn handle(&mut self, RouterRestarted { router }: RouterRestarted, _: &mut Context<Self>) {
+        let Some(address) = self.directory.router(router).as_deref().cloned() else { return };
+        for (flow, account) in self.core.standings() {
+            address.standing.do_send(FlowStanding { flow, account: Some(account) });
+        }
+    }
+}

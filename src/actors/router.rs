@@ -1,0 +1,339 @@
+//! The Router: one per core, the thin shell around one [`Proxy`].
+//!
+//! It feeds the core with what comes in, drains it, sends what it wants sent in batches, and keeps one timer. A
+//! message belongs to the Router that its Call-ID hashes to, so that no two Routers share anything.
+//!
+//! # Restart
+//! What is lost: the transactions and response contexts of this Router, and what was in its mailbox. Who notices:
+//! clients over UDP, which retransmit and so begin anew; over streams, their timers. INVITE transactions that were
+//! ringing are answered by the UAS to a Router that no longer knows them: dropped, and the caller tries again.
+//! Dialogs go on: they live in the peers and in flow tokens. The supervisor has every connection tell the new
+//! Router of itself, and the Registrar repeats which flows are logged on.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use actix::prelude::*;
+use slog::{Logger, debug, info, warn};
+
+use super::directory::Directory;
+use super::log_limit::LogLimit;
+use super::messages::{
+    ConnectionClosed, ConnectionOpened, Datagram, Dial, MessagesReceived, Outgoing, Transmit, TransmitDatagrams, TransmitFailed,
+};
+use super::registrar::{Answers, FlowFailed, FlowStanding, Learned, Questions};
+use super::supervisor::{ChildId, ChildStopped};
+use super::turns::Turns;
+use crate::protocol::flow::{ConnectionId, Flow, InterfaceId, Transport};
+use crate::protocol::interface::Interfaces;
+use crate::protocol::location::{Ask, ContextId, Question};
+use crate::protocol::proxy::{Event, Output, Proxy};
+
+/// Batches of messages that may wait for a Router. A batch holds up to 64, so this bounds what a slow Router can
+/// owe; the network is refused beyond it, control messages are not.
+pub const MAILBOX: usize = 256;
+
+/// The shell of one [`Proxy`].
+pub struct Router {
+    index: usize,
+    core: Proxy,
+    directory: Arc<Directory>,
+    connections: HashMap<ConnectionId, Recipient<Transmit>>,
+    timer: Option<(Instant, SpawnHandle)>,
+    turns: Turns,
+    log: Logger,
+    limit: LogLimit,
+    stopped: Recipient<ChildStopped>,
+}
+
+/// From now on these interfaces listen. To every Router, from the supervisor.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "()")]
+pub struct InterfacesChanged(pub Arc<Interfaces>);
+
+/// The Registrar has begun anew and knows of no log-ons: tell it. To every Router, from the supervisor.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub struct RegistrarRestarted;
+
+/// What leaves in one turn, by where it goes.
+#[derive(Default)]
+struct Departures {
+    datagrams: Vec<(InterfaceId, Vec<Datagram>)>,
+    streams: Vec<(ConnectionId, Vec<Outgoing>)>,
+    questions: Vec<Question>,
+}
+
+impl Router {
+    /// The Router number `index` around `core`.
+    pub fn new(
+        index: usize,
+        core: Proxy,
+        directory: Arc<Directory>,
+        log: Logger,
+        stopped: Recipient<ChildStopped>,
+    ) -> Self {
+        Self {
+            index,
+            core,
+            directory,
+            connections: HashMap::new(),
+            timer: None,
+            turns: Turns::default(),
+            log,
+            limit: LogLimit::default(),
+            stopped,
+        }
+    }
+
+    /// Does all that the core wants done, and arms the timer.
+    fn settle(&mut self, ctx: &mut Context<Self>) {
+        let mut departures = Departures::default();
+        while let Some(output) = self.core.poll_output() {
+            match output {
+                Output::Transmit { hop, alternate, bytes, branch } => {
+                    let message = Outgoing { bytes, branch };
+                    match hop.transport {
+                        Transport::Udp => departures.datagram(&hop, message),
+                        Transport::Tcp | Transport::Tls => self.depart_by_stream(&mut departures, hop, alternate, message),
+                    }
+                }
+                Output::Ask(question) => departures.questions.push(question),
+                Output::Learned { user, flow } => {
+                    self.to_registrar(|registrar| registrar.learned.do_send(Learned { user, flow }));
+                }
+                Output::FlowFailed(flow) => {
+                    self.to_registrar(|registrar| registrar.flow_failed.do_send(FlowFailed(flow)));
+                }
+                Output::Event(event) => self.tell(&event),
+            }
+        }
+        self.dispatch(departures);
+        self.arm(ctx);
+    }
+
+    fn to_registrar(&self, send: impl FnOnce(&super::directory::RegistrarAddress)) {
+        if let Some(registrar) = self.directory.registrar().as_deref() {
+            send(registrar);
+        }
+    }
+
+    /// By the connection that the hop names; if that has ended, by one to the alternate address; else the client
+    /// transaction learns that there is no way.
+    fn depart_by_stream(
+        &mut self,
+        departures: &mut Departures,
+        hop: Flow,
+        alternate: Option<std::net::SocketAddr>,
+        message: Outgoing,
+    ) {
+        let Some(connection) = hop.connection else {
+            return self.dial(&hop, hop.remote, message);
+        };
+        if !self.connections.contains_key(&connection) {
+            // It may have opened a moment ago and not have told yet.
+            match (self.directory.connection(connection), alternate) {
+                (Some(address), _) => {
+                    self.connections.insert(connection, address);
+                }
+                (None, Some(alternate)) => return self.dial(&hop, alternate, message),
+                (None, None) => return self.directory.tell_all_failed(&[message]),
+            }
+        }
+        departures.stream(connection, message);
+    }
+
+    fn dial(&self, hop: &Flow, remote: std::net::SocketAddr, message: Outgoing) {
+        match self.directory.stream_listener(hop.interface).as_deref() {
+            Some(listener) => listener.do_send(Dial { remote, host: None, messages: vec![message] }),
+            None => self.directory.tell_all_failed(&[message]),
+        }
+    }
+
+    fn dispatch(&mut self, departures: Departures) {
+        for (interface, datagrams) in departures.datagrams {
+            if let Some(listener) = self.directory.datagram_listener(interface, self.index).as_deref() {
+                // Bounded by what the core sends in one turn; the Listener's queue is bounded.
+                listener.do_send(TransmitDatagrams(datagrams));
+            }
+        }
+        for (connection, messages) in departures.streams {
+            let Some(address) = self.connections.get(&connection) else { continue };
+            if let Err(error) = address.try_send(Transmit(messages)) {
+                // A refused write is a transport error: nobody retransmits here.
+                let Transmit(messages) = error.into_inner();
+                self.directory.tell_all_failed(&messages);
+            }
+        }
+        if !departures.questions.is_empty() {
+            let questions = Questions { router: self.index, questions: departures.questions };
+            self.to_registrar(|registrar| registrar.questions.do_send(questions));
+        }
+    }
+
+    /// One timer, moved only when something is due earlier than it would fire.
+    fn arm(&mut self, ctx: &mut Context<Self>) {
+        let Some(due) = self.core.poll_timeout() else { return };
+        if self.timer.is_some_and(|(armed, _)| armed <= due) {
+            return;
+        }
+        if let Some((_, handle)) = self.timer.take() {
+            ctx.cancel_future(handle);
+        }
+        let wait = due.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+        let handle = ctx.run_later(wait, |router, ctx| {
+            router.timer = None;
+            router.core.handle_timeout(Instant::now());
+            router.settle(ctx);
+        });
+        self.timer = Some((due, handle));
+    }
+
+    fn tell(&self, event: &Event) {
+        match event {
+            Event::Answered { method, call_id, flow, status, branches } => {
+                info!(self.log, "answered"; "call_id" => text(call_id), "method" => text(method),
+                    "status" => status, "peer" => %flow, "branches" => branches);
+            }
+            Event::Refused { method, call_id, flow, status, reason } => {
+                debug!(self.log, "refused"; "call_id" => text(call_id), "method" => text(method),
+                    "status" => status, "peer" => %flow, "reason" => reason);
+            }
+            Event::CredentialsRefused { call_id, flow, fault } => {
+                if let Some(repeated) = self.limit.pass(Instant::now()) {
+                    warn!(self.log, "log_on_refused"; "call_id" => text(call_id), "peer" => %flow,
+                        "reason" => fault, "repeated" => repeated);
+                }
+            }
+            Event::Dropped { flow, reason } => {
+                debug!(self.log, "dropped"; "peer" => %flow, "reason" => reason.name());
+            }
+        }
+    }
+}
+
+fn text(octets: &[u8]) -> String {
+    String::from_utf8_lossy(octets).into_owned()
+}
+
+impl Departures {
+    fn datagram(&mut self, hop: &Flow, message: Outgoing) {
+        let datagram = Datagram { local: Some(hop.local.ip()), remote: hop.remote, bytes: message.bytes };
+        match self.datagrams.iter_mut().find(|(interface, _)| *interface == hop.interface) {
+            Some((_, datagrams)) => datagrams.push(datagram),
+            None => self.datagrams.push((hop.interface, vec![datagram])),
+        }
+    }
+
+    fn stream(&mut self, connection: ConnectionId, message: Outgoing) {
+        match self.streams.iter_mut().find(|(other, _)| *other == connection) {
+            Some((_, messages)) => messages.push(message),
+            None => self.streams.push((connection, vec![message])),
+        }
+    }
+}
+
+impl Actor for Router {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        ctx.set_mailbox_capacity(MAILBOX);
+    }
+
+    fn stopped(&mut self, _: &mut Context<Self>) {
+        self.stopped.do_send(ChildStopped { child: ChildId::Router(self.index), panicked: std::thread::panicking() });
+    }
+}
+
+impl Handler<MessagesReceived> for Router {
+    type Result = ();
+
+    fn handle(&mut self, MessagesReceived(batch): MessagesReceived, ctx: &mut Context<Self>) {
+        let now = Instant::now();
+        for received in batch {
+            self.core.handle_message(now, &received.flow, received.account, received.message);
+        }
+        self.settle(ctx);
+        self.turns.count(ctx);
+    }
+}
+
+impl Handler<Answers> for Router {
+    type Result = ();
+
+    fn handle(&mut self, Answers(answers): Answers, ctx: &mut Context<Self>) {
+        let now = Instant::now();
+        for answer in answers {
+            self.core.handle_answer(now, answer);
+        }
+        self.settle(ctx);
+        self.turns.count(ctx);
+    }
+}
+
+impl Handler<TransmitFailed> for Router {
+    type Result = ();
+
+    fn handle(&mut self, TransmitFailed { branch }: TransmitFailed, ctx: &mut Context<Self>) {
+        self.core.handle_transmit_failure(Instant::now(), &branch);
+        self.settle(ctx);
+    }
+}
+
+impl Handler<ConnectionOpened> for Router {
+    type Result = ();
+
+    fn handle(&mut self, opened: ConnectionOpened, _: &mut Context<Self>) {
+        if let Some(id) = opened.flow.connection {
+            self.connections.insert(id, opened.connection);
+        }
+    }
+}
+
+impl Handler<ConnectionClosed> for Router {
+    type Result = ();
+
+    fn handle(&mut self, ConnectionClosed { flow }: ConnectionClosed, ctx: &mut Context<Self>) {
+        if let Some(id) = flow.connection {
+            self.connections.remove(&id);
+        }
+        self.core.handle_connection_closed(Instant::now(), &flow);
+        self.settle(ctx);
+    }
+}
+
+impl Handler<FlowStanding> for Router {
+    type Result = ();
+
+    fn handle(&mut self, FlowStanding { flow, account }: FlowStanding, _: &mut Context<Self>) {
+        self.core.handle_standing(&flow, account);
+    }
+}
+
+impl Handler<InterfacesChanged> for Router {
+    type Result = ();
+
+    fn handle(&mut self, InterfacesChanged(interfaces): InterfacesChanged, _: &mut Context<Self>) {
+        self.core.set_interfaces(interfaces);
+    }
+}
+
+impl Handler<RegistrarRestarted> for Router {
+    type Result = ();
+
+    fn handle(&mut self, _: RegistrarRestarted, _: &mut Context<Self>) {
+        // No context waits for the answers.
+        let context = ContextId { slot: u32::MAX, generation: 0 };
+        let question = |(flow, account)| Question {
+            context,
+            flow,
+            nonce_use: None,
+            log_on: Some(account),
+            ask: Ask::Nothing,
+        };
+        let questions: Vec<_> = self.core.standings().map(question).collect();
+        let questions = Questions { router: self.index, questions };
+        self.to_registrar(|registrar| registrar.questions.do_send(questions));
+    }
+}

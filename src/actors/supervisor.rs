@@ -1,0 +1,290 @@
+//! The supervisor: starts all other actors, rebuilds those that fail, and ends the process when that does not help.
+//!
+//! actix's own `Supervisor` does not survive a panic and keeps the state that caused it. This one builds a fresh
+//! child from its parts, learns of a death from the child's `stopped()`, which runs while it unwinds, and puts the
+//! new address into the [`Directory`].
+//!
+//! # Restart
+//! The supervisor itself is not restarted. If it panics, the process ends with status 70 and the service manager
+//! begins anew.
+
+mod children;
+mod interfaces;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use actix::prelude::*;
+use futures_util::future::{Either, select};
+use slog::{Logger, crit, error, info, warn};
+
+use super::directory::{ConnectionLimits, Directory};
+use super::listener::{InterfaceState, InterfaceStatus, ListenerKind, ListenerStopped};
+use super::registrar::RouterRestarted;
+use super::router::{InterfacesChanged, RegistrarRestarted};
+use super::state;
+use super::tls::TlsSettings;
+use crate::config::Config;
+use crate::diagnostics::Logs;
+use crate::protocol::flow::InterfaceId;
+use crate::protocol::interface::Interfaces;
+use crate::protocol::proxy::Secrets;
+use crate::protocol::proxy::settings::Settings;
+use crate::protocol::record_route::TokenKey;
+
+/// More failures than this in [`RESTART_WINDOW`], of all children together, end the process.
+const MAXIMUM_RESTARTS: usize = 10;
+
+const RESTART_WINDOW: Duration = Duration::from_secs(60);
+
+/// Before the second restart in a window; doubled with each further one, so that a child that fails at once does
+/// not use up the limit in a moment.
+const FIRST_BACK_OFF: Duration = Duration::from_millis(50);
+
+/// The status that tells the service manager to begin anew (`EX_SOFTWARE`).
+const EXIT_INTERNAL: i32 = 70;
+
+/// One of the supervisor's children.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChildId {
+    /// The Router with this index.
+    Router(usize),
+    /// The Registrar.
+    Registrar,
+    /// A Listener.
+    Listener(InterfaceId, ListenerKind),
+}
+
+/// A child has ended; from its `stopped()`.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub struct ChildStopped {
+    /// Which.
+    pub child: ChildId,
+    /// Whether by a panic.
+    pub panicked: bool,
+}
+
+/// What every child is built from.
+struct Parts {
+    config: Arc<Config>,
+    settings: Arc<Settings>,
+    secrets: Secrets,
+    location_key: [u8; 16],
+    directory: Arc<Directory>,
+    tls: TlsSettings,
+    logs: Logs,
+}
+
+/// Parent of all actors.
+pub struct Supervisor {
+    parts: Parts,
+    arbiters: Vec<Arbiter>,
+    states: BTreeMap<(InterfaceId, ListenerKind), InterfaceState>,
+    interfaces: Arc<Interfaces>,
+    restarts: VecDeque<Instant>,
+    /// There has been a Registrar: the next one succeeds it.
+    has_registrar: bool,
+    is_ready: bool,
+    /// The process ends, and its actors with it.
+    is_stopping: bool,
+    log: Logger,
+}
+
+impl Supervisor {
+    /// Starts everything that `config` asks for, on one Arbiter per core.
+    ///
+    /// # Errors
+    /// Where the system has no random numbers, or the certificate cannot be used.
+    pub fn launch(config: Arc<Config>, logs: &Logs) -> io::Result<Addr<Self>> {
+        let log = logs.logger("supervisor");
+        let cores = match config.service.worker_threads {
+            0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            threads => threads,
+        };
+        let token_key = state::token_key(&config.service.state_directory).or_else(|fault| {
+            warn!(log, "state_not_kept"; "reason" => %fault,
+                "remedy" => "make service.state_directory writable; dialogs do not outlive a restart until then");
+            state::random().map(TokenKey::new)
+        })?;
+        let secrets = Secrets {
+            transaction_key: state::random()?,
+            nonce_key: state::random()?,
+            token_key,
+            epoch: Instant::now(),
+        };
+        let limits = ConnectionLimits {
+            total: config.limits.maximum_connections,
+            per_address: config.limits.maximum_connections_per_address,
+        };
+        let directory = Arc::new(Directory::new(cores, config.interfaces.len(), limits, state::random()?));
+        let tls = TlsSettings::new(config.certificate.as_ref(), &config.tls, &logs.logger("tls")).map_err(io::Error::other)?;
+        let settings = Arc::new(children::settings(&config, cores));
+        let parts = Parts {
+            settings,
+            secrets,
+            location_key: state::random()?,
+            directory,
+            tls,
+            logs: logs.clone(),
+            config,
+        };
+        let arbiters = (0..cores).map(children::new_arbiter).collect();
+        Ok(Self {
+            parts,
+            arbiters,
+            states: BTreeMap::new(),
+            interfaces: Arc::default(),
+            restarts: VecDeque::new(),
+            has_registrar: false,
+            is_ready: false,
+            is_stopping: false,
+            log,
+        }
+        .start())
+    }
+
+    /// A child has ended: it is built anew, at once the first time, later and later if that does not help.
+    fn replace(&mut self, child: ChildId, panicked: bool, ctx: &mut Context<Self>) {
+        if self.is_stopping {
+            return;
+        }
+        self.withdraw(child);
+        let now = Instant::now();
+        while self.restarts.front().is_some_and(|at| now.saturating_duration_since(*at) > RESTART_WINDOW) {
+            self.restarts.pop_front();
+        }
+        self.restarts.push_back(now);
+        let count = self.restarts.len();
+        error!(self.log, "actor_failed"; "actor" => %child, "panicked" => panicked, "failures_in_a_minute" => count);
+        if count > MAXIMUM_RESTARTS {
+            crit!(self.log, "giving_up"; "reason" => "too many actors have failed", "status" => EXIT_INTERNAL);
+            System::current().stop_with_code(EXIT_INTERNAL);
+            return;
+        }
+        let doublings = u32::try_from(count.saturating_sub(2)).unwrap_or(u32::MAX).min(6);
+        let wait = if count == 1 { Duration::ZERO } else { FIRST_BACK_OFF * 2u32.pow(doublings) };
+        ctx.run_later(wait, move |supervisor, ctx| {
+            supervisor.start_child(child, ctx);
+            supervisor.reintroduce(child);
+            info!(supervisor.log, "actor_restarted"; "actor" => %child);
+        });
+    }
+
+    /// Tells a child that has begun anew what its predecessor knew and others still know.
+    fn reintroduce(&self, child: ChildId) {
+        let directory = &self.parts.directory;
+        match child {
+            ChildId::Router(router) => {
+                directory.announce_connections(router);
+                if let Some(registrar) = directory.registrar().as_deref() {
+                    registrar.router_restarted.do_send(RouterRestarted { router });
+                }
+            }
+            ChildId::Registrar => {
+                for router in self.routers() {
+                    router.registrar_restarted.do_send(RegistrarRestarted);
+                }
+            }
+            ChildId::Listener(..) => {}
+        }
+    }
+
+    fn routers(&self) -> impl Iterator<Item = Arc<super::directory::RouterAddress>> {
+        let directory = &self.parts.directory;
+        (0..directory.router_count()).filter_map(|index| directory.router(index).as_ref().cloned())
+    }
+
+    /// What listens has changed: the Routers are told, and once everything has reported, whoever waits for us is.
+    fn interfaces_changed(&mut self) {
+        self.interfaces = Arc::new(interfaces::listening(&self.parts.config, &self.states));
+        for router in self.routers() {
+            router.interfaces.do_send(InterfacesChanged(Arc::clone(&self.interfaces)));
+        }
+        let expected = interfaces::listeners(&self.parts.config, self.arbiters.len());
+        if !self.is_ready && expected.iter().all(|listener| self.states.contains_key(listener)) {
+            self.is_ready = true;
+            let (count, routes) = (self.interfaces.count(), self.parts.config.static_routes.len());
+            let plural = |count: usize| if count == 1 { "" } else { "s" };
+            println!("ready: {count} interface{}, {routes} route{}", plural(count), plural(routes));
+            info!(self.log, "ready"; "interfaces" => count, "routes" => routes, "version" => env!("CARGO_PKG_VERSION"));
+        }
+    }
+}
+
+impl Actor for Supervisor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        for router in 0..self.arbiters.len() {
+            self.start_child(ChildId::Router(router), ctx);
+        }
+        self.start_child(ChildId::Registrar, ctx);
+        for (interface, kind) in interfaces::listeners(&self.parts.config, self.arbiters.len()) {
+            if interfaces::starts_at_once(&self.parts.config, interface, kind) {
+                self.start_child(ChildId::Listener(interface, kind), ctx);
+            }
+        }
+        self.interfaces_changed();
+        ctx.spawn(stop_signal().into_actor(self).map(|signal, supervisor, _| {
+            info!(supervisor.log, "stopping"; "reason" => signal);
+            supervisor.is_stopping = true;
+            System::current().stop();
+        }));
+    }
+
+    fn stopped(&mut self, _: &mut Context<Self>) {
+        if std::thread::panicking() {
+            System::current().stop_with_code(EXIT_INTERNAL);
+        }
+    }
+}
+
+/// Waits for SIGTERM or SIGINT.
+async fn stop_signal() -> &'static str {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (terminate, interrupt) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
+    let (Ok(mut terminate), Ok(mut interrupt)) = (terminate, interrupt) else {
+        // Without handlers the signals end the process as they always did.
+        return std::future::pending().await;
+    };
+    match select(pin!(terminate.recv()), pin!(interrupt.recv())).await {
+        Either::Left(_) => "SIGTERM",
+        Either::Right(_) => "SIGINT",
+    }
+}
+
+impl Handler<ChildStopped> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, ChildStopped { child, panicked }: ChildStopped, ctx: &mut Context<Self>) {
+        self.replace(child, panicked, ctx);
+    }
+}
+
+impl Handler<ListenerStopped> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, stopped: ListenerStopped, ctx: &mut Context<Self>) {
+        self.replace(ChildId::Listener(stopped.interface, stopped.listener), stopped.panicked, ctx);
+    }
+}
+
+impl Handler<InterfaceStatus> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, status: InterfaceStatus, ctx: &mut Context<Self>) {
+        let InterfaceStatus { interface, listener, state } = status;
+        let is_first = self.states.insert((interface, listener), state).is_none();
+        if is_first && listener == (ListenerKind::Datagram { core: 0 }) {
+            let all = interfaces::listeners(&self.parts.config, self.arbiters.len());
+            for (_, other) in all.into_iter().filter(|(id, kind)| *id == interface && *kind != listener) {
+                self.start_child(ChildId::Listener(interface, other), ctx);
+            }
+        }
+        self.interfaces_changed();
+    }
+}

@@ -1,0 +1,229 @@
+//! How each child is built.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use actix::prelude::*;
+use slog::{Drain as _, Logger, o};
+
+use super::{ChildId, Supervisor};
+use crate::actors::directory::{RegistrarAddress, RouterAddress};
+use crate::actors::connection::ConnectionSettings;
+use crate::actors::listener::datagram::{DatagramListener, DatagramListenerSettings, PortSharing};
+use crate::actors::listener::stream::{StreamListener, StreamListenerSettings};
+use crate::actors::listener::{Companion, InterfaceState, ListenerKind, Reports, companion};
+use crate::actors::log_limit::LogLimit;
+use crate::actors::registrar::Registrar;
+use crate::actors::router::Router;
+use crate::config::{Config, Protocol, Side};
+use crate::protocol::flow::InterfaceId;
+use crate::protocol::message::MessageLimits;
+use crate::protocol::location::{Location, LocationLimits, LocationSettings};
+use crate::protocol::proxy::settings::Settings;
+use crate::protocol::proxy::{EventDetail, Proxy};
+use crate::protocol::transaction::Timers;
+
+/// Stack of a worker's thread. The deepest path is a TLS handshake.
+const STACK_BYTES: usize = 2 << 20;
+
+/// Threads for blocking calls of one Arbiter: nothing here makes any but look-ups of the system.
+const BLOCKING_THREADS: usize = 1;
+
+/// A worker: one thread with its own runtime.
+pub(super) fn new_arbiter(_core: usize) -> Arbiter {
+    Arbiter::with_tokio_rt(|| {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .max_blocking_threads(BLOCKING_THREADS)
+            .thread_stack_size(STACK_BYTES)
+            .build()
+            .expect("the system gives a new thread its event queue")
+    })
+}
+
+/// The part of the configuration that decides about messages.
+pub(super) fn settings(config: &Config, cores: usize) -> Settings {
+    Settings {
+        presence_domains: config.service.presence_domains.clone(),
+        realm: config.service.presence_domains.first().cloned().unwrap_or_else(|| "sip-proxy".to_owned()),
+        accounts: Arc::new(config.accounts.clone()),
+        lan_networks: config.lan_allowed_networks.clone(),
+        digest_algorithms: config.registrar.digest_algorithms.clone(),
+        nonce_lifetime: config.registrar.nonce_lifetime,
+        timers: Timers::new(config.sip.t1, config.sip.t2, config.sip.t4),
+        timer_c: config.sip.timer_c,
+        udp_mtu: config.sip.udp_mtu,
+        maximum_transactions: config.limits.maximum_transactions / cores,
+        // Call-IDs spread over the Routers, so each of them sees its share.
+        requests_per_second_per_address: config.limits.requests_per_second_per_address.div_ceil(cores as u32),
+    }
+}
+
+impl Supervisor {
+    /// Builds a child and makes it known. A start is a restart from nothing: one path for both.
+    pub(super) fn start_child(&mut self, child: ChildId, ctx: &mut Context<Self>) {
+        match child {
+            ChildId::Router(index) => self.start_router(index, ctx),
+            ChildId::Registrar => self.start_registrar(ctx),
+            ChildId::Listener(interface, ListenerKind::Datagram { core }) => {
+                self.start_datagram_listener(interface, core, ctx);
+            }
+            ChildId::Listener(interface, ListenerKind::Stream) => self.start_stream_listener(interface, ctx),
+        }
+    }
+
+    /// Until it is back, nobody finds it.
+    pub(super) fn withdraw(&self, child: ChildId) {
+        let directory = &self.parts.directory;
+        match child {
+            ChildId::Router(index) => directory.publish_router(index, None),
+            ChildId::Registrar => directory.publish_registrar(None),
+            ChildId::Listener(interface, ListenerKind::Datagram { core }) => {
+                directory.publish_datagram_listener(interface, core, None);
+            }
+            ChildId::Listener(interface, ListenerKind::Stream) => {
+                for served in self.served_by(interface) {
+                    directory.publish_stream_listener(served, None);
+                }
+            }
+        }
+    }
+
+    fn start_router(&self, index: usize, ctx: &Context<Self>) {
+        let log = self.parts.logs.logger("router");
+        let detail = if log.is_info_enabled() { EventDetail::Transactions } else { EventDetail::Faults };
+        let (settings, secrets) = (Arc::clone(&self.parts.settings), self.parts.secrets.clone());
+        let interfaces = Arc::clone(&self.interfaces);
+        let directory = Arc::clone(&self.parts.directory);
+        let stopped = ctx.address().recipient();
+        let address = Router::start_in_arbiter(&self.arbiters[index].handle(), move |_| {
+            let number = u8::try_from(index).expect("worker_threads is at most 256");
+            let seed = crate::actors::state::random().map_or(index as u64, u64::from_le_bytes);
+            let mut core = Proxy::new(number, settings, interfaces, &secrets, seed, Instant::now());
+            core.set_detail(detail);
+            Router::new(index, core, directory, log, stopped)
+        });
+        self.parts.directory.publish_router(index, Some(RouterAddress::from(address)));
+    }
+
+    fn start_registrar(&mut self, ctx: &Context<Self>) {
+        let registrar = &self.parts.config.registrar;
+        let settings = LocationSettings {
+            minimum_expires: registrar.minimum_expires,
+            default_expires: registrar.default_expires,
+            maximum_expires: registrar.maximum_expires,
+            maximum_contacts: registrar.maximum_contacts,
+            nonce_lifetime: registrar.nonce_lifetime,
+            accounts: Arc::clone(&self.parts.settings.accounts),
+            epoch: self.parts.secrets.epoch,
+            succeeded: self.has_registrar.then(Instant::now),
+            hash_key: self.parts.location_key,
+            limits: LocationLimits::default(),
+        };
+        let directory = Arc::clone(&self.parts.directory);
+        let log = self.parts.logs.logger("registrar");
+        let stopped = ctx.address().recipient();
+        let address = Registrar::start_in_arbiter(&self.arbiters[0].handle(), move |_| {
+            Registrar::new(Location::new(settings), directory, log, stopped)
+        });
+        self.has_registrar = true;
+        self.parts.directory.publish_registrar(Some(RegistrarAddress::from(address)));
+    }
+
+    fn start_datagram_listener(&self, interface: InterfaceId, core: usize, ctx: &Context<Self>) {
+        let sharing = if core == 0 { PortSharing::First } else { PortSharing::Joins };
+        let settings = DatagramListenerSettings {
+            interface,
+            core,
+            address: self.address_of(interface),
+            sharing,
+            message_limits: self.message_limits(),
+            directory: Arc::clone(&self.parts.directory),
+            reports: reports(ctx),
+            log: self.interface_log("listener", interface, Protocol::Udp),
+        };
+        let address =
+            DatagramListener::start_in_arbiter(&self.arbiters[core].handle(), |_| DatagramListener::new(settings));
+        self.parts.directory.publish_datagram_listener(interface, core, Some(address.recipient()));
+    }
+
+    fn start_stream_listener(&self, interface: InterfaceId, ctx: &Context<Self>) {
+        let config = &self.parts.config;
+        let entry = &config.interfaces[usize::from(interface.0)];
+        // A UDP interface takes TCP on its port (RFC 3261 §18.2.1).
+        let protocol = if entry.protocol == Protocol::Udp { Protocol::Tcp } else { entry.protocol };
+        let accounts = (entry.side == Side::Lan).then(|| Arc::clone(&self.parts.settings.accounts));
+        let tls = protocol.is_secure().then(|| self.parts.tls.for_interface(protocol, accounts));
+        let hindrance = matches!(tls, Some(None))
+            .then(|| "no certificate: set certificate.chain and certificate.private_key".to_owned());
+        let address = self.address_of(interface);
+        let connections = Arc::new(ConnectionSettings {
+            interface,
+            bind_address: address,
+            tls: tls.flatten(),
+            message_limits: self.message_limits(),
+            handshake_timeout: config.limits.handshake_timeout,
+            message_timeout: config.limits.message_timeout,
+            idle_timeout: config.limits.idle_timeout,
+            directory: Arc::clone(&self.parts.directory),
+            log: self.interface_log("connection", interface, protocol),
+            failures: LogLimit::default(),
+        });
+        let workers = self.arbiters.iter().map(Arbiter::handle).collect();
+        let settings = StreamListenerSettings { address, hindrance, connections, workers, reports: reports(ctx) };
+        let arbiter = &self.arbiters[usize::from(interface.0) % self.arbiters.len()];
+        let listener = StreamListener::start_in_arbiter(&arbiter.handle(), |_| StreamListener::new(settings));
+        for served in self.served_by(interface) {
+            self.parts.directory.publish_stream_listener(served, Some(listener.clone().recipient()));
+        }
+    }
+
+    /// Where an interface listens: with the port that the first Listener has got, where that is there.
+    fn address_of(&self, interface: InterfaceId) -> SocketAddr {
+        let first = self.states.get(&(interface, ListenerKind::Datagram { core: 0 }));
+        match first {
+            Some(InterfaceState::Listening { address }) => *address,
+            Some(InterfaceState::NotListening { .. }) | None => {
+                self.parts.config.interfaces[usize::from(interface.0)].socket_address()
+            }
+        }
+    }
+
+    fn message_limits(&self) -> MessageLimits {
+        let limits = &self.parts.config.limits;
+        MessageLimits { message_bytes: limits.maximum_message_bytes, header_bytes: limits.maximum_header_bytes }
+    }
+
+    fn interface_log(&self, module: &'static str, interface: InterfaceId, protocol: Protocol) -> Logger {
+        let key = self.parts.config.interfaces[usize::from(interface.0)].key.clone();
+        self.parts.logs.logger(module).new(o!("interface" => key, "protocol" => protocol.to_string()))
+    }
+
+    /// The interfaces whose connections a stream Listener has: its own, and the UDP interfaces on its port.
+    pub(super) fn served_by(&self, stream: InterfaceId) -> Vec<InterfaceId> {
+        let interfaces = &self.parts.config.interfaces;
+        let on_its_port = (0..).map(InterfaceId).zip(interfaces).filter(|(id, interface)| {
+            interface.protocol == Protocol::Udp && companion(interfaces, *id) == Companion::Configured(stream)
+        });
+        on_its_port.map(|(id, _)| id).chain([stream]).collect()
+    }
+}
+
+fn reports(ctx: &Context<Supervisor>) -> Reports {
+    Reports { status: ctx.address().recipient(), stopped: ctx.address().recipient() }
+}
+
+impl fmt::Display for ChildId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Router(index) => write!(f, "router-{index}"),
+            Self::Registrar => f.write_str("registrar"),
+            Self::Listener(interface, ListenerKind::Datagram { core }) => {
+                write!(f, "listener-{}-udp-{core}", interface.0)
+            }
+            Self::Listener(interface, ListenerKind::Stream) => write!(f, "listener-{}-stream", interface.0),
+        }
+    }
+}

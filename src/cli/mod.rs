@@ -1,0 +1,87 @@
+//! The command line (`docs/operations.md`): one file per group of commands.
+
+mod check;
+mod run;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::config::{Config, Faults, Warning};
+
+/// Exit statuses; the numbers beyond 2 are those of sysexits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// Done.
+    Done = 0,
+    /// The proxy itself has failed.
+    Internal = 70,
+    /// The configuration is not usable.
+    Configuration = 78,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// Where the configuration is looked for when none is named.
+const DEFAULT_FILES: [&str; 2] = ["etc/sip-proxy.toml", "/etc/sip-proxy/sip-proxy.toml"];
+
+/// SIP federation proxy: joins UC servers in one SIP presence domain.
+#[derive(Debug, Parser)]
+#[command(name = "sip-proxy", version)]
+struct Arguments {
+    /// The configuration file [default: etc/sip-proxy.toml, then /etc/sip-proxy/sip-proxy.toml]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Print tables as JSON
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Start the proxy (the default)
+    Run,
+    /// Check without starting; prints all faults at once
+    Check {
+        /// What to check
+        #[arg(value_enum, default_value_t = Subject::Config)]
+        subject: Subject,
+    },
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Subject {
+    /// The configuration file and what it names
+    Config,
+}
+
+/// Runs the command that the process was started with.
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let file = arguments.config.unwrap_or_else(default_file);
+    let exit = match arguments.command.unwrap_or(Command::Run) {
+        Command::Run => run::run(&file),
+        Command::Check { subject: Subject::Config } => check::config(&file, arguments.json),
+    };
+    exit.into()
+}
+
+/// The first of [`DEFAULT_FILES`] that exists; else the first, for the fault to name.
+fn default_file() -> PathBuf {
+    let existing = DEFAULT_FILES.iter().find(|file| Path::new(file).exists());
+    PathBuf::from(existing.unwrap_or(&DEFAULT_FILES[0]))
+}
+
+fn load(file: &Path) -> Result<(Config, Vec<Warning>), Faults> {
+    // A variable that is no UTF-8 cannot be one of ours: they hold names, numbers and addresses.
+    let environment = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    crate::config::load(file, environment)
+}

@@ -1,0 +1,27 @@
+//! Time in eight octets: tables of many entries hold no `Instant`.
+
+use std::time::{Duration, Instant};
+
+/// Milliseconds since the epoch of [`Clock`].
+pub(super) type Millis = u64;
+
+/// Turns one form of time into the other.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Clock {
+    pub(super) epoch: Instant,
+}
+
+impl Clock {
+    /// Rounded down: at the `Instant` of a deadline, its `Millis` are reached.
+    pub(super) fn millis(self, now: Instant) -> Millis {
+        whole_millis(now.saturating_duration_since(self.epoch))
+    }
+
+    pub(super) fn instant(self, millis: Millis) -> Instant {
+        self.epoch + Duration::from_millis(millis)
+    }
+}
+
+pub(super) fn whole_millis(duration: Duration) -> Millis {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,100 @@
+//! What the location service has to say beyond its answers.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use super::AddressOfRecord;
+use crate::protocol::account::AccountId;
+use crate::protocol::flow::Flow;
+
+pub(super) type Events = VecDeque<LocationEvent>;
+
+/// Something has changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LocationEvent {
+    /// What comes in on this flow is the account's from now on, without a new challenge.
+    LoggedOn {
+        /// The flow.
+        flow: Flow,
+        /// As whom.
+        account: AccountId,
+    },
+    /// It no longer is.
+    LoggedOff {
+        /// The flow.
+        flow: Flow,
+        /// As whom it was logged on.
+        account: AccountId,
+        /// Why.
+        reason: LogOffReason,
+    },
+    /// A binding was added. Refreshing one is no event.
+    BindingAdded {
+        /// Whose.
+        address_of_record: AddressOfRecord,
+        /// The contact URI.
+        contact: Bytes,
+        /// The flow it was registered over.
+        flow: Flow,
+    },
+    /// A binding is gone.
+    BindingRemoved {
+        /// Whose.
+        address_of_record: AddressOfRecord,
+        /// The contact URI.
+        contact: Bytes,
+        /// Why.
+        reason: RemovalReason,
+    },
+}
+
+/// Why a flow is no longer logged on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogOffReason {
+    /// Its connection has closed.
+    ConnectionClosed,
+    /// The server has removed its binding, or a registrant its last one.
+    Unregistered,
+    /// The last proof is too old and the last registration has ended.
+    Expired,
+    /// It has proven another account.
+    Superseded,
+    /// Too many datagram servers have logged on since.
+    Displaced,
+}
+
+impl LogOffReason {
+    /// The name in logs.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ConnectionClosed => "connection_closed",
+            Self::Unregistered => "unregistered",
+            Self::Expired => "expired",
+            Self::Superseded => "superseded",
+            Self::Displaced => "displaced",
+        }
+    }
+}
+
+/// Why a binding is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RemovalReason {
+    /// By a REGISTER.
+    Unregistered,
+    /// Not refreshed in time.
+    Expired,
+    /// With the connection that it was registered over (RFC 5626 §7).
+    ConnectionClosed,
+}
+
+impl RemovalReason {
+    /// The name in logs.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unregistered => "unregistered",
+            Self::Expired => "expired",
+            Self::ConnectionClosed => "connection_closed",
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! The location service and registrar (RFC 3261 §10.3, §16.5; RFC 3327): where users can be reached.
+//!
+//! One for all Routers, so it also holds whatever else they share: which flows are logged on, which nonces were
+//! used. Holds no clock: pass `now`, drain [`Location::poll_event`], arm a timer at [`Location::next_timeout`].
+//!
+//! How a UC server gets its users found (product rule), in any mixture:
+//! - it registers itself, under its account's user name or the bare domain: a *server binding*, which says where
+//!   its datagrams are to go and by whose removal it logs off;
+//! - it registers each of its users;
+//! - it does neither: the flow that has proven its account is enough to be asked.
+//!
+//! Bounded: bindings, datagram log-ons and learned servers have limits; streams are limited where they are
+//! accepted; nonces in their ledger.
+//!
+//! Not here: who may register what, and for whom (admission); the nonces themselves (digest).
+
+mod address_of_record;
+mod bindings;
+mod clock;
+mod event;
+mod flows;
+mod hash;
+mod learned;
+mod plan;
+mod question;
+mod register;
+mod registration;
+mod settings;
+#[cfg(test)]
+mod tests;
+
+use std::time::Instant;
+
+pub use address_of_record::AddressOfRecord;
+pub use event::{LocationEvent, LogOffReason, RemovalReason};
+pub use question::{Answer, Ask, ContextId, Located, Question, Server, Target, Verdict};
+pub use registration::{Change, Contact, Registration};
+pub use settings::{LocationLimits, LocationSettings};
+
+use crate::protocol::account::{AccountId, AccountKind};
+use crate::protocol::digest::{NonceLedger, Spending};
+use crate::protocol::flow::Flow;
+use bindings::{Binding, Bindings};
+use clock::{Clock, Millis};
+use event::Events;
+use flows::Flows;
+use hash::KeyedHash;
+use learned::Learned;
+use register::take_where;
+
+/// Addresses-of-record that one call of [`Location::handle_timeout`] rids of expired bindings.
+const EXPIRED_AT_ONCE: usize = 1024;
+
+/// The location service.
+#[derive(Debug)]
+pub struct Location {
+    settings: LocationSettings,
+    clock: Clock,
+    bindings: Bindings,
+    flows: Flows,
+    learned: Learned,
+    nonces: NonceLedger,
+    events: Events,
+}
+
+impl Location {
+    /// An empty one.
+    pub fn new(settings: LocationSettings) -> Self {
+        let hash = KeyedHash(settings.hash_key);
+        let limits = settings.limits;
+        let clock = Clock { epoch: settings.epoch };
+        let nonces = match settings.succeeded {
+            None => NonceLedger::new(settings.nonce_lifetime, limits.nonces),
+            Some(end) => NonceLedger::begun_at(settings.nonce_lifetime, limits.nonces, clock.millis(end)),
+        };
+        Self {
+            clock,
+            bindings: Bindings::new(hash),
+            flows: Flows::new(limits.datagram_servers, hash),
+            learned: Learned::new(limits.learned, hash),
+            nonces,
+            events: Events::new(),
+            settings,
+        }
+    }
+
+    /// Answers a question. The events that come of it are to be told before the answer is.
+    pub fn handle_question(&mut self, now: Instant, question: Question) -> Answer {
+        let Question { context, flow, nonce_use, log_on, ask } = question;
+        let now = self.clock.millis(now);
+        if nonce_use.is_some_and(|nonce_use| self.nonces.spend(nonce_use, now) != Spending::Accepted) {
+            return Answer { context, verdict: Verdict::Replayed };
+        }
+        self.flows.hear(&flow);
+        if let Some(account) = log_on {
+            self.log_on(now, &flow, account);
+        }
+        let verdict = match ask {
+            Ask::Nothing => Verdict::Admitted,
+            Ask::Locate(name) => Verdict::Located(self.locate(now, &name, &flow)),
+            Ask::Register(registration) => Verdict::Registered(self.register(now, &flow, &registration)),
+        };
+        Answer { context, verdict }
+    }
+
+    /// The UC server that is reached by `flow` has answered for a user.
+    pub fn handle_learned(&mut self, _now: Instant, name: &AddressOfRecord, flow: &Flow) {
+        if let Some(server) = self.flows.server_at(flow) {
+            self.learned.learn(name, server);
+        }
+    }
+
+    /// A connection is gone: with it go its log-on and what was registered over it (RFC 5626 §7).
+    pub fn handle_connection_closed(&mut self, _now: Instant, flow: &Flow) {
+        let Some(id) = flow.connection else { return };
+        self.flows.close(flow, &mut self.events);
+        for name in self.bindings.over_connection(id) {
+            let is_gone = |binding: &Binding| binding.flow.connection == Some(id);
+            let gone = self.bindings.change(&name, |list| take_where(list, |_, binding| is_gone(binding)));
+            self.tell_removed(&name, gone, RemovalReason::ConnectionClosed);
+        }
+    }
+
+    /// A request to a UC server over this datagram flow was not answered, or met an ICMP error: it is no longer
+    /// asked, until it is heard from.
+    pub fn handle_flow_failed(&mut self, _now: Instant, flow: &Flow) {
+        self.flows.fail(flow);
+    }
+
+    /// Removes what has expired: so much at a time that nobody else has to wait; the rest is due at once.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        let now = self.clock.millis(now);
+        for _ in 0..EXPIRED_AT_ONCE {
+            let Some((_, name)) = self.bindings.first_due().filter(|(due, _)| *due <= now) else { break };
+            let name = name.clone();
+            self.remove_expired(now, &name);
+        }
+        self.flows.expire(now, &mut self.events);
+    }
+
+    /// When [`Self::handle_timeout`] is due.
+    pub fn next_timeout(&self) -> Option<Instant> {
+        let binding = self.bindings.first_due().map(|(due, _)| *due);
+        binding.into_iter().chain(self.flows.first_due()).min().map(|due| self.clock.instant(due))
+    }
+
+    /// The next event, in their order. Drain after every call that takes `now`.
+    pub fn poll_event(&mut self) -> Option<LocationEvent> {
+        self.events.pop_front()
+    }
+
+    /// Every flow whose requests pass, and as whose.
+    pub fn standings(&self) -> impl Iterator<Item = (Flow, AccountId)> {
+        self.flows.standings()
+    }
+
+    /// How many bindings there are.
+    pub const fn bindings(&self) -> usize {
+        self.bindings.len()
+    }
+
+    fn log_on(&mut self, now: Millis, flow: &Flow, account: AccountId) {
+        let is_server = self.kind(account) == Some(AccountKind::UcServer);
+        if is_server && !self.flows.is_closed(flow) {
+            let until = now.saturating_add(clock::whole_millis(self.settings.default_expires));
+            self.flows.prove(flow, account, until, &mut self.events);
+        }
+    }
+
+    fn locate(&mut self, now: Millis, name: &AddressOfRecord, asking: &Flow) -> Located {
+        let live = self.bindings.get(name).iter().filter(|binding| binding.expires > now);
+        let mut targets: Vec<_> = live.map(Binding::target).collect();
+        if !targets.is_empty() {
+            targets.sort_by_key(|target| std::cmp::Reverse(target.q));
+            return Located { targets, ..Located::default() };
+        }
+        let first = self.learned.server_of(name);
+        if first.is_some_and(|server| !self.flows.is_logged_on(server)) {
+            self.learned.forget(name);
+        }
+        let found = self.flows.candidates(name, asking, first, &self.settings.accounts);
+        Located { targets, servers: found.servers, learned: found.is_first_there }
+    }
+
+    fn kind(&self, account: AccountId) -> Option<AccountKind> {
+        self.settings.accounts.get(account).map(|account| account.kind)
+    }
+}

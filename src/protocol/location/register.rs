@@ -1,0 +1,220 @@
+//! Carrying out a REGISTER (RFC 3261 §10.3 steps 6 to 8).
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::bindings::{Binding, BindingList};
+use super::clock::Millis;
+use super::event::{LocationEvent, LogOffReason, RemovalReason};
+use super::plan::{Bounds, Plan, Step, plan};
+use super::registration::{Change, Contact, Registration};
+use super::{AddressOfRecord, Location};
+use crate::protocol::account::{AccountId, AccountKind};
+use crate::protocol::flow::{Flow, Transport};
+use crate::protocol::message::reply::Reply;
+use crate::protocol::message::uri::{Host, Uri};
+
+impl Location {
+    /// Does what `registration` asks, or nothing; the response to it.
+    pub(super) fn register(&mut self, now: Millis, flow: &Flow, registration: &Registration) -> Reply {
+        let name = &registration.address_of_record;
+        self.remove_expired(now, name);
+        let steps = match self.plan_within_limits(flow, registration) {
+            Ok(steps) => steps,
+            Err(refusal) => return refusal,
+        };
+        let removed = match steps.as_slice() {
+            [] => Vec::new(),
+            steps => self.carry_out(now, flow, registration, steps),
+        };
+        self.settle_server(flow, registration, &removed);
+        self.tell_removed(name, removed, RemovalReason::Unregistered);
+        self.current(now, registration)
+    }
+
+    fn plan_within_limits(&self, flow: &Flow, registration: &Registration) -> Result<Plan, Reply> {
+        if self.flows.is_closed(flow) {
+            return Err(Reply::new(430));
+        }
+        let limits = &self.settings.limits;
+        if registration.kept_bytes() > limits.binding_bytes {
+            return Err(Reply::with_reason(400, "Contact, Path And Call-ID Too Long"));
+        }
+        let bounds = Bounds {
+            minimum_expires: self.settings.minimum_expires,
+            default_expires: self.settings.default_expires,
+            maximum_expires: self.settings.maximum_expires,
+            maximum_contacts: self.settings.maximum_contacts,
+        };
+        let steps = plan(self.bindings.get(&registration.address_of_record), registration, &bounds)?;
+        let added = steps.iter().filter(|step| step.binding.is_none()).count();
+        if added > 0 && self.bindings.len() + added > limits.bindings {
+            return Err(Reply::with_reason(503, "Too Many Registrations"));
+        }
+        Ok(steps)
+    }
+
+    /// Cannot fail: the bindings are those that the steps were planned from. Returns those that it has removed.
+    fn carry_out(
+        &mut self,
+        now: Millis,
+        flow: &Flow,
+        registration: &Registration,
+        steps: &[Step],
+    ) -> Vec<Binding> {
+        let name = &registration.address_of_record;
+        let account = registration.account.and_then(|id| Some((id, self.kind(id)?)));
+        let (flows, events) = (&mut self.flows, &mut self.events);
+        let mut replaced = Vec::new();
+        let removed = self.bindings.change(name, |list| {
+            for step in steps.iter().filter(|step| step.expires > 0) {
+                let Change::Contacts(contacts) = &registration.change else { continue };
+                let shared = flows.attach(flow, account, events);
+                let new = binding(now, registration, &contacts[step.contact], step.expires, shared);
+                if let Some(at) = step.binding {
+                    replaced.push(std::mem::replace(&mut list[at], new));
+                } else {
+                    events.push_back(added(name, &new));
+                    list.push(new);
+                }
+            }
+            let is_removed = |at| steps.iter().any(|step| step.binding == Some(at) && step.expires == 0);
+            take_where(list, |at, _| is_removed(at))
+        });
+        self.release(now, name, &replaced, LogOffReason::Unregistered);
+        self.release(now, name, &removed, LogOffReason::Unregistered);
+        removed
+    }
+
+    /// What the flows of bindings lose with them.
+    fn release(&mut self, now: Millis, name: &AddressOfRecord, ended: &[Binding], reason: LogOffReason) {
+        for binding in ended {
+            if self.is_own(name, binding.account) {
+                self.flows.set_contact(&binding.flow, None);
+            }
+            self.flows.detach(&binding.flow, now, reason, &mut self.events);
+        }
+    }
+
+    /// Whether `name` is the account's own as a UC server: its user name, or a bare domain.
+    fn is_own(&self, name: &AddressOfRecord, account: Option<AccountId>) -> bool {
+        let account = account.and_then(|id| self.settings.accounts.get(id));
+        account.is_some_and(|account| {
+            let is_name = name.user().is_empty() || name.user() == account.user_name.as_bytes();
+            account.kind == AccountKind::UcServer && is_name
+        })
+    }
+
+    /// What a change of a server binding means: where the UC server is asked, or that it has logged off.
+    fn settle_server(&mut self, flow: &Flow, registration: &Registration, removed: &[Binding]) {
+        let name = &registration.address_of_record;
+        if !self.is_own(name, registration.account) {
+            return;
+        }
+        let own = self.bindings.get(name).iter().rfind(|binding| *binding.flow == *flow);
+        let is_there = own.is_some();
+        self.flows.set_contact(flow, own.and_then(|binding| datagram_address(&binding.contact)));
+        if !is_there && registration.change.is_removal() {
+            self.flows.log_off(flow, LogOffReason::Unregistered, &mut self.events);
+        }
+        // Servers may share an account, and so the name: one that clears it with `*` speaks for its own flow alone.
+        if registration.change != Change::RemoveAll {
+            for binding in removed.iter().filter(|binding| *binding.flow != *flow) {
+                self.flows.log_off(&binding.flow, LogOffReason::Unregistered, &mut self.events);
+            }
+        }
+    }
+
+    /// The 200 (§10.3 step 8).
+    fn current(&self, now: Millis, registration: &Registration) -> Reply {
+        let mut reply = Reply::new(200);
+        for binding in self.bindings.get(&registration.address_of_record) {
+            let uri = String::from_utf8_lossy(&binding.contact);
+            let left = binding.expires.saturating_sub(now).div_ceil(1000);
+            let q = if binding.q == 1000 { String::new() } else { format!(";q=0.{:03}", binding.q) };
+            reply = reply.row("Contact", format!("<{uri}>{q};expires={left}"));
+        }
+        if !registration.path.is_empty() {
+            let values: Vec<_> =
+                registration.path.iter().map(|value| String::from_utf8_lossy(value)).collect();
+            reply = reply.row("Path", values.join(", "));
+        }
+        reply
+    }
+
+    /// Removes the bindings of `name` that have expired.
+    pub(super) fn remove_expired(&mut self, now: Millis, name: &AddressOfRecord) {
+        if self.bindings.get(name).iter().all(|binding| binding.expires > now) {
+            return;
+        }
+        let expired =
+            self.bindings.change(name, |list| take_where(list, |_, binding| binding.expires <= now));
+        self.release(now, name, &expired, LogOffReason::Expired);
+        self.tell_removed(name, expired, RemovalReason::Expired);
+    }
+
+    pub(super) fn tell_removed(
+        &mut self,
+        name: &AddressOfRecord,
+        removed: Vec<Binding>,
+        reason: RemovalReason,
+    ) {
+        self.events.extend(removed.into_iter().map(|binding| LocationEvent::BindingRemoved {
+            address_of_record: name.clone(),
+            contact: binding.contact,
+            reason,
+        }));
+    }
+}
+
+fn binding(
+    now: Millis,
+    registration: &Registration,
+    contact: &Contact,
+    expires: u32,
+    flow: Arc<Flow>,
+) -> Binding {
+    Binding {
+        contact: contact.uri.clone(),
+        call_id: registration.call_id.clone(),
+        path: registration.path.clone(),
+        flow,
+        expires: now.saturating_add(u64::from(expires) * 1000),
+        cseq: registration.cseq,
+        q: contact.q,
+        account: registration.account,
+    }
+}
+
+fn added(name: &AddressOfRecord, binding: &Binding) -> LocationEvent {
+    LocationEvent::BindingAdded {
+        address_of_record: name.clone(),
+        contact: binding.contact.clone(),
+        flow: *binding.flow,
+    }
+}
+
+/// Takes out those for which `test` says so, by place and value; the others keep their order.
+pub(super) fn take_where(list: &mut BindingList, test: impl Fn(usize, &Binding) -> bool) -> Vec<Binding> {
+    if !list.iter().enumerate().any(|(at, binding)| test(at, binding)) {
+        return Vec::new();
+    }
+    let (taken, kept): (Vec<_>, Vec<_>) =
+        std::mem::take(list).into_iter().enumerate().partition(|(at, binding)| test(*at, binding));
+    list.extend(kept.into_iter().map(|(_, binding)| binding));
+    taken.into_iter().map(|(_, binding)| binding).collect()
+}
+
+/// The address that a contact of a datagram server names, where it names one.
+fn datagram_address(contact: &Bytes) -> Option<SocketAddr> {
+    let uri = Uri::parse(contact).ok()?;
+    let is_datagram = uri.transport().is_none_or(|transport| transport.eq_ignore_ascii_case(b"udp"));
+    match uri.host {
+        Host::Address(ip) if is_datagram && !uri.is_secure => {
+            Some(SocketAddr::new(ip, uri.port.unwrap_or(Transport::Udp.default_port())))
+        }
+        Host::Address(_) | Host::Name(_) => None,
+    }
+}
