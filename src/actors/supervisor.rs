@@ -12,7 +12,7 @@ mod children;
 mod interfaces;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::io;
+use std::io::{self, Write as _};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -209,7 +209,9 @@ impl Supervisor {
             self.is_ready = true;
             let (count, routes) = (self.interfaces.count(), self.parts.config.static_routes.len());
             let plural = |count: usize| if count == 1 { "" } else { "s" };
-            println!("ready: {count} interface{}, {routes} route{}", plural(count), plural(routes));
+            let line = format!("ready: {count} interface{}, {routes} route{}\n", plural(count), plural(routes));
+            // Whoever started us may have closed its end, and is then not waiting for the line.
+            let _ = io::stdout().write_all(line.as_bytes());
             info!(self.log, "ready"; "interfaces" => count, "routes" => routes, "version" => env!("CARGO_PKG_VERSION"));
         }
     }

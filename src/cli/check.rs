@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::{Exit, load};
+use super::{Exit, load, say};
 use crate::config::Remark;
 
 /// `check config`: one line per fault on standard output, or one object per fault with `--json`.
@@ -14,22 +14,19 @@ pub(super) fn config(file: &Path, as_json: bool) -> Exit {
         Err(faults) => (faults.0, Vec::new()),
     };
     let exit = if faults.is_empty() { Exit::Done } else { Exit::Configuration };
-    if as_json {
-        println!("{}", to_json(&faults, &warnings));
-        return exit;
-    }
-    for fault in &faults {
-        println!("{fault}");
-    }
-    for warning in &warnings {
-        println!("warning: {warning}");
-    }
-    match faults.len() {
-        0 => println!("{}: the configuration is valid", file.display()),
-        1 => println!("1 fault; nothing was started"),
-        count => println!("{count} faults; nothing was started"),
-    }
+    say(&if as_json { to_json(&faults, &warnings) } else { to_text(file, &faults, &warnings) });
     exit
+}
+
+fn to_text(file: &Path, faults: &[Remark], warnings: &[Remark]) -> String {
+    let mut lines: Vec<String> = faults.iter().map(Remark::to_string).collect();
+    lines.extend(warnings.iter().map(|warning| format!("warning: {warning}")));
+    lines.push(match faults.len() {
+        0 => format!("{}: the configuration is valid", file.display()),
+        1 => "1 fault; nothing was started".to_owned(),
+        count => format!("{count} faults; nothing was started"),
+    });
+    lines.join("\n")
 }
 
 /// What `--json` prints.

@@ -85,3 +85,9 @@ fn load(file: &Path) -> Result<(Config, Vec<Warning>), Faults> {
     let environment = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     crate::config::load(file, environment)
 }
+
+/// Prints to standard output. Whoever has closed the other end does not want to read.
+fn say(text: &str) {
+    use std::io::Write as _;
+    let _ = writeln!(std::io::stdout(), "{text}");
+}

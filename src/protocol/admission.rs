@@ -59,7 +59,7 @@ pub fn identify(
     nonces: &Nonces,
     now_millis: u64,
 ) -> Result<Admitted, Denied> {
-    if let Some(account) = sender.standing {
+    if let Some(account) = sender.standing.filter(|_| counts(request, sender)) {
         return Ok(Admitted { account, is_new_proof: false, nonce_use: None });
     }
     if let Some(account) = sender.certificate {
@@ -78,6 +78,12 @@ pub fn identify(
         }
     }
     by_credentials
+}
+
+/// Whether the standing of the flow speaks for this request. The source of a datagram can be forged, so what changes
+/// the bindings of a server is proven each time.
+fn counts(request: &Message, sender: &Sender<'_>) -> bool {
+    sender.flow.transport.is_reliable() || request.method() != Some(Method::Register)
 }
 
 /// UC servers log on at the LAN; who else may register does so anywhere.
