@@ -17,7 +17,8 @@ use siphasher::sip::SipHasher13;
 
 use super::connection::{Announce, Connection};
 use super::messages::{
-    ConnectionClosed, ConnectionOpened, Dial, MessagesReceived, Outgoing, Transmit, TransmitDatagrams, TransmitFailed,
+    ConnectionClosed, ConnectionOpened, Dial, MessagesReceived, Outgoing, Transmit, TransmitDatagrams,
+    TransmitFailed,
 };
 use super::registrar::{Answers, FlowFailed, FlowStanding, Learned, Questions, Registrar, RouterRestarted};
 use super::router::{InterfacesChanged, RegistrarRestarted, Router};
@@ -191,7 +192,11 @@ impl Directory {
     }
 
     /// The Listener of `interface` that sends datagrams for `core`.
-    pub fn datagram_listener(&self, interface: InterfaceId, core: usize) -> Current<Recipient<TransmitDatagrams>> {
+    pub fn datagram_listener(
+        &self,
+        interface: InterfaceId,
+        core: usize,
+    ) -> Current<Recipient<TransmitDatagrams>> {
         current(self.datagram.get(usize::from(interface.0)).and_then(|cores| cores.get(core)))
     }
 
@@ -246,7 +251,8 @@ impl Directory {
     /// Messages of a connection may overtake that: a Router that meets a connection which it does not know finds
     /// it by [`Self::connection`].
     pub fn announce_connections(&self, index: usize) {
-        let addresses: Vec<_> = self.connections().open.values().filter_map(|entry| entry.address.clone()).collect();
+        let addresses: Vec<_> =
+            self.connections().open.values().filter_map(|entry| entry.address.clone()).collect();
         for address in addresses {
             address.do_send(Announce { router: index });
         }
@@ -346,6 +352,12 @@ impl Directory {
             entry.address = Some(address);
             entry.peer = peer;
         }
+    }
+
+    /// Every open connection.
+    #[cfg(test)]
+    pub(super) fn all_connections(&self) -> Vec<Addr<Connection>> {
+        self.connections().open.values().filter_map(|entry| entry.address.clone()).collect()
     }
 
     fn connections(&self) -> MutexGuard<'_, Connections> {

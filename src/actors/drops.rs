@@ -117,7 +117,8 @@ mod tests {
             drops.add(reason, index + 1);
             assert_eq!(drops.count(reason), index as u64 + 1);
         }
-        let names: std::collections::BTreeSet<_> = DropReason::ALL.iter().map(|reason| reason.log_name()).collect();
+        let names: std::collections::BTreeSet<_> =
+            DropReason::ALL.iter().map(|reason| reason.log_name()).collect();
         assert_eq!(names.len(), DropReason::ALL.len());
     }
 

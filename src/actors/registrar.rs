@@ -84,7 +84,12 @@ pub struct Registrar {
 
 impl Registrar {
     /// The Registrar around `core`.
-    pub fn new(core: Location, directory: Arc<Directory>, log: Logger, stopped: Recipient<ChildStopped>) -> Self {
+    pub fn new(
+        core: Location,
+        directory: Arc<Directory>,
+        log: Logger,
+        stopped: Recipient<ChildStopped>,
+    ) -> Self {
         Self { core, directory, timer: None, turns: Turns::default(), log, stopped }
     }
 
@@ -98,12 +103,14 @@ impl Registrar {
 
     fn tell(&self, event: &LocationEvent) {
         match event {
-            LocationEvent::LoggedOn { flow, account } => {
-                info!(self.log, "logged_on"; "peer" => %flow, "account" => account.0);
-                self.broadcast(FlowStanding { flow: *flow, account: Some(*account) });
+            LocationEvent::LoggedOn { flow, account, passes } => {
+                info!(self.log, "logged_on"; "peer" => %flow, "account" => self.core.account_name(*account),
+                    "passes" => passes);
+                self.broadcast(FlowStanding { flow: *flow, account: passes.then_some(*account) });
             }
             LocationEvent::LoggedOff { flow, account, reason } => {
-                info!(self.log, "logged_off"; "peer" => %flow, "account" => account.0, "reason" => reason.as_str());
+                info!(self.log, "logged_off"; "peer" => %flow, "account" => self.core.account_name(*account),
+                    "reason" => reason.as_str());
                 self.broadcast(FlowStanding { flow: *flow, account: None });
             }
             LocationEvent::BindingAdded { address_of_record, contact, flow } => {
@@ -162,7 +169,8 @@ impl Handler<Questions> for Registrar {
 
     fn handle(&mut self, Questions { router, questions }: Questions, ctx: &mut Context<Self>) {
         let now = Instant::now();
-        let answers = questions.into_iter().map(|question| self.core.handle_question(now, question)).collect();
+        let answers =
+            questions.into_iter().map(|question| self.core.handle_question(now, question)).collect();
         self.settle(ctx);
         if let Some(address) = self.directory.router(router).as_deref() {
             address.answers.do_send(Answers(answers));

@@ -20,7 +20,8 @@ use slog::{Logger, debug, info, warn};
 use super::directory::Directory;
 use super::log_limit::LogLimit;
 use super::messages::{
-    ConnectionClosed, ConnectionOpened, Datagram, Dial, MessagesReceived, Outgoing, Transmit, TransmitDatagrams, TransmitFailed,
+    ConnectionClosed, ConnectionOpened, Datagram, Dial, MessagesReceived, Outgoing, Transmit,
+    TransmitDatagrams, TransmitFailed,
 };
 use super::registrar::{Answers, FlowFailed, FlowStanding, Learned, Questions};
 use super::supervisor::{ChildId, ChildStopped};
@@ -96,7 +97,9 @@ impl Router {
                     let message = Outgoing { bytes, branch };
                     match hop.transport {
                         Transport::Udp => departures.datagram(&hop, message),
-                        Transport::Tcp | Transport::Tls => self.depart_by_stream(&mut departures, hop, alternate, message),
+                        Transport::Tcp | Transport::Tls => {
+                            self.depart_by_stream(&mut departures, hop, alternate, message)
+                        }
                     }
                 }
                 Output::Ask(question) => departures.questions.push(question),
@@ -242,7 +245,8 @@ impl Actor for Router {
     }
 
     fn stopped(&mut self, _: &mut Context<Self>) {
-        self.stopped.do_send(ChildStopped { child: ChildId::Router(self.index), panicked: std::thread::panicking() });
+        self.stopped
+            .do_send(ChildStopped { child: ChildId::Router(self.index), panicked: std::thread::panicking() });
     }
 }
 

@@ -19,7 +19,10 @@ pub fn token_key(directory: &Path) -> io::Result<TokenKey> {
     let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", file.display()));
     match fs::read(&file) {
         Ok(octets) => <[u8; 16]>::try_from(octets).map(TokenKey::new).map_err(|octets| {
-            named(io::Error::other(format!("holds {} octets, not 16; remove it to have a new key made", octets.len())))
+            named(io::Error::other(format!(
+                "holds {} octets, not 16; remove it to have a new key made",
+                octets.len()
+            )))
         }),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let key = random()?;
@@ -44,7 +47,8 @@ pub fn random<const N: usize>() -> io::Result<[u8; N]> {
 fn keep(directory: &Path, file: &Path, key: &[u8]) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
     let unfinished = file.with_extension("new");
-    let mut writer = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;
+    let mut writer =
+        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;
     writer.write_all(key)?;
     writer.sync_all()?;
     fs::rename(&unfinished, file)?;

@@ -10,6 +10,8 @@
 
 mod children;
 mod interfaces;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, Write as _};
@@ -28,7 +30,7 @@ use super::router::{InterfacesChanged, RegistrarRestarted};
 use super::state;
 use super::tls::TlsSettings;
 use crate::config::Config;
-use crate::diagnostics::Logs;
+use crate::diagnostics::Diagnostics;
 use crate::protocol::flow::InterfaceId;
 use crate::protocol::interface::Interfaces;
 use crate::protocol::proxy::Secrets;
@@ -76,7 +78,7 @@ struct Parts {
     location_key: [u8; 16],
     directory: Arc<Directory>,
     tls: TlsSettings,
-    logs: Logs,
+    logs: Arc<Diagnostics>,
 }
 
 /// Parent of all actors.
@@ -92,6 +94,8 @@ pub struct Supervisor {
     /// The process ends, and its actors with it.
     is_stopping: bool,
     log: Logger,
+    #[cfg(test)]
+    collapsible: tests::Collapsible,
 }
 
 impl Supervisor {
@@ -99,7 +103,7 @@ impl Supervisor {
     ///
     /// # Errors
     /// Where the system has no random numbers, or the certificate cannot be used.
-    pub fn launch(config: Arc<Config>, logs: &Logs) -> io::Result<Addr<Self>> {
+    pub fn launch(config: Arc<Config>, logs: &Arc<Diagnostics>) -> io::Result<Addr<Self>> {
         let log = logs.logger("supervisor");
         let cores = match config.service.worker_threads {
             0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
@@ -121,7 +125,8 @@ impl Supervisor {
             per_address: config.limits.maximum_connections_per_address,
         };
         let directory = Arc::new(Directory::new(cores, config.interfaces.len(), limits, state::random()?));
-        let tls = TlsSettings::new(config.certificate.as_ref(), &config.tls, &logs.logger("tls")).map_err(io::Error::other)?;
+        let tls = TlsSettings::new(config.certificate.as_ref(), &config.tls, &logs.logger("tls"))
+            .map_err(io::Error::other)?;
         let settings = Arc::new(children::settings(&config, cores));
         let parts = Parts {
             settings,
@@ -129,7 +134,7 @@ impl Supervisor {
             location_key: state::random()?,
             directory,
             tls,
-            logs: logs.clone(),
+            logs: Arc::clone(logs),
             config,
         };
         let arbiters = (0..cores).map(children::new_arbiter).collect();
@@ -143,6 +148,8 @@ impl Supervisor {
             is_ready: false,
             is_stopping: false,
             log,
+            #[cfg(test)]
+            collapsible: tests::Collapsible::default(),
         }
         .start())
     }
@@ -209,7 +216,8 @@ impl Supervisor {
             self.is_ready = true;
             let (count, routes) = (self.interfaces.count(), self.parts.config.static_routes.len());
             let plural = |count: usize| if count == 1 { "" } else { "s" };
-            let line = format!("ready: {count} interface{}, {routes} route{}\n", plural(count), plural(routes));
+            let line =
+                format!("ready: {count} interface{}, {routes} route{}\n", plural(count), plural(routes));
             // Whoever started us may have closed its end, and is then not waiting for the line.
             let _ = io::stdout().write_all(line.as_bytes());
             info!(self.log, "ready"; "interfaces" => count, "routes" => routes, "version" => env!("CARGO_PKG_VERSION"));

@@ -82,7 +82,8 @@ fn default_file() -> PathBuf {
 
 fn load(file: &Path) -> Result<(Config, Vec<Warning>), Faults> {
     // A variable that is no UTF-8 cannot be one of ours: they hold names, numbers and addresses.
-    let environment = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let environment = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     crate::config::load(file, environment)
 }
 

@@ -8,7 +8,7 @@ use slog::{error, warn};
 
 use super::{Exit, load};
 use crate::actors::supervisor::Supervisor;
-use crate::diagnostics;
+use crate::diagnostics::Diagnostics;
 
 pub(super) fn run(file: &Path) -> Exit {
     let (config, warnings) = match load(file) {
@@ -18,13 +18,11 @@ pub(super) fn run(file: &Path) -> Exit {
             return Exit::Configuration;
         }
     };
-    let logs = match diagnostics::start(&config.diagnostics) {
-        Ok(logs) => logs,
-        Err(fault) => {
-            eprintln!("sip-proxy: logs cannot be written: {fault}");
-            return Exit::Internal;
-        }
-    };
+    let mut logs = Diagnostics::start(&config.diagnostics, std::io::stderr());
+    if let Err(fault) = logs.bridge_libraries() {
+        warn!(logs.logger("service"), "library_logs_lost"; "reason" => %fault);
+    }
+    let logs = Arc::new(logs);
     let log = logs.logger("config");
     for warning in &warnings {
         warn!(log, "configuration_doubtful"; "key" => &warning.key, "place" => %warning.place,

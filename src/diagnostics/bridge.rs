@@ -1,26 +1,32 @@
-//! What libraries log by `log` or `tracing` (rustls, actix, the resolver) goes where ours goes.
+//! What libraries log: `log` by way of slog-stdlog and slog-scope, and `tracing`, whose feature `log` sends events
+//! there while no subscriber is set.
 
-use std::io;
 use std::sync::Arc;
 
-use slog::{Logger, o};
-use slog_scope::GlobalLoggerGuard;
+use slog::{Discard, Logger, o};
 
-use super::level::{Levels, ModuleFilter};
-use super::queue::Queue;
+use super::levels::Levels;
 
-/// The bridge; it stands as long as this is kept.
-pub(super) struct Bridge {
-    _guard: GlobalLoggerGuard,
-}
+/// The bridge while it stands. Dropping it lets libraries log into the void.
+pub(super) struct Bridge(());
 
 impl Bridge {
-    /// Sets the process's logger for libraries. Their module is their crate; they pass by the default level, but
-    /// no further than debug: their traces hold what SIP carries.
-    pub(super) fn new(queue: Arc<Queue>, levels: &Levels) -> io::Result<Self> {
-        let filter = ModuleFilter::new(levels.of("libraries"), queue);
-        let guard = slog_scope::set_global_logger(Logger::root(filter, o!()));
-        slog_stdlog::init_with_level(log::Level::Debug).map_err(io::Error::other)?;
-        Ok(Self { _guard: guard })
+    pub(super) fn install(logger: Logger, levels: &Arc<Levels>) -> Result<Self, log::SetLoggerError> {
+        slog_stdlog::init()?;
+        set_logger(logger);
+        levels.bridge();
+        Ok(Self(()))
     }
+}
+
+impl Drop for Bridge {
+    fn drop(&mut self) {
+        log::set_max_level(log::LevelFilter::Off);
+        set_logger(Logger::root(Discard, o!()));
+    }
+}
+
+/// The guard of slog-scope would leave a logger behind that panics when used.
+fn set_logger(logger: Logger) {
+    slog_scope::set_global_logger(logger).cancel_reset();
 }

@@ -1,276 +1,213 @@
-//! The form of a line: RFC 3339 time in UTC with milliseconds, level, module, event name, then `key=value` fields.
-//!
-//! What comes from outside cannot forge a line or a field: values with spaces, quotes, control characters or
-//! nothing in them are quoted, and what is in the quotes is escaped as in a string literal of JSON.
+//! A record taken apart: what the forms of a line are written from.
 
-use std::cell::RefCell;
-use std::fmt::{self, Arguments, Write as _};
-use std::io;
-use std::sync::Mutex;
-use std::time::SystemTime;
+use std::fmt::{self, Write as _};
 
-use slog::{Drain, KV as _, Key, Level, Never, OwnedKVList, Record, Serializer};
+use slog::{KV, Key, OwnedKVList, Record, Serializer};
 
-use crate::config::LogFormat;
+use super::levels::{level_name, level_of};
+use super::module::{self, Origin};
 
-/// Writes a line per record.
-pub(super) struct Lines<W> {
-    out: Mutex<W>,
-    format: LogFormat,
+/// The key under which the filter has left the time, in milliseconds since 1970.
+pub(super) const TIME_KEY: &str = "time";
+
+/// Keys of the line itself; a field of that name gets an underscore.
+const RESERVED: [&str; 4] = [TIME_KEY, "level", module::KEY, "event"];
+
+/// The event of libraries' messages and of all others that are no event name; the field that holds their text.
+const MESSAGE: (&str, &str) = ("message", "text");
+
+/// One line to be.
+#[derive(Debug)]
+pub(super) struct Line {
+    /// Milliseconds since 1970.
+    pub(super) time: u64,
+    pub(super) level: &'static str,
+    pub(super) module: String,
+    pub(super) event: String,
+    /// Those of the record in its order, then those of its logger, the outer ones first. No key twice.
+    pub(super) fields: Vec<(String, Value)>,
 }
 
-impl<W: io::Write> Lines<W> {
-    pub(super) const fn new(out: W, format: LogFormat) -> Self {
-        Self { out: Mutex::new(out), format }
-    }
-}
-
-impl<W: io::Write + Send> Drain for Lines<W> {
-    type Ok = ();
-    type Err = Never;
-
-    fn log(&self, record: &Record<'_>, values: &OwnedKVList) -> Result<(), Never> {
-        thread_local! {
-            static LINE: RefCell<String> = const { RefCell::new(String::new()) };
-        }
-        LINE.with_borrow_mut(|line| {
-            line.clear();
-            write_line(line, self.format, SystemTime::now(), record, values);
-            let mut out = self.out.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            // There is nowhere left to tell that standard error is gone.
-            let _ = out.write_all(line.as_bytes());
-        });
-        Ok(())
-    }
-}
-
-/// The fields of one record. `module` is not a field but a column.
-#[derive(Default)]
-struct Fields {
-    module: Option<String>,
-    list: Vec<(Key, Value)>,
-}
-
-enum Value {
-    Number(String),
+/// The value of a field.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Value {
+    /// Anything; peers may have chosen it.
     Text(String),
+    /// As JSON writes it.
+    Number(String),
+    Bool(bool),
+    None,
 }
 
-impl Serializer for Fields {
-    fn emit_arguments(&mut self, key: Key, value: &Arguments<'_>) -> slog::Result {
-        let text = value.to_string();
-        if key == "module" {
-            // The nearest logger's counts: it comes first.
-            self.module.get_or_insert(text);
-        } else {
-            self.list.push((key, Value::Text(text)));
+impl Line {
+    /// Reads a record and the values of its logger.
+    pub(super) fn read(record: &Record<'_>, values: &OwnedKVList) -> Self {
+        let mut own = Collector::default();
+        let mut context = Collector { is_stamped: true, ..Collector::default() };
+        // Neither fails: a collector takes everything, and a value that cannot say itself is left out.
+        let _ = record.kv().serialize(record, &mut own);
+        let _ = values.serialize(record, &mut context);
+        let module = own.module.or(context.module);
+        let module = module.unwrap_or_else(|| Origin::of(record.module(), record.tag()).name().to_owned());
+        let mut line = Self {
+            time: context.time.unwrap_or(0),
+            level: level_name(level_of(record.level())),
+            module,
+            event: record.msg().to_string(),
+            fields: Vec::new(),
+        };
+        // slog lists what was added last first.
+        let mut context = context.fields;
+        own.fields.reverse();
+        context.retain(|(key, _)| !own.fields.iter().any(|(inner, _)| inner == key));
+        context.reverse();
+        line.fields = own.fields;
+        line.fields.append(&mut context);
+        if !record.tag().is_empty() || !is_event_name(&line.event) {
+            line.make_text();
+        }
+        line
+    }
+
+    /// Turns what is no event name, and so may need quotes or be a peer's, into a field.
+    fn make_text(&mut self) {
+        let text = std::mem::replace(&mut self.event, MESSAGE.0.to_owned());
+        self.fields.insert(0, (MESSAGE.1.to_owned(), Value::Text(text)));
+    }
+
+    /// RFC 3339 in UTC, with milliseconds.
+    pub(super) fn write_time(&self, out: &mut String) {
+        let time = std::time::UNIX_EPOCH + std::time::Duration::from_millis(self.time.min(LAST_TIME));
+        // Writing to a String cannot fail.
+        let _ = write!(out, "{}", humantime::format_rfc3339_millis(time));
+    }
+}
+
+/// The end of the year 9999, which RFC 3339 cannot go beyond.
+const LAST_TIME: u64 = 253_402_300_799_999;
+
+/// Takes what slog lists.
+#[derive(Default)]
+struct Collector {
+    /// Whether the first time is the filter's.
+    is_stamped: bool,
+    time: Option<u64>,
+    module: Option<String>,
+    fields: Vec<(String, Value)>,
+}
+
+impl Collector {
+    fn take(&mut self, key: &Key, value: Value) -> slog::Result {
+        let key = key.as_str();
+        match (key, &value) {
+            (TIME_KEY, Value::Number(millis)) if self.is_stamped && self.time.is_none() => {
+                self.time = millis.parse().ok();
+                return Ok(());
+            }
+            (module::KEY, Value::Text(name)) if self.module.is_none() => {
+                self.module = Some(tame(name));
+                return Ok(());
+            }
+            _ => {}
+        }
+        let mut key = tame(key);
+        if RESERVED.contains(&key.as_str()) {
+            key.push('_');
+        }
+        if !self.fields.iter().any(|(known, _)| *known == key) {
+            self.fields.push((key, value));
         }
         Ok(())
     }
 
-    fn emit_u64(&mut self, key: Key, value: u64) -> slog::Result {
-        self.list.push((key, Value::Number(value.to_string())));
-        Ok(())
+    fn number(&mut self, key: &Key, value: impl fmt::Display) -> slog::Result {
+        self.take(key, Value::Number(value.to_string()))
     }
 
-    fn emit_i64(&mut self, key: Key, value: i64) -> slog::Result {
-        self.list.push((key, Value::Number(value.to_string())));
-        Ok(())
+    fn float(&mut self, key: &Key, value: f64) -> slog::Result {
+        let text = value.to_string();
+        self.take(key, if value.is_finite() { Value::Number(text) } else { Value::Text(text) })
+    }
+}
+
+fn is_event_name(message: &str) -> bool {
+    let is_name = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'_';
+    !message.is_empty() && message.bytes().all(is_name)
+}
+
+/// As a name that needs no quotes.
+fn tame(name: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    let tame: String = name.chars().map(|c| if is_plain(c) { c } else { '_' }).collect();
+    if tame.is_empty() { "_".to_owned() } else { tame }
+}
+
+impl Serializer for Collector {
+    fn emit_arguments(&mut self, key: Key, value: &fmt::Arguments<'_>) -> slog::Result {
+        self.take(&key, Value::Text(value.to_string()))
     }
 
-    fn emit_usize(&mut self, key: Key, value: usize) -> slog::Result {
-        self.emit_u64(key, value as u64)
-    }
-
-    fn emit_u32(&mut self, key: Key, value: u32) -> slog::Result {
-        self.emit_u64(key, u64::from(value))
-    }
-
-    fn emit_u16(&mut self, key: Key, value: u16) -> slog::Result {
-        self.emit_u64(key, u64::from(value))
-    }
-
-    fn emit_i32(&mut self, key: Key, value: i32) -> slog::Result {
-        self.emit_i64(key, i64::from(value))
+    fn emit_str(&mut self, key: Key, value: &str) -> slog::Result {
+        self.take(&key, Value::Text(value.to_owned()))
     }
 
     fn emit_bool(&mut self, key: Key, value: bool) -> slog::Result {
-        self.list.push((key, Value::Number(value.to_string())));
-        Ok(())
-    }
-}
-
-fn write_line(line: &mut String, format: LogFormat, now: SystemTime, record: &Record<'_>, values: &OwnedKVList) {
-    let mut fields = Fields::default();
-    // Neither fails: the serializer takes everything. slog hands out the latest field first.
-    let _ = record.kv().serialize(record, &mut fields);
-    let _ = values.serialize(record, &mut fields);
-    fields.list.reverse();
-    let is_library = fields.module.is_none();
-    let module = fields.module.unwrap_or_else(|| record.module().split("::").next().unwrap_or_default().to_owned());
-    let message = record.msg().to_string();
-    // A library's message is prose: the event is that it logged.
-    let event = if is_library { "library" } else { &message };
-    let text = is_library.then_some(&message);
-    let time = humantime::format_rfc3339_millis(now);
-    let level = level_name(record.level());
-    let written = match format {
-        LogFormat::Text => write_text(line, &time, level, &module, event, text, &fields.list),
-        LogFormat::Json => write_json(line, &time, level, &module, event, text, &fields.list),
-    };
-    written.expect("a String takes all that is written");
-    line.push('\n');
-}
-
-fn write_text(
-    line: &mut String,
-    time: &impl fmt::Display,
-    level: &str,
-    module: &str,
-    event: &str,
-    text: Option<&String>,
-    fields: &[(Key, Value)],
-) -> fmt::Result {
-    write!(line, "{time} {level} {module} {event}")?;
-    if let Some(text) = text {
-        line.push_str(" text=");
-        write_quoted(line, text)?;
-    }
-    for (key, value) in fields {
-        write!(line, " {key}=")?;
-        match value {
-            Value::Number(number) => line.push_str(number),
-            Value::Text(text) if is_plain(text) => line.push_str(text),
-            Value::Text(text) => write_quoted(line, text)?,
-        }
-    }
-    Ok(())
-}
-
-fn write_json(
-    line: &mut String,
-    time: &impl fmt::Display,
-    level: &str,
-    module: &str,
-    event: &str,
-    text: Option<&String>,
-    fields: &[(Key, Value)],
-) -> fmt::Result {
-    write!(line, "{{\"time\":\"{time}\",\"level\":\"{level}\",\"module\":")?;
-    write_quoted(line, module)?;
-    line.push_str(",\"event\":");
-    write_quoted(line, event)?;
-    if let Some(text) = text {
-        line.push_str(",\"text\":");
-        write_quoted(line, text)?;
-    }
-    for (key, value) in fields {
-        line.push(',');
-        write_quoted(line, key.as_ref())?;
-        line.push(':');
-        match value {
-            Value::Number(number) => line.push_str(number),
-            Value::Text(text) => write_quoted(line, text)?,
-        }
-    }
-    line.push('}');
-    Ok(())
-}
-
-const fn level_name(level: Level) -> &'static str {
-    match level {
-        Level::Critical | Level::Error => "error",
-        Level::Warning => "warning",
-        Level::Info => "info",
-        Level::Debug => "debug",
-        Level::Trace => "trace",
-    }
-}
-
-fn is_plain(text: &str) -> bool {
-    !text.is_empty() && text.chars().all(|c| !c.is_whitespace() && !is_escaped(c) && c != '=')
-}
-
-/// Control characters, and those that turn the writing direction or end a line in some readers.
-fn is_escaped(c: char) -> bool {
-    c.is_control() || matches!(c, '"' | '\\' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-}
-
-fn write_quoted(line: &mut String, text: &str) -> fmt::Result {
-    line.push('"');
-    for c in text.chars() {
-        match c {
-            '"' => line.push_str("\\\""),
-            '\\' => line.push_str("\\\\"),
-            '\n' => line.push_str("\\n"),
-            '\r' => line.push_str("\\r"),
-            '\t' => line.push_str("\\t"),
-            c if is_escaped(c) => write!(line, "\\u{:04x}", u32::from(c))?,
-            c => line.push(c),
-        }
-    }
-    line.push('"');
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use slog::{Logger, error, info, o, warn};
-
-    use super::*;
-
-    #[derive(Clone, Default)]
-    struct Buffer(Arc<Mutex<Vec<u8>>>);
-
-    impl io::Write for Buffer {
-        fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().extend_from_slice(octets);
-            Ok(octets.len())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
+        self.take(&key, Value::Bool(value))
     }
 
-    fn logged(format: LogFormat, write: impl FnOnce(&Logger)) -> String {
-        let buffer = Buffer::default();
-        let log = Logger::root(Lines::new(buffer.clone(), format).fuse(), o!("module" => "router"));
-        write(&log);
-        drop(log);
-        String::from_utf8(buffer.0.lock().unwrap().clone()).unwrap()
+    fn emit_unit(&mut self, key: Key) -> slog::Result {
+        self.take(&key, Value::None)
     }
 
-    #[test]
-    fn a_line_has_time_level_module_event_and_fields_in_order() {
-        let line = logged(LogFormat::Text, |log| {
-            info!(log, "answered"; "call_id" => "a@b", "status" => 200, "reason" => "two words", "empty" => "");
-        });
-        let (time, rest) = line.split_once(' ').unwrap();
-        assert!(humantime::parse_rfc3339(time).is_ok() && time.len() == "2026-01-01T00:00:00.000Z".len());
-        assert_eq!(rest, "info router answered call_id=a@b status=200 reason=\"two words\" empty=\"\"\n");
-        assert!(logged(LogFormat::Text, |log| error!(log, "x")).contains(" error router x\n"));
+    fn emit_none(&mut self, key: Key) -> slog::Result {
+        self.take(&key, Value::None)
     }
 
-    #[test]
-    fn hostile_values_stay_in_their_field() {
-        let hostile = "x\r\n2026-01-01T00:00:00.000Z error router forged\u{1b}[31m\" peer=\\ \u{202e}";
-        let line = logged(LogFormat::Text, |log| warn!(log, "refused"; "call_id" => hostile, "last" => "yes"));
-        assert_eq!(line.lines().count(), 1);
-        assert!(!line.contains('\u{1b}') && !line.contains('\u{202e}'));
-        assert!(line.contains(r#"call_id="x\r\n2026"#) && line.ends_with("\\u202e\" last=yes\n"), "{line}");
-        let json = logged(LogFormat::Json, |log| warn!(log, "refused"; "call_id" => hostile, "status" => 403));
-        let parsed: serde_json::Value = serde_json::from_str(&json).unwrap();
-        assert_eq!(parsed["call_id"], hostile);
-        assert_eq!((&parsed["status"], &parsed["level"], &parsed["event"]), (&403.into(), &"warning".into(), &"refused".into()));
-        assert_eq!(parsed["module"], "router");
+    fn emit_u8(&mut self, key: Key, value: u8) -> slog::Result {
+        self.number(&key, value)
     }
 
-    #[test]
-    fn a_childs_fields_follow_those_of_the_record() {
-        let line = logged(LogFormat::Text, |log| info!(log.new(o!("interface" => "lan")), "listening"; "port" => 5060));
-        assert!(line.ends_with("listening interface=lan port=5060\n"), "{line}");
+    fn emit_i8(&mut self, key: Key, value: i8) -> slog::Result {
+        self.number(&key, value)
+    }
+
+    fn emit_u16(&mut self, key: Key, value: u16) -> slog::Result {
+        self.number(&key, value)
+    }
+
+    fn emit_i16(&mut self, key: Key, value: i16) -> slog::Result {
+        self.number(&key, value)
+    }
+
+    fn emit_u32(&mut self, key: Key, value: u32) -> slog::Result {
+        self.number(&key, value)
+    }
+
+    fn emit_i32(&mut self, key: Key, value: i32) -> slog::Result {
+        self.number(&key, value)
+    }
+
+    fn emit_u64(&mut self, key: Key, value: u64) -> slog::Result {
+        self.number(&key, value)
+    }
+
+    fn emit_i64(&mut self, key: Key, value: i64) -> slog::Result {
+        self.number(&key, value)
+    }
+
+    fn emit_usize(&mut self, key: Key, value: usize) -> slog::Result {
+        self.number(&key, value)
+    }
+
+    fn emit_isize(&mut self, key: Key, value: isize) -> slog::Result {
+        self.number(&key, value)
+    }
+
+    fn emit_f32(&mut self, key: Key, value: f32) -> slog::Result {
+        self.float(&key, f64::from(value))
+    }
+
+    fn emit_f64(&mut self, key: Key, value: f64) -> slog::Result {
+        self.float(&key, value)
     }
 }

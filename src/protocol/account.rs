@@ -95,10 +95,12 @@ impl Pattern {
             return Ok(Self { user: None, domain: None });
         }
         match text.rsplit_once('@') {
-            Some((user, domain)) if !user.is_empty() && !domain.is_empty() && !domain.contains('*') => Ok(Self {
-                user: (user != "*").then(|| user.to_owned()),
-                domain: Some(domain.to_ascii_lowercase()),
-            }),
+            Some((user, domain)) if !user.is_empty() && !domain.is_empty() && !domain.contains('*') => {
+                Ok(Self {
+                    user: (user != "*").then(|| user.to_owned()),
+                    domain: Some(domain.to_ascii_lowercase()),
+                })
+            }
             _ => Err(format!("`{text}` is none of `user@domain`, `*@domain`, `*`")),
         }
     }

@@ -2,7 +2,9 @@
 //! credentials, never by what its headers claim (RFC 3261 §22, RFC 7616, RFC 8760).
 
 use super::account::{Account, AccountId, AccountKind, Secret};
-use super::digest::{Credentials, CredentialsFault, Expected, NonceUse, NonceVerdict, Nonces, Verified, challenge, verify};
+use super::digest::{
+    Credentials, CredentialsFault, Expected, NonceUse, NonceVerdict, Nonces, Verified, challenge, verify,
+};
 use super::flow::Flow;
 use super::interface::Side;
 use super::message::name_addr::NameAddr;
@@ -71,7 +73,8 @@ pub fn identify(
             return Ok(Admitted { account, is_new_proof: true, nonce_use: None });
         }
         let can_answer = settings.accounts.0.iter().any(|account| {
-            is_for(account, sender.side) && !matches!(account.secret, Secret::Address | Secret::Certificate(_))
+            is_for(account, sender.side)
+                && !matches!(account.secret, Secret::Address | Secret::Certificate(_))
         });
         if !can_answer {
             return Err(Denied::Forbidden("Not A Logged-On UC Server"));
@@ -139,7 +142,8 @@ fn check(
 ) -> Result<Admitted, Denied> {
     let refused = |fault| Denied::Challenge { is_stale: false, fault: Some(fault) };
     let found = settings.accounts.by_user_name(&credentials.user_name);
-    let (id, account) = found.filter(|(_, account)| is_for(account, sender.side)).ok_or(refused("unknown_user"))?;
+    let (id, account) =
+        found.filter(|(_, account)| is_for(account, sender.side)).ok_or(refused("unknown_user"))?;
     let expected = Expected {
         user_name: &account.user_name,
         secret: &account.secret,

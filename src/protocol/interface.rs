@@ -81,7 +81,11 @@ impl Interfaces {
                 push_decimal(out, u64::from(*port));
             }
             Some(interface) => {
-                let ip = if interface.bound.ip().is_unspecified() { flow.local.ip() } else { interface.bound.ip() };
+                let ip = if interface.bound.ip().is_unspecified() {
+                    flow.local.ip()
+                } else {
+                    interface.bound.ip()
+                };
                 write_address(out, SocketAddr::new(ip, interface.bound.port()));
             }
             None => write_address(out, flow.local),
@@ -91,9 +95,12 @@ impl Interfaces {
     /// Whether `host` and `port` name one of our interfaces; without a port, the transports' defaults do.
     pub fn is_ours(&self, host: &Host<'_>, port: Option<u16>) -> bool {
         self.list.iter().any(|interface| {
-            let is_port = |ours: u16| port.map_or(ours == interface.transport.default_port(), |port| port == ours);
+            let is_port =
+                |ours: u16| port.map_or(ours == interface.transport.default_port(), |port| port == ours);
             let is_bound = match host {
-                Host::Address(ip) => self.covers(interface.bound.ip(), *ip) && is_port(interface.bound.port()),
+                Host::Address(ip) => {
+                    self.covers(interface.bound.ip(), *ip) && is_port(interface.bound.port())
+                }
                 Host::Name(_) => false,
             };
             let is_public = interface.public.as_ref().is_some_and(|(name, ours)| {
@@ -124,7 +131,8 @@ impl Interfaces {
         if !bound.is_unspecified() {
             return bound;
         }
-        let fits = |ip: &&IpAddr| ip.is_ipv4() == remote.is_ipv4() && ip.is_loopback() == remote.is_loopback();
+        let fits =
+            |ip: &&IpAddr| ip.is_ipv4() == remote.is_ipv4() && ip.is_loopback() == remote.is_loopback();
         self.addresses.iter().find(fits).copied().unwrap_or(bound)
     }
 }

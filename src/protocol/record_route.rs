@@ -262,7 +262,10 @@ mod tests {
         let key = TokenKey::new([1; 16]);
         let tokens = [
             Token::Toward { hop: Hop::from(&flow(Transport::Udp, "10.0.0.1:9", None)), account: None },
-            Token::Toward { hop: Hop::from(&flow(Transport::Tls, "[2001:db8::1]:9", Some(5))), account: Some(AccountId(3)) },
+            Token::Toward {
+                hop: Hop::from(&flow(Transport::Tls, "[2001:db8::1]:9", Some(5))),
+                account: Some(AccountId(3)),
+            },
             Token::Between {
                 interface: InterfaceId(7),
                 ends: ["[2001:db8::1]:9".parse().unwrap(), "[2001:db8::2]:65535".parse().unwrap()],
@@ -287,7 +290,8 @@ mod tests {
 
     #[test]
     fn a_token_leads_to_the_other_side() {
-        let (a, b) = (flow(Transport::Udp, "10.0.0.1:5060", None), flow(Transport::Udp, "10.0.0.2:5060", None));
+        let (a, b) =
+            (flow(Transport::Udp, "10.0.0.1:5060", None), flow(Transport::Udp, "10.0.0.2:5060", None));
         let token = Token::Between { interface: InterfaceId(7), ends: [a.remote, b.remote] };
         assert_eq!(token.next_hop(&a), Some(Hop::from(&b)));
         assert_eq!(token.next_hop(&b), Some(Hop::from(&a)));
@@ -312,12 +316,15 @@ mod tests {
             });
             rows
         };
-        let (a, b) = (flow(Transport::Udp, "10.0.0.1:5060", None), flow(Transport::Udp, "10.0.0.2:5060", None));
+        let (a, b) =
+            (flow(Transport::Udp, "10.0.0.1:5060", None), flow(Transport::Udp, "10.0.0.2:5060", None));
         assert_eq!(rows(&a, &b).len(), 1);
         let c = flow(Transport::Tcp, "10.0.0.3:1234", Some(9));
         let two = rows(&a, &c);
         assert_eq!(two.len(), 2);
-        assert!(two[0].ends_with("@127.0.0.1:5060;transport=tcp;lr>") && two[1].ends_with("@127.0.0.1:5060;lr>"));
+        assert!(
+            two[0].ends_with("@127.0.0.1:5060;transport=tcp;lr>") && two[1].ends_with("@127.0.0.1:5060;lr>")
+        );
         assert_eq!(rows(&c, &flow(Transport::Tcp, "10.0.0.4:1", Some(10))).len(), 2);
     }
 }

@@ -76,7 +76,8 @@ pub(super) async fn establish(
     remote: SocketAddr,
 ) -> Option<Established> {
     let is_incoming = matches!(origin, Origin::Accepted(_));
-    let attempt = Attempt { settings: &settings, phase: Cell::new(Phase::Connect), certificate: Cell::new(None) };
+    let attempt =
+        Attempt { settings: &settings, phase: Cell::new(Phase::Connect), certificate: Cell::new(None) };
     let outcome = match timeout(settings.handshake_timeout, attempt.run(origin, remote)).await {
         Ok(outcome) => outcome,
         Err(_) => Err(Cause::Timeout),
@@ -133,7 +134,8 @@ impl Attempt<'_> {
         };
         self.phase.set(Phase::Handshake);
         let name = server_name(&peer).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
-        let (connected, seen) = watched(TlsConnector::from(Arc::clone(&tls.client)).connect(name, stream)).await;
+        let (connected, seen) =
+            watched(TlsConnector::from(Arc::clone(&tls.client)).connect(name, stream)).await;
         self.certificate.set(seen);
         let stream = connected?;
         self.phase.set(Phase::Identity);

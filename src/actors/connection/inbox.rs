@@ -66,7 +66,12 @@ impl Inbox {
 
     /// Cuts messages from what was read and offers them to their Routers. An error after which nothing more can be
     /// read; what came before it has been offered.
-    pub(super) fn deliver(&mut self, flow: Flow, account: Option<AccountId>, to: &Directory) -> Result<(), Broken> {
+    pub(super) fn deliver(
+        &mut self,
+        flow: Flow,
+        account: Option<AccountId>,
+        to: &Directory,
+    ) -> Result<(), Broken> {
         let mut groups: SmallVec<[(usize, Vec<Received>); 1]> = SmallVec::new();
         self.has_completed = false;
         let outcome = loop {
@@ -154,7 +159,10 @@ impl Inbox {
 }
 
 /// Reads once and throws it away. The number of octets; 0 at the end of the stream.
-pub(super) fn poll_discard<S: AsyncRead + Unpin>(stream: &mut S, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+pub(super) fn poll_discard<S: AsyncRead + Unpin>(
+    stream: &mut S,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<usize>> {
     poll_read(stream, cx, |_| ())
 }
 

@@ -29,7 +29,10 @@ use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
 use actix::fut::{ActorFuture, ActorFutureExt as _, WrapFuture as _};
-use actix::{Actor, ActorContext as _, Addr, ArbiterHandle, AsyncContext as _, Context, Handler, Message as ActorMessage};
+use actix::{
+    Actor, ActorContext as _, Addr, ArbiterHandle, AsyncContext as _, Context, Handler,
+    Message as ActorMessage,
+};
 use slog::{Logger, debug, error};
 use tokio::io::AsyncWrite as _;
 use tokio::time::Instant;
@@ -336,7 +339,9 @@ impl Handler<Announce> for Connection {
         if let Some(open) = &self.open
             && let Some(router) = self.settings.directory.router(announce.router).as_deref()
         {
-            router.opened.do_send(ConnectionOpened { flow: open.flow, connection: ctx.address().recipient() });
+            router
+                .opened
+                .do_send(ConnectionOpened { flow: open.flow, connection: ctx.address().recipient() });
         }
     }
 }

@@ -96,7 +96,9 @@ pub enum Companion {
 pub fn companion(interfaces: &[Interface], of: InterfaceId) -> Companion {
     let udp = &interfaces[usize::from(of.0)];
     let same = |other: &Interface| {
-        other.protocol != InterfaceProtocol::Udp && other.ip_address == udp.ip_address && other.port == udp.port
+        other.protocol != InterfaceProtocol::Udp
+            && other.ip_address == udp.ip_address
+            && other.port == udp.port
     };
     let found = interfaces.iter().position(|other| udp.port != 0 && same(other));
     match found.map(u16::try_from) {
@@ -132,7 +134,13 @@ mod tests {
 
     fn interface(address: &str, protocol: InterfaceProtocol) -> Interface {
         let address: SocketAddr = address.parse().unwrap();
-        Interface { side: Side::Lan, ip_address: address.ip(), port: address.port(), protocol, key: String::new() }
+        Interface {
+            side: Side::Lan,
+            ip_address: address.ip(),
+            port: address.port(),
+            protocol,
+            key: String::new(),
+        }
     }
 
     #[test]

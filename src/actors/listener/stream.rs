@@ -23,7 +23,9 @@ use socket2::{Protocol, Type};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use super::{BIND_RETRY, InterfaceState, InterfaceStatus, ListenerKind, ListenerStopped, Reports, bound_address};
+use super::{
+    BIND_RETRY, InterfaceState, InterfaceStatus, ListenerKind, ListenerStopped, Reports, bound_address,
+};
 use crate::actors::connection::{Connection, ConnectionSettings};
 use crate::actors::directory::{Admission, Peer, Refused};
 use crate::actors::drops::{DropReason, Drops, SUMMARY_INTERVAL};
@@ -86,7 +88,13 @@ impl StreamListener {
     /// Not yet bound: it binds when it starts.
     pub fn new(settings: StreamListenerSettings) -> Self {
         let workers = Workers { arbiters: settings.workers.clone(), next: 0.into() };
-        Self { settings, workers: Rc::new(workers), drops: Rc::default(), told: None, turns: Turns::default() }
+        Self {
+            settings,
+            workers: Rc::new(workers),
+            drops: Rc::default(),
+            told: None,
+            turns: Turns::default(),
+        }
     }
 
     fn listen(&mut self, ctx: &mut Context<Self>) {
@@ -125,7 +133,11 @@ impl StreamListener {
         }
         self.told = Some(state.clone());
         let interface = self.settings.connections.interface;
-        self.settings.reports.status.do_send(InterfaceStatus { interface, listener: ListenerKind::Stream, state });
+        self.settings.reports.status.do_send(InterfaceStatus {
+            interface,
+            listener: ListenerKind::Stream,
+            state,
+        });
     }
 
     /// Opens a connection for `dial`.
@@ -133,7 +145,13 @@ impl StreamListener {
         let settings = &self.settings.connections;
         match settings.directory.open_connection(dial.remote.ip()) {
             Ok(admission) => {
-                Connection::dialled(self.workers.next(), Arc::clone(settings), admission, peer, dial.messages);
+                Connection::dialled(
+                    self.workers.next(),
+                    Arc::clone(settings),
+                    admission,
+                    peer,
+                    dial.messages,
+                );
             }
             Err(refused) => {
                 self.drops.add(drop_reason(refused), 1);
@@ -148,7 +166,9 @@ impl Actor for StreamListener {
 
     fn started(&mut self, ctx: &mut Context<Self>) {
         ctx.set_mailbox_capacity(MAILBOX_CAPACITY);
-        ctx.run_interval(SUMMARY_INTERVAL, |listener, _| listener.drops.log(&listener.settings.connections.log));
+        ctx.run_interval(SUMMARY_INTERVAL, |listener, _| {
+            listener.drops.log(&listener.settings.connections.log)
+        });
         self.listen(ctx);
     }
 
@@ -178,7 +198,9 @@ impl Handler<Dial> for StreamListener {
         if let Some(connection) = settings.directory.connection_to(&peer) {
             match connection.try_send(Transmit(dial.messages)) {
                 Ok(()) => return,
-                Err(SendError::Full(Transmit(messages))) => return settings.directory.tell_all_failed(&messages),
+                Err(SendError::Full(Transmit(messages))) => {
+                    return settings.directory.tell_all_failed(&messages);
+                }
                 // It has just ended.
                 Err(SendError::Closed(Transmit(messages))) => dial.messages = messages,
             }

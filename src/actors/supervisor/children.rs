@@ -9,8 +9,8 @@ use actix::prelude::*;
 use slog::{Drain as _, Logger, o};
 
 use super::{ChildId, Supervisor};
-use crate::actors::directory::{RegistrarAddress, RouterAddress};
 use crate::actors::connection::ConnectionSettings;
+use crate::actors::directory::{RegistrarAddress, RouterAddress};
 use crate::actors::listener::datagram::{DatagramListener, DatagramListenerSettings, PortSharing};
 use crate::actors::listener::stream::{StreamListener, StreamListenerSettings};
 use crate::actors::listener::{Companion, InterfaceState, ListenerKind, Reports, companion};
@@ -19,8 +19,8 @@ use crate::actors::registrar::Registrar;
 use crate::actors::router::Router;
 use crate::config::{Config, Protocol, Side};
 use crate::protocol::flow::InterfaceId;
-use crate::protocol::message::MessageLimits;
 use crate::protocol::location::{Location, LocationLimits, LocationSettings};
+use crate::protocol::message::MessageLimits;
 use crate::protocol::proxy::settings::Settings;
 use crate::protocol::proxy::{EventDetail, Proxy};
 use crate::protocol::transaction::Timers;
@@ -105,6 +105,8 @@ impl Supervisor {
             core.set_detail(detail);
             Router::new(index, core, directory, log, stopped)
         });
+        #[cfg(test)]
+        self.collapsible.add(ChildId::Router(index), address.clone().recipient());
         self.parts.directory.publish_router(index, Some(RouterAddress::from(address)));
     }
 
@@ -128,6 +130,8 @@ impl Supervisor {
         let address = Registrar::start_in_arbiter(&self.arbiters[0].handle(), move |_| {
             Registrar::new(Location::new(settings), directory, log, stopped)
         });
+        #[cfg(test)]
+        self.collapsible.add(ChildId::Registrar, address.clone().recipient());
         self.has_registrar = true;
         self.parts.directory.publish_registrar(Some(RegistrarAddress::from(address)));
     }
@@ -144,8 +148,12 @@ impl Supervisor {
             reports: reports(ctx),
             log: self.interface_log("listener", interface, Protocol::Udp),
         };
-        let address =
-            DatagramListener::start_in_arbiter(&self.arbiters[core].handle(), |_| DatagramListener::new(settings));
+        let address = DatagramListener::start_in_arbiter(&self.arbiters[core].handle(), |_| {
+            DatagramListener::new(settings)
+        });
+        #[cfg(test)]
+        self.collapsible
+            .add(ChildId::Listener(interface, ListenerKind::Datagram { core }), address.clone().recipient());
         self.parts.directory.publish_datagram_listener(interface, core, Some(address.recipient()));
     }
 
@@ -172,9 +180,13 @@ impl Supervisor {
             failures: LogLimit::default(),
         });
         let workers = self.arbiters.iter().map(Arbiter::handle).collect();
-        let settings = StreamListenerSettings { address, hindrance, connections, workers, reports: reports(ctx) };
+        let settings =
+            StreamListenerSettings { address, hindrance, connections, workers, reports: reports(ctx) };
         let arbiter = &self.arbiters[usize::from(interface.0) % self.arbiters.len()];
         let listener = StreamListener::start_in_arbiter(&arbiter.handle(), |_| StreamListener::new(settings));
+        #[cfg(test)]
+        self.collapsible
+            .add(ChildId::Listener(interface, ListenerKind::Stream), listener.clone().recipient());
         for served in self.served_by(interface) {
             self.parts.directory.publish_stream_listener(served, Some(listener.clone().recipient()));
         }
@@ -193,7 +205,10 @@ impl Supervisor {
 
     fn message_limits(&self) -> MessageLimits {
         let limits = &self.parts.config.limits;
-        MessageLimits { message_bytes: limits.maximum_message_bytes, header_bytes: limits.maximum_header_bytes }
+        MessageLimits {
+            message_bytes: limits.maximum_message_bytes,
+            header_bytes: limits.maximum_header_bytes,
+        }
     }
 
     fn interface_log(&self, module: &'static str, interface: InterfaceId, protocol: Protocol) -> Logger {

@@ -32,7 +32,10 @@ pub(super) fn starts_at_once(config: &Config, interface: InterfaceId, kind: List
 }
 
 /// The interfaces that listen.
-pub(super) fn listening(config: &Config, states: &BTreeMap<(InterfaceId, ListenerKind), InterfaceState>) -> Interfaces {
+pub(super) fn listening(
+    config: &Config,
+    states: &BTreeMap<(InterfaceId, ListenerKind), InterfaceState>,
+) -> Interfaces {
     let mut list = Vec::new();
     for (id, interface) in (0..).map(InterfaceId).zip(&config.interfaces) {
         let kind = match interface.protocol {

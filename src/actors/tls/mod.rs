@@ -76,7 +76,8 @@ impl TlsSettings {
             algorithms: provider.signature_verification_algorithms,
         });
         let versions = versions(tls.minimum_tls_version);
-        let incoming = certificate.map(|certificate| Incoming::new(&provider, versions, &verifier, certificate));
+        let incoming =
+            certificate.map(|certificate| Incoming::new(&provider, versions, &verifier, certificate));
         let shown = tls.client_certificate.as_ref().or(certificate);
         Ok(Self {
             incoming: incoming.transpose()?,
@@ -171,7 +172,8 @@ fn anchors(trusted: &TrustedCas, log: &Logger) -> Result<Vec<TrustAnchor<'static
         TrustedCas::System => {
             let found = rustls_native_certs::load_native_certs();
             // One certificate that cannot be read is the system's business; the others stand.
-            let anchors: Vec<_> = found.certs.iter().filter_map(|certificate| anchor(certificate).ok()).collect();
+            let anchors: Vec<_> =
+                found.certs.iter().filter_map(|certificate| anchor(certificate).ok()).collect();
             if anchors.is_empty() {
                 let cause = found.errors.first().map(ToString::to_string);
                 warn!(log, "no_trusted_authorities"; "reason" => cause.as_deref().unwrap_or("the system has none"));

@@ -60,8 +60,11 @@ impl PeerNames {
     /// The account whose certificate this is: the first that names a DNS name, a SIP URI's domain, or the common
     /// name where there are no alternative names.
     pub fn account(&self, accounts: &Accounts) -> Option<AccountId> {
-        let is_ours = |account: &str| self.has_host(account) || self.sip_domains().any(|d| d.eq_ignore_ascii_case(account));
-        let found = accounts.find(|account| matches!(&account.secret, Secret::Certificate(name) if is_ours(name)));
+        let is_ours = |account: &str| {
+            self.has_host(account) || self.sip_domains().any(|d| d.eq_ignore_ascii_case(account))
+        };
+        let found =
+            accounts.find(|account| matches!(&account.secret, Secret::Certificate(name) if is_ours(name)));
         found.map(|(id, _)| id)
     }
 

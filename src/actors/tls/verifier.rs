@@ -13,7 +13,9 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, TrustAnchor, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::{CertRevocationListError, CertificateError, DigitallySignedStruct, DistinguishedName, SignatureScheme};
+use rustls::{
+    CertRevocationListError, CertificateError, DigitallySignedStruct, DistinguishedName, SignatureScheme,
+};
 use webpki::{
     CertRevocationList, EndEntityCert, ExtendedKeyUsageValidator, KeyPurposeId, KeyPurposeIdIter, KeyUsage,
     RequiredEkuNotFoundContext, RevocationOptionsBuilder, UnknownStatusPolicy,
@@ -56,7 +58,15 @@ impl CertificateVerifier {
             .ok()
             .map(|builder| builder.with_status_policy(UnknownStatusPolicy::Allow).build());
         EndEntityCert::try_from(certificate)?
-            .verify_for_usage(self.algorithms.all, &self.anchors, intermediates, now, Purpose, revocation, None)
+            .verify_for_usage(
+                self.algorithms.all,
+                &self.anchors,
+                intermediates,
+                now,
+                Purpose,
+                revocation,
+                None,
+            )
             .map(|_| ())
     }
 }
@@ -170,7 +180,9 @@ fn describe(error: webpki::Error) -> rustls::Error {
     use webpki::Error as E;
     match error {
         E::BadDer | E::BadDerTime | E::TrailingData(_) => CertificateError::BadEncoding.into(),
-        E::CertNotValidYet { time, not_before } => CertificateError::NotValidYetContext { time, not_before }.into(),
+        E::CertNotValidYet { time, not_before } => {
+            CertificateError::NotValidYetContext { time, not_before }.into()
+        }
         E::CertExpired { time, not_after } => CertificateError::ExpiredContext { time, not_after }.into(),
         E::InvalidCertValidity => CertificateError::Expired.into(),
         E::UnknownIssuer => CertificateError::UnknownIssuer.into(),

@@ -139,3 +139,23 @@ impl Bindings {
 fn connections(bindings: &[Binding]) -> SmallVec<[ConnectionId; 2]> {
     bindings.iter().filter_map(|binding| binding.flow.connection).collect()
 }
+
+#[cfg(test)]
+impl Bindings {
+    /// How many bindings each flow has; panics where an index does not say what the table says.
+    pub(super) fn check(&self) -> std::collections::BTreeMap<Flow, u32> {
+        let mut per_flow = std::collections::BTreeMap::new();
+        let (mut expiries, mut by_connection) = (BTreeSet::new(), BTreeSet::new());
+        for (name, record) in &self.records {
+            expiries.insert((record.due.expect("no empty record stays"), name.clone()));
+            assert_eq!(record.due, record.bindings.iter().map(|binding| binding.expires).min());
+            for binding in &record.bindings {
+                *per_flow.entry(*binding.flow).or_insert(0) += 1;
+                by_connection.extend(binding.flow.connection.map(|id| (id, name.clone())));
+            }
+        }
+        assert_eq!((&expiries, &by_connection), (&self.expiries, &self.by_connection));
+        assert_eq!(self.length as u32, per_flow.values().sum::<u32>());
+        per_flow
+    }
+}

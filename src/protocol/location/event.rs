@@ -13,12 +13,15 @@ pub(super) type Events = VecDeque<LocationEvent>;
 /// Something has changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LocationEvent {
-    /// What comes in on this flow is the account's from now on, without a new challenge.
+    /// A flow is logged on, or what follows from that has changed.
     LoggedOn {
         /// The flow.
         flow: Flow,
         /// As whom.
         account: AccountId,
+        /// Whether what comes in on it is the account's without a new challenge: on a connection always, since
+        /// nobody else can send on it; of datagrams, whose source can be forged, while a registration stands.
+        passes: bool,
     },
     /// It no longer is.
     LoggedOff {

@@ -15,6 +15,10 @@ use super::{AddressOfRecord, Server};
 use crate::protocol::account::{Account, AccountId, AccountKind, Accounts};
 use crate::protocol::flow::{ConnectionId, Flow, Transport};
 
+/// UC servers that are asked for one user; more logged-on flows than this are no servers, but somebody who would have
+/// one message become thousands.
+const SEARCHED_AT_MOST: usize = 256;
+
 /// Closed connections that are remembered.
 const CLOSED_REMEMBERED: usize = 4096;
 
@@ -132,10 +136,15 @@ impl Flows {
         let standing = self.standing(&shared);
         standing.bindings += 1;
         match account.filter(|_| standing.account.is_none()) {
-            None => {}
+            None => {
+                let first_of_datagrams = standing.bindings == 1 && !flow.transport.is_reliable();
+                if let Some(account) = standing.account.filter(|_| first_of_datagrams) {
+                    events.push_back(LocationEvent::LoggedOn { flow: *flow, account, passes: true });
+                }
+            }
             Some((account, AccountKind::Registrant)) => {
                 standing.account = Some(account);
-                events.push_back(LocationEvent::LoggedOn { flow: *flow, account });
+                events.push_back(LocationEvent::LoggedOn { flow: *flow, account, passes: true });
             }
             Some((account, AccountKind::UcServer)) => {
                 let until = if flow.transport.is_reliable() { Millis::MAX } else { 0 };
@@ -150,8 +159,13 @@ impl Flows {
         let Some(standing) = self.standings.get_mut(flow) else { return };
         standing.bindings = standing.bindings.saturating_sub(1);
         let server = standing.server.and_then(|id| self.servers.get(&id));
-        if standing.bindings == 0 && server.is_none_or(|server| server.proven_until <= now) {
+        if standing.bindings > 0 {
+            return;
+        }
+        if server.is_none_or(|server| server.proven_until <= now) {
             self.log_off(flow, reason, events);
+        } else if let Some(account) = standing.account.filter(|_| !flow.transport.is_reliable()) {
+            events.push_back(LocationEvent::LoggedOn { flow: *flow, account, passes: false });
         }
     }
 
@@ -218,9 +232,13 @@ impl Flows {
         })
     }
 
-    /// Every flow that has an account.
+    /// Every flow whose requests pass without a new challenge.
     pub(super) fn standings(&self) -> impl Iterator<Item = (Flow, AccountId)> {
-        self.standings.iter().filter_map(|(flow, standing)| Some((**flow, standing.account?)))
+        let passing = |(flow, standing): &(&Arc<Flow>, &Standing)| {
+            flow.transport.is_reliable() || standing.bindings > 0
+        };
+        let known = self.standings.iter().filter(passing);
+        known.filter_map(|(flow, standing)| Some((**flow, standing.account?)))
     }
 
     /// Whether this log-on still stands.
@@ -243,6 +261,9 @@ impl Flows {
             let destination = server.destination();
             let may_have = |account: &Account| account.scope.contains(name.user(), name.domain());
             let is_asker = *server.flow == *asking || destination == *asking;
+            if found.servers.len() == SEARCHED_AT_MOST {
+                break;
+            }
             if !server.is_silent
                 && !is_asker
                 && accounts.get(server.account).is_some_and(may_have)
@@ -262,7 +283,8 @@ impl Flows {
         let standing = self.standing(&flow);
         standing.account = Some(account);
         standing.server = Some(id);
-        events.push_back(LocationEvent::LoggedOn { flow: *flow, account });
+        let passes = flow.transport.is_reliable() || standing.bindings > 0;
+        events.push_back(LocationEvent::LoggedOn { flow: *flow, account, passes });
         let server = LoggedOn { flow, account, proven_until: 0, contact: None, is_silent: false };
         self.servers.insert(id, server);
         self.prolong(id, until);
@@ -306,4 +328,24 @@ pub(super) struct Candidates {
     pub(super) servers: Vec<Server>,
     /// Whether the preferred one is among them, as the first.
     pub(super) is_first_there: bool,
+}
+
+#[cfg(test)]
+impl Flows {
+    /// Panics unless each flow counts the bindings that it has, and is known for nothing else but a standing.
+    pub(super) fn check(&self, mut bindings: BTreeMap<Flow, u32>) {
+        for (flow, standing) in &self.standings {
+            assert_eq!(standing.bindings, bindings.remove(flow).unwrap_or(0), "{flow}");
+            assert!(standing.bindings > 0 || standing.account.is_some(), "{flow} is known for nothing");
+            let server = standing.server.map(|id| &self.servers[&id]);
+            assert!(
+                server
+                    .is_none_or(|server| *server.flow == **flow && Some(server.account) == standing.account)
+            );
+        }
+        assert!(bindings.is_empty(), "bindings over flows that are not known: {bindings:?}");
+        let logged_on = self.standings.values().filter(|standing| standing.server.is_some()).count();
+        assert_eq!(self.servers.len(), logged_on);
+        assert!(self.proofs.iter().all(|(until, id)| self.servers[id].proven_until == *until));
+    }
 }

@@ -159,6 +159,11 @@ impl Location {
         self.bindings.len()
     }
 
+    /// The user name of an account, for logs.
+    pub fn account_name(&self, account: AccountId) -> Option<&str> {
+        self.settings.accounts.get(account).map(|account| account.user_name.as_str())
+    }
+
     fn log_on(&mut self, now: Millis, flow: &Flow, account: AccountId) {
         let is_server = self.kind(account) == Some(AccountKind::UcServer);
         if is_server && !self.flows.is_closed(flow) {

@@ -54,12 +54,8 @@ pub(super) fn plan(
 }
 
 fn remove_all(bindings: &[Binding], registration: &Registration) -> Result<Plan, Reply> {
-    check_all_order(bindings, registration)?;
+    bindings.iter().try_for_each(|binding| check_order(binding, registration))?;
     Ok((0..bindings.len()).map(|at| Step { binding: Some(at), contact: 0, expires: 0 }).collect())
-}
-
-fn check_all_order(bindings: &[Binding], registration: &Registration) -> Result<(), Reply> {
-    bindings.iter().try_for_each(|binding| check_order(binding, registration))
 }
 
 /// Requests of one Call-ID count only in the order of their CSeq (§10.2.4).
@@ -125,6 +121,7 @@ fn granted(requested: Option<u32>, bounds: &Bounds) -> Result<u32, Reply> {
     if requested < minimum.min(NEVER_TOO_BRIEF) {
         return Err(Reply::new(423).row("Min-Expires", minimum.to_string()));
     }
+    // Zero would remove what was to be kept.
     Ok(requested.min(seconds(bounds.maximum_expires)).max(1))
 }
 

@@ -114,14 +114,16 @@ impl Location {
             return;
         }
         let own = self.bindings.get(name).iter().rfind(|binding| *binding.flow == *flow);
-        let is_there = own.is_some();
-        self.flows.set_contact(flow, own.and_then(|binding| datagram_address(&binding.contact)));
-        if !is_there && registration.change.is_removal() {
+        if let Some(binding) = own {
+            self.flows.set_contact(flow, datagram_address(&binding.contact));
+        } else if registration.change.is_removal() {
             self.flows.log_off(flow, LogOffReason::Unregistered, &mut self.events);
         }
         // Servers may share an account, and so the name: one that clears it with `*` speaks for its own flow alone.
         if registration.change != Change::RemoveAll {
-            for binding in removed.iter().filter(|binding| *binding.flow != *flow) {
+            let is_elsewhere =
+                |binding: &&Binding| *binding.flow != *flow && binding.account == registration.account;
+            for binding in removed.iter().filter(is_elsewhere) {
                 self.flows.log_off(&binding.flow, LogOffReason::Unregistered, &mut self.events);
             }
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use proptest::prelude::*;
 
 use super::*;
 use crate::protocol::account::{Account, Accounts, Scope, Secret};
@@ -48,6 +49,7 @@ fn with(change: impl FnOnce(&mut LocationSettings)) -> Fixture {
         maximum_contacts: 3,
         nonce_lifetime: Duration::from_secs(300),
         accounts: Arc::new(accounts()),
+        succeeded: None,
         epoch,
         hash_key: [1; 16],
         limits: LocationLimits::default(),
@@ -430,6 +432,26 @@ fn a_datagram_server_is_asked_at_its_contact_if_that_is_its_host() {
 }
 
 #[test]
+fn asking_for_its_bindings_changes_nothing_for_a_server() {
+    let mut at = new();
+    let source = udp("10.0.0.3:33000");
+    let rows = ["Contact: <sip:10.0.0.3:5080>"];
+    at.register(source, registration(SERVER, "sip:ucserver@a.test", "c", 1, &rows));
+    for to in ["sip:ucserver@a.test", "sip:a.test"] {
+        at.register(source, registration(SERVER, to, "c", 2, &[]));
+        assert_eq!(at.servers("sip:x@a.test"), [udp("10.0.0.3:5080")]);
+    }
+}
+
+#[test]
+fn nobody_logs_off_a_server_of_another_account() {
+    let mut at = new();
+    at.register(tcp(1), registration(SERVER, "sip:b.test", "a", 1, &["Contact: <sip:10.0.0.2>"]));
+    at.register(tcp(2), registration(OTHER, "sip:b.test", "b", 1, &["Contact: <sip:10.0.0.2>;expires=0"]));
+    assert_eq!(at.servers("sip:x@b.test"), [tcp(1)]);
+}
+
+#[test]
 fn flows_that_lead_to_one_server_are_one_candidate() {
     let mut at = new();
     for port in [33_000, 33_001] {
@@ -522,7 +544,7 @@ fn a_registrant_stands_while_it_has_a_registration_and_is_never_asked() {
         matches!(event, LocationEvent::LoggedOn { .. } | LocationEvent::LoggedOff { .. })
     };
     let standing = |at: &mut Fixture| -> Vec<_> { at.events().into_iter().filter(is_standing).collect() };
-    assert_eq!(standing(&mut at), [LocationEvent::LoggedOn { flow, account: PARTNER }]);
+    assert_eq!(standing(&mut at), [LocationEvent::LoggedOn { flow, account: PARTNER, passes: true }]);
     at.after(Duration::from_secs(60));
     assert_eq!(standing(&mut at), []);
     at.register(flow, register("sip:p@partner.test", 2, "0"));
@@ -540,7 +562,7 @@ fn a_flow_that_proves_another_account_changes_its_standing() {
     at.log_on(tcp(1), OTHER);
     let expected = [
         LocationEvent::LoggedOff { flow: tcp(1), account: SERVER, reason: LogOffReason::Superseded },
-        LocationEvent::LoggedOn { flow: tcp(1), account: OTHER },
+        LocationEvent::LoggedOn { flow: tcp(1), account: OTHER, passes: true },
     ];
     assert_eq!(at.events(), expected);
     assert!(at.servers("sip:x@a.test").is_empty());
@@ -594,4 +616,132 @@ fn a_replayed_nonce_does_nothing() {
     assert!(matches!(second.verdict, Verdict::Replayed));
     assert!(at.events().is_empty());
     assert_eq!(at.servers("sip:x@a.test"), [tcp(1)]);
+}
+
+/// What may happen, in any order.
+#[derive(Clone, Debug)]
+enum Happening {
+    LogOn { flow: u64, account: u16 },
+    Register { flow: u64, account: u16, user: u8, contact: u8, cseq: u32, expires: u32 },
+    Clear { flow: u64, account: u16, user: u8 },
+    Close { flow: u64 },
+    Pass { seconds: u64 },
+}
+
+fn happening() -> impl Strategy<Value = Happening> {
+    let (flow, account, user) = (0..6u64, 0..3u16, 0..4u8);
+    prop_oneof![
+        (flow.clone(), account.clone()).prop_map(|(flow, account)| Happening::LogOn { flow, account }),
+        (flow.clone(), account.clone(), user.clone(), 0..4u8, 1..9u32, prop_oneof![Just(0), 50..4000u32])
+            .prop_map(|(flow, account, user, contact, cseq, expires)| {
+                Happening::Register { flow, account, user, contact, cseq, expires }
+            }),
+        (flow.clone(), account, user).prop_map(|(flow, account, user)| Happening::Clear {
+            flow,
+            account,
+            user
+        }),
+        flow.prop_map(|flow| Happening::Close { flow }),
+        (0..3000u64).prop_map(|seconds| Happening::Pass { seconds }),
+    ]
+}
+
+impl Fixture {
+    fn let_happen(&mut self, what: &Happening) {
+        // Half of the flows are streams. A closed one never opens again, as in life.
+        let flow = |number: u64| if number < 3 { tcp(number) } else { udp(&format!("10.0.0.3:{number}")) };
+        let to = |user: u8| {
+            ["sip:alice@a.test", "sip:bob@a.test", "sip:ucserver@a.test", "sip:a.test"][usize::from(user)]
+        };
+        match *what {
+            Happening::LogOn { flow: number, account } => self.log_on(flow(number), AccountId(account)),
+            Happening::Register { flow: number, account, user, contact, cseq, expires } => {
+                let row = format!("Contact: <sip:{contact}@10.0.0.3>;expires={expires}");
+                self.register(flow(number), registration(AccountId(account), to(user), "c", cseq, &[&row]));
+            }
+            Happening::Clear { flow: number, account, user } => {
+                let rows = ["Contact: *", "Expires: 0"];
+                self.register(flow(number), registration(AccountId(account), to(user), "d", 1, &rows));
+            }
+            Happening::Close { flow: number } => {
+                self.location.handle_connection_closed(self.now, &flow(number));
+            }
+            Happening::Pass { seconds } => {
+                self.after(Duration::from_secs(seconds));
+            }
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn indices_agree_and_events_tell_the_whole_story(happenings in prop::collection::vec(happening(), 1..60)) {
+        let mut at = new();
+        let mut standing = std::collections::BTreeMap::new();
+        let mut bound = 0;
+        for what in &happenings {
+            at.let_happen(what);
+            at.location.flows.check(at.location.bindings.check());
+            for event in at.events() {
+                match event {
+                    LocationEvent::LoggedOn { flow, account, passes } => {
+                        let before = standing.insert(flow, (account, passes));
+                        prop_assert!(before.is_none_or(|before| before == (account, !passes)), "{:?}", before);
+                    }
+                    LocationEvent::LoggedOff { flow, account, .. } => {
+                        prop_assert_eq!(standing.remove(&flow).map(|(account, _)| account), Some(account));
+                    }
+                    LocationEvent::BindingAdded { .. } => bound += 1,
+                    LocationEvent::BindingRemoved { .. } => bound -= 1,
+                }
+            }
+            let passing = standing.iter().filter(|(_, (_, passes))| *passes);
+            let passing: std::collections::BTreeSet<_> = passing.map(|(flow, (account, _))| (*flow, *account)).collect();
+            prop_assert_eq!(at.location.standings().collect::<std::collections::BTreeSet<_>>(), passing);
+            prop_assert_eq!(at.location.bindings(), bound);
+            prop_assert!(at.location.next_timeout().is_none_or(|next| next > at.now));
+        }
+        at.after(Duration::from_secs(100_000));
+        prop_assert_eq!(at.location.bindings(), 0);
+        prop_assert_eq!(at.location.next_timeout(), None);
+    }
+
+    #[test]
+    fn any_register_is_read_or_refused(contact in "[ -~]{0,40}", path in "[ -~]{0,20}", expires in "[ -~]{0,12}") {
+        let text = format!(
+            "REGISTER sip:a.test SIP/2.0\r\nTo: <sip:x@a.test>\r\nCall-ID: c\r\nCSeq: 1 REGISTER\r\n\
+             Contact: {contact}\r\nPath: {path}\r\nExpires: {expires}\r\n\r\n"
+        );
+        let limits = MessageLimits { message_bytes: 65_535, header_bytes: 16_384 };
+        let message = Message::parse(Bytes::from(text), Carriage::Datagram, limits).unwrap();
+        if let Err(reply) = Registration::read(&message, None) {
+            prop_assert_eq!(reply.status, 400);
+        }
+    }
+}
+
+#[test]
+fn datagrams_pass_without_a_challenge_while_a_registration_stands() {
+    let mut at = new();
+    let source = udp("10.0.0.3:33000");
+    let passes = |at: &mut Fixture| -> Vec<bool> {
+        let events = at.events().into_iter();
+        events
+            .filter_map(
+                |event| if let LocationEvent::LoggedOn { passes, .. } = event { Some(passes) } else { None },
+            )
+            .collect()
+    };
+    at.log_on(source, SERVER);
+    assert_eq!((passes(&mut at), at.location.standings().count()), (vec![false], 0));
+    at.register(source, registration(SERVER, "sip:alice@a.test", "c", 1, &["Contact: <sip:alice@10.0.0.3>"]));
+    assert_eq!((passes(&mut at), at.location.standings().count()), (vec![true], 1));
+    at.register(
+        source,
+        registration(SERVER, "sip:alice@a.test", "c", 2, &["Contact: <sip:alice@10.0.0.3>;expires=0"]),
+    );
+    assert_eq!((passes(&mut at), at.location.standings().count()), (vec![false], 0));
+    assert_eq!(at.servers("sip:bob@a.test"), [source]);
+    at.log_on(tcp(1), SERVER);
+    assert_eq!((passes(&mut at), at.location.standings().count()), (vec![true], 1));
 }

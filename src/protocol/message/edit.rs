@@ -156,7 +156,12 @@ mod tests {
 
     #[test]
     fn values_are_taken_from_the_front_across_rows() {
-        let table = [(1, "ROUTE: <sip:two;lr>\r\nr: odd\r\nRoute: <sip:three;lr>\r\n"), (2, "r: odd\r\nRoute: <sip:three;lr>\r\n"), (3, "r: odd\r\n"), (9, "r: odd\r\n")];
+        let table = [
+            (1, "ROUTE: <sip:two;lr>\r\nr: odd\r\nRoute: <sip:three;lr>\r\n"),
+            (2, "r: odd\r\nRoute: <sip:three;lr>\r\n"),
+            (3, "r: odd\r\n"),
+            (9, "r: odd\r\n"),
+        ];
         for (count, rest) in table {
             let out = edited(|edit| edit.remove_first_values(Name::Route, count));
             let expected = format!("branch=1\r\n{rest}X-Bin");

@@ -298,12 +298,18 @@ mod tests {
         let table = [
             ("OPTIONS sip:a SIP/2.0\r\nCall-ID: 7\r\n\r\n", Fault::NoContentLength),
             ("OPTIONS sip:a SIP/2.0\r\n Content-Length: 0\r\nCall-ID: 7\r\n\r\n", Fault::NoContentLength),
-            ("OPTIONS sip:a SIP/2.0\r\nX:\r\n Content-Length: 0\r\nCall-ID: 7\r\n\r\n", Fault::NoContentLength),
+            (
+                "OPTIONS sip:a SIP/2.0\r\nX:\r\n Content-Length: 0\r\nCall-ID: 7\r\n\r\n",
+                Fault::NoContentLength,
+            ),
             ("OPTIONS sip:a SIP/2.0\r\nCall-ID: 7\r\nContent-Length: x\r\n\r\n", Fault::ContentLength),
             ("OPTIONS sip:a SIP/2.0\r\nCall-ID: 7\r\nContent-Length: -1\r\n\r\n", Fault::ContentLength),
             ("OPTIONS sip:a SIP/2.0\r\nCall-ID: 7\r\nContent-Length:\r\n\r\n", Fault::ContentLength),
             ("OPTIONS sip:a SIP/2.0\r\nCall-ID: 7\r\nContent-Length: 0\r\n 1\r\n\r\n", Fault::ContentLength),
-            ("OPTIONS sip:a SIP/2.0\r\nCall-ID: 7\r\nl: 0\r\nContent-Length: 1\r\n\r\nx", Fault::ContentLength),
+            (
+                "OPTIONS sip:a SIP/2.0\r\nCall-ID: 7\r\nl: 0\r\nContent-Length: 1\r\n\r\nx",
+                Fault::ContentLength,
+            ),
             ("OPTIONS sip:a SIP/2.0\r\nCall-ID: 7\r\nl: 99999999999\r\n\r\n", Fault::ContentLength),
             ("OPTIONS sip:a SIP/2.0\r\nCall-ID: 7\r\nl: 4294967295\r\n\r\n", Fault::TooLarge),
             ("OPTIONS sip:a SIP/2.0\r\nCall-ID: 7\r\nl: 1990\r\n\r\n", Fault::TooLarge),
@@ -333,7 +339,9 @@ mod tests {
 
     #[test]
     fn what_is_no_sip_ends_the_stream() {
-        for text in ["\x16\x03\x01\x02\x00", "GET / HTTP/1.1\r\nContent-Length: x\r\n\r\n", " x", "<xml/>", "\0"] {
+        for text in
+            ["\x16\x03\x01\x02\x00", "GET / HTTP/1.1\r\nContent-Length: x\r\n\r\n", " x", "<xml/>", "\0"]
+        {
             assert!(matches!(run(text.as_bytes(), &[]).1, Some(Broken::NotSip)), "{text:?}");
         }
     }

@@ -81,7 +81,9 @@ mod tests {
     #[test]
     fn cseq_q_and_seconds() {
         assert_eq!(CSeq::parse(b"0009 \t INVITE"), Some(CSeq { number: 9, method: b"INVITE" }));
-        for bad in [&b"INVITE"[..], b"1", b"2147483648 X", b"-1 X", b"36893488147419103232 REGISTER", b"1 A B"] {
+        for bad in
+            [&b"INVITE"[..], b"1", b"2147483648 X", b"-1 X", b"36893488147419103232 REGISTER", b"1 A B"]
+        {
             assert_eq!(CSeq::parse(bad), None);
         }
         let q = [(&b"0"[..], 0), (b"1", 1000), (b"0.5", 500), (b"0.123", 123), (b"1.000", 1000), (b"0.", 0)];

@@ -147,7 +147,13 @@ impl Message {
             let bit = 1u64 << row.name as u8;
             let once = matches!(
                 row.name,
-                Name::From | Name::To | Name::CallId | Name::CSeq | Name::MaxForwards | Name::MaxBreadth | Name::Expires
+                Name::From
+                    | Name::To
+                    | Name::CallId
+                    | Name::CSeq
+                    | Name::MaxForwards
+                    | Name::MaxBreadth
+                    | Name::Expires
             );
             if once && seen & bit != 0 {
                 self.fault.get_or_insert(Fault::Repeated(row.name));
@@ -306,7 +312,10 @@ impl Message {
     /// If `part` is not one of them: an error of ours.
     pub fn span_of(&self, part: &[u8]) -> Range<usize> {
         let start = (part.as_ptr() as usize).wrapping_sub(self.bytes.as_ptr() as usize);
-        assert!(start <= self.bytes.len() && part.len() <= self.bytes.len() - start, "a slice of this message");
+        assert!(
+            start <= self.bytes.len() && part.len() <= self.bytes.len() - start,
+            "a slice of this message"
+        );
         start..start + part.len()
     }
 
@@ -414,10 +423,10 @@ mod tests {
         assert_eq!(message.fault(), None);
         assert_eq!(message.method(), Some(Method::Message));
         assert_eq!(message.request_uri(), b"sip:bob@example.org");
-        assert_eq!(message.values(Name::Via).collect::<Vec<_>>(), [
-            &b"SIP/2.0/UDP a;branch=z9hG4bK1"[..],
-            b"SIP/2.0/TCP b"
-        ]);
+        assert_eq!(
+            message.values(Name::Via).collect::<Vec<_>>(),
+            [&b"SIP/2.0/UDP a;branch=z9hG4bK1"[..], b"SIP/2.0/TCP b"]
+        );
         assert_eq!(message.row(Name::To), Some(&b"<sip:bob@example.org>"[..]));
         assert_eq!(message.all_rows().count(), 4);
         assert_eq!(message.body(), b"body");
@@ -438,8 +447,14 @@ mod tests {
             ("MESSAGE sip:a@b SIP/2.0\r\nCall-ID: 1\r\nCSeq: 1 MESSAGE\r\n", Fault::NoEmptyLine),
             ("MESSAGE sip:a@b SIP/2.0\r\nCall-ID: 1\r\ni: 2\r\n\r\n", Fault::Repeated(Name::CallId)),
             ("MESSAGE sip:a@b SIP/2.0\r\nCall-ID: 1\r\nl: -1\r\n\r\n", Fault::ContentLength),
-            ("MESSAGE sip:a@b SIP/2.0\r\nCall-ID: 1\r\nl: 1\r\nContent-Length: 2\r\n\r\nab", Fault::ContentLength),
-            ("MESSAGE sip:a@b SIP/2.0\r\nCall-ID: 1\r\nl: 99999999999999999999\r\n\r\nab", Fault::ContentLength),
+            (
+                "MESSAGE sip:a@b SIP/2.0\r\nCall-ID: 1\r\nl: 1\r\nContent-Length: 2\r\n\r\nab",
+                Fault::ContentLength,
+            ),
+            (
+                "MESSAGE sip:a@b SIP/2.0\r\nCall-ID: 1\r\nl: 99999999999999999999\r\n\r\nab",
+                Fault::ContentLength,
+            ),
             ("MESSAGE sip:a@b SIP/2.0\r\nCall-ID: 1\r\nl: 3\r\n\r\nab", Fault::BodyTooShort),
         ];
         for (text, fault) in table {
@@ -452,7 +467,15 @@ mod tests {
 
     #[test]
     fn what_is_no_sip_is_unreadable() {
-        for text in ["", "\r\n\r\n", "GET / HTTP/1.1\r\n\r\n", "SIP/2.0 99 x\r\n\r\n", "SIP/2.0 200\r\n\r\n", "x", "a b"] {
+        for text in [
+            "",
+            "\r\n\r\n",
+            "GET / HTTP/1.1\r\n\r\n",
+            "SIP/2.0 99 x\r\n\r\n",
+            "SIP/2.0 200\r\n\r\n",
+            "x",
+            "a b",
+        ] {
             let parsed = Message::parse(Bytes::copy_from_slice(text.as_bytes()), Carriage::Datagram, LIMITS);
             assert!(parsed.is_err(), "{text:?}");
         }

@@ -7,7 +7,8 @@ pub const fn is_lws(c: u8) -> bool {
 
 /// A character of `token`.
 pub const fn is_token(c: u8) -> bool {
-    c.is_ascii_alphanumeric() || matches!(c, b'-' | b'.' | b'!' | b'%' | b'*' | b'_' | b'+' | b'`' | b'\'' | b'~')
+    c.is_ascii_alphanumeric()
+        || matches!(c, b'-' | b'.' | b'!' | b'%' | b'*' | b'_' | b'+' | b'`' | b'\'' | b'~')
 }
 
 /// Whether all of it is one token.
@@ -190,7 +191,9 @@ fn is_parameter_value(value: &[u8]) -> bool {
 }
 
 const fn is_parameter_character(c: u8) -> bool {
-    is_token(c) || matches!(c, b'[' | b']' | b'/' | b':' | b'&' | b'$' | b'(' | b')' | b'@' | b'?' | b'=') || c >= 0x80
+    is_token(c)
+        || matches!(c, b'[' | b']' | b'/' | b':' | b'&' | b'$' | b'(' | b')' | b'@' | b'?' | b'=')
+        || c >= 0x80
 }
 
 #[cfg(test)]

@@ -76,7 +76,16 @@ mod tests {
 
     #[test]
     fn forms_that_are_none() {
-        for text in ["", "<sip:a@b", "\"A <sip:a@b>", "sip:a@b?x=y", "sip:a b", "<>", "Bell, Alice <sip:a@b>", "<sip:a>x"] {
+        for text in [
+            "",
+            "<sip:a@b",
+            "\"A <sip:a@b>",
+            "sip:a@b?x=y",
+            "sip:a b",
+            "<>",
+            "Bell, Alice <sip:a@b>",
+            "<sip:a>x",
+        ] {
             assert!(NameAddr::parse(text.as_bytes()).is_none(), "{text}");
         }
     }

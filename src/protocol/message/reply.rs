@@ -142,7 +142,8 @@ mod tests {
         let text = "OPTIONS sip:a@b SIP/2.0\r\nv: SIP/2.0/UDP h.example;rport;branch=1, SIP/2.0/TCP c\r\nTimestamp: 5\r\n\
                     From: <sip:x@y>;tag=f\r\nTo: <sip:a@b>\r\nCall-ID: i\r\nCSeq: 7 OPTIONS\r\nX: y\r\n\r\n";
         let limits = MessageLimits { message_bytes: 65_535, header_bytes: 16_384 };
-        let request = Message::parse(Bytes::from_static(text.as_bytes()), Carriage::Datagram, limits).unwrap();
+        let request =
+            Message::parse(Bytes::from_static(text.as_bytes()), Carriage::Datagram, limits).unwrap();
         let reply = Reply::new(420).row("Unsupported", "foo".to_owned());
         let out = reply.write(&request, "192.0.2.1:40".parse().unwrap(), b"t");
         assert_eq!(

@@ -59,7 +59,8 @@ mod tests {
     fn the_index_and_rsip_read_the_same() {
         let limits = MessageLimits { message_bytes: 65_535, header_bytes: 16_384 };
         for sample in SAMPLES {
-            let ours = Message::parse(Bytes::from_static(sample.as_bytes()), Carriage::Datagram, limits).unwrap();
+            let ours =
+                Message::parse(Bytes::from_static(sample.as_bytes()), Carriage::Datagram, limits).unwrap();
             let theirs = rsip::SipMessage::try_from(sample.as_bytes()).unwrap();
             assert_eq!(ours.fault(), None);
             assert_eq!(ours.call_id(), theirs.call_id_header().unwrap().value().as_bytes());
@@ -74,7 +75,8 @@ mod tests {
             assert_eq!(ours.top_via().unwrap().branch, via.branch().map(|branch| branch.value().as_bytes()));
             match &theirs {
                 rsip::SipMessage::Request(request) => {
-                    assert_eq!(ours.request_uri(), request.uri.to_string().as_bytes());
+                    // rsip changes the case of what it knows.
+                    assert!(ours.request_uri().eq_ignore_ascii_case(request.uri.to_string().as_bytes()));
                     assert_eq!(ours.method_token(), request.method.to_string().as_bytes());
                 }
                 rsip::SipMessage::Response(response) => {
@@ -89,6 +91,9 @@ mod tests {
         let reply = capabilities();
         assert_eq!(reply.status, 200);
         let allow = &reply.rows[0].1;
-        assert!(["INVITE", "MESSAGE", "SUBSCRIBE", "PRACK"].iter().all(|method| allow.contains(method)), "{allow}");
+        assert!(
+            ["INVITE", "MESSAGE", "SUBSCRIBE", "PRACK"].iter().all(|method| allow.contains(method)),
+            "{allow}"
+        );
     }
 }

@@ -104,7 +104,8 @@ pub(super) fn parse(line: &[u8]) -> FirstLine {
     let Some(method_end) = memchr::memchr(b' ', line) else {
         return FirstLine::NotSip;
     };
-    let Some(uri_end) = memchr::memrchr(b' ', trim_trailing_spaces(line)).filter(|&end| end > method_end) else {
+    let Some(uri_end) = memchr::memrchr(b' ', trim_trailing_spaces(line)).filter(|&end| end > method_end)
+    else {
         return FirstLine::NotSip;
     };
     let version = &line[uri_end + 1..];

@@ -87,7 +87,8 @@ pub fn parse_host_port(text: &[u8]) -> Option<(Host<'_>, Option<u16>)> {
     let Some(colon) = colon else {
         return Some((Host::parse(text)?, None));
     };
-    let port = text[colon..].strip_prefix(b":").and_then(decimal).and_then(|port| u16::try_from(port).ok())?;
+    let port =
+        text[colon..].strip_prefix(b":").and_then(decimal).and_then(|port| u16::try_from(port).ok())?;
     Some((Host::parse(&text[..colon])?, Some(port)))
 }
 

@@ -143,12 +143,24 @@ mod tests {
     #[test]
     fn values_that_are_allowed() {
         let table: [(&[u8], &[u8], &[u8], Option<u16>, Option<&[u8]>); 6] = [
-            (b"SIP/2.0/UDP 192.0.2.1:5060;branch=z9hG4bK1", b"UDP", b"192.0.2.1", Some(5060), Some(b"z9hG4bK1")),
+            (
+                b"SIP/2.0/UDP 192.0.2.1:5060;branch=z9hG4bK1",
+                b"UDP",
+                b"192.0.2.1",
+                Some(5060),
+                Some(b"z9hG4bK1"),
+            ),
             (b"sip / 2.0 / tcp  host.example ;rport; branch = x", b"tcp", b"host.example", None, Some(b"x")),
             (b"SIP/2.0/TLS [2001:db8::9]:5061;branch=y", b"TLS", b"[2001:db8::9]", Some(5061), Some(b"y")),
             (b"SIP/2.0/TLS [2001:db8::9];received=[::1]", b"TLS", b"[2001:db8::9]", None, None),
             (b"SIP/2.0/UNKNOWN a : 7 ;x=\"q;z\"", b"UNKNOWN", b"a", Some(7), None),
-            (b"SIP / 2.0\r\n /UDP\r\n\t192.0.2.2;branch=390skdjuw", b"UDP", b"192.0.2.2", None, Some(b"390skdjuw")),
+            (
+                b"SIP / 2.0\r\n /UDP\r\n\t192.0.2.2;branch=390skdjuw",
+                b"UDP",
+                b"192.0.2.2",
+                None,
+                Some(b"390skdjuw"),
+            ),
         ];
         for (text, transport, host, port, branch) in table {
             let via = Via::parse(text).unwrap_or_else(|| panic!("{}", String::from_utf8_lossy(text)));
@@ -162,7 +174,10 @@ mod tests {
             ("SIP/2.0/UDP 192.0.2.1:9;branch=z", "SIP/2.0/UDP 192.0.2.1:9;branch=z"),
             ("SIP/2.0/UDP a.example;branch=z", "SIP/2.0/UDP a.example;branch=z;received=192.0.2.1"),
             ("SIP/2.0/UDP 192.0.2.1;rport ;X=1", "SIP/2.0/UDP 192.0.2.1;rport=40 ;X=1;received=192.0.2.1"),
-            ("SIP/2.0/UDP 9.9.9.9;received=8.8.8.8;rport=7", "SIP/2.0/UDP 9.9.9.9;received=192.0.2.1;rport=40"),
+            (
+                "SIP/2.0/UDP 9.9.9.9;received=8.8.8.8;rport=7",
+                "SIP/2.0/UDP 9.9.9.9;received=192.0.2.1;rport=40",
+            ),
         ];
         for (text, expected) in table {
             let source = "192.0.2.1:40".parse().unwrap();
@@ -176,9 +191,18 @@ mod tests {
 
     #[test]
     fn values_that_are_none() {
-        for text in ["", "SIP/2.0/UDP", "SIP/3.0/UDP a", "SIP/2.0/UDP ;branch=1", "SIP/2.0/UDP a:x", "SIP/2.0/UDP a b",
-            "HTTP/2.0/UDP a", "SIP/2.0/U DP a", "SIP/2.0/UDP [::1", "SIP/2.0/UDP a;=1"]
-        {
+        for text in [
+            "",
+            "SIP/2.0/UDP",
+            "SIP/3.0/UDP a",
+            "SIP/2.0/UDP ;branch=1",
+            "SIP/2.0/UDP a:x",
+            "SIP/2.0/UDP a b",
+            "HTTP/2.0/UDP a",
+            "SIP/2.0/U DP a",
+            "SIP/2.0/UDP [::1",
+            "SIP/2.0/UDP a;=1",
+        ] {
             assert!(Via::parse(text.as_bytes()).is_none(), "{text}");
         }
     }

@@ -17,7 +17,8 @@ use super::{DropReason, Proxy};
 impl Proxy {
     /// A CANCEL that matches is answered at once, and ends what is pending; another is forwarded without state.
     pub(super) fn handle_cancel(&mut self, now: Instant, certificate: Option<AccountId>, incoming: Incoming) {
-        let invite_key = incoming.request.top_via().map(|via| self.server_key(&incoming.request, &via, b"INVITE"));
+        let invite_key =
+            incoming.request.top_via().map(|via| self.server_key(&incoming.request, &via, b"INVITE"));
         let found = invite_key.and_then(|key| self.by_key.get(&key).copied());
         let matched = found.and_then(|slot| self.servers.get(slot)).filter(|server| {
             // Branches can be overheard: whoever cancels must be where the request came from.
@@ -45,7 +46,9 @@ impl Proxy {
         const OTHERS: [&[u8]; 8] =
             [b"MESSAGE", b"SUBSCRIBE", b"NOTIFY", b"OPTIONS", b"REGISTER", b"PUBLISH", b"BYE", b"REFER"];
         let Some(via) = incoming.request.top_via() else { return false };
-        OTHERS.iter().any(|method| self.by_key.contains_key(&self.server_key(&incoming.request, &via, method)))
+        OTHERS
+            .iter()
+            .any(|method| self.by_key.contains_key(&self.server_key(&incoming.request, &via, method)))
     }
 
     fn cancel_context(&mut self, now: Instant, slot: Slot) {
@@ -93,7 +96,9 @@ impl Proxy {
         let Some(context) = self.contexts.get(slot) else { return };
         let Some(record) = context.branches.get(usize::from(branch)) else { return };
         let client_slot = record.client;
-        let Some(client) = self.clients.get_mut(client_slot).filter(|client| client.cancel.is_none()) else { return };
+        let Some(client) = self.clients.get_mut(client_slot).filter(|client| client.cancel.is_none()) else {
+            return;
+        };
         let Some(invite) = client.request.clone().and_then(parse_own) else { return };
         let request = write_for_invite(&invite, "CANCEL", None);
         let (machine, actions) = ClientNonInvite::start(now, &timers, client.hop.transport.is_reliable());
@@ -105,7 +110,9 @@ impl Proxy {
     /// The CANCEL was answered: nothing follows from what it says (§9.1).
     pub(super) fn cancel_answered(&mut self, now: Instant, slot: Slot, status: u16) {
         let timers = self.settings.timers;
-        let Some(cancel) = self.clients.get_mut(slot).and_then(|client| client.cancel.as_mut()) else { return };
+        let Some(cancel) = self.clients.get_mut(slot).and_then(|client| client.cancel.as_mut()) else {
+            return;
+        };
         let actions = cancel.machine.handle_response(now, &timers, status);
         self.perform_cancel(slot, &actions);
         self.arm_client(slot);

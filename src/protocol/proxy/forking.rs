@@ -295,7 +295,8 @@ impl Proxy {
         let was_silent = record.state == BranchState::Silent;
         record.state = BranchState::Ended(status);
         let target = record.target.clone();
-        if let Some(hop) = record.datagram_fallback.take().filter(|_| status == 503 && !context.is_cancelled) {
+        if let Some(hop) = record.datagram_fallback.take().filter(|_| status == 503 && !context.is_cancelled)
+        {
             return self.start_branch(now, slot, target, hop);
         }
         if was_silent && target.kind == TargetKind::Search && target.hop.transport == Transport::Udp {
@@ -340,7 +341,8 @@ impl Proxy {
         }
         // Of a search, the silent ones will not know either. With nobody's word at all there is nothing to say.
         if context.best.is_some() && !context.is_invite() {
-            let silent: Vec<u16> = (0..).zip(&context.branches).filter(|(_, b)| b.is_pending()).map(|(at, _)| at).collect();
+            let silent: Vec<u16> =
+                (0..).zip(&context.branches).filter(|(_, b)| b.is_pending()).map(|(at, _)| at).collect();
             for branch in silent {
                 self.branch_failed(now, slot, branch, 480);
             }

@@ -80,7 +80,12 @@ impl Proxy {
     }
 
     /// §16.3 in its order, then the way of the request. The error is the refusal.
-    fn accept(&mut self, now: Instant, certificate: Option<AccountId>, incoming: &Incoming) -> Result<(), Reply> {
+    fn accept(
+        &mut self,
+        now: Instant,
+        certificate: Option<AccountId>,
+        incoming: &Incoming,
+    ) -> Result<(), Reply> {
         let request = &incoming.request;
         check_syntax(request)?;
         let max_forwards = check_max_forwards(request)?;
@@ -107,7 +112,12 @@ impl Proxy {
         self.begin(now, incoming, &routing, admitted, max_forwards, loop_hash)
     }
 
-    fn admit(&mut self, now: Instant, certificate: Option<AccountId>, incoming: &Incoming) -> Result<Admitted, Reply> {
+    fn admit(
+        &mut self,
+        now: Instant,
+        certificate: Option<AccountId>,
+        incoming: &Incoming,
+    ) -> Result<Admitted, Reply> {
         let sender = self.sender(&incoming.flow, certificate);
         let identified =
             admission::identify(&incoming.request, &sender, &self.settings, &self.nonces, self.millis(now));
@@ -144,7 +154,11 @@ impl Proxy {
         let in_dialog = request.to().is_some_and(|to| to.tag().is_some());
         let maximum = self.settings.maximum_transactions;
         let limit = if in_dialog { maximum } else { maximum.saturating_mul(SHARE_OF_NEW_WORK) / 100 };
-        if self.servers.len() < limit { Ok(()) } else { Err(Reply::with_reason(503, "Overloaded")) }
+        if self.servers.len().max(self.contexts.len()) < limit {
+            Ok(())
+        } else {
+            Err(Reply::with_reason(503, "Overloaded"))
+        }
     }
 
     /// Creates the server transaction and the response context, and asks the first question.
@@ -176,8 +190,10 @@ impl Proxy {
             }
         };
         let server = (!is_unanswered(incoming.method)).then(|| self.insert_server(now, incoming));
-        let context = self.insert_context(incoming, server, Some(admitted.account), routing, max_forwards, loop_hash);
-        let is_question = !matches!(ask, Ask::Nothing) || admitted.is_new_proof || admitted.nonce_use.is_some();
+        let context =
+            self.insert_context(incoming, server, Some(admitted.account), routing, max_forwards, loop_hash);
+        let is_question =
+            !matches!(ask, Ask::Nothing) || admitted.is_new_proof || admitted.nonce_use.is_some();
         if let Some(context) = self.contexts.get_mut(context) {
             context.pending = pending;
             // The Registrar answers within microseconds; if it has failed, somebody must.
@@ -310,16 +326,24 @@ impl Proxy {
             Way::Direct(hop) => Target::direct(*hop),
             Way::Token(token) => self.token_target(token, &incoming.flow)?,
             Way::Location => {
+                self.check_load(request).ok()?;
                 let uri = Uri::parse(request.request_uri()).ok()?;
                 let ask = Ask::Locate(AddressOfRecord::from_uri(&uri));
-                let context = self.insert_context(&incoming, None, account, &routing, max_forwards, loop_hash);
+                let context =
+                    self.insert_context(&incoming, None, account, &routing, max_forwards, loop_hash);
                 let state = self.contexts.get_mut(context)?;
                 state.pending = Pending::Location;
                 state.patience = Some(now + settings.timers.f() / 4);
                 self.arm_context(context);
                 let context = ContextId { slot: context.index, generation: context.generation };
                 let flow = incoming.flow;
-                self.outputs.push_back(Output::Ask(Question { context, flow, log_on: None, nonce_use: None, ask }));
+                self.outputs.push_back(Output::Ask(Question {
+                    context,
+                    flow,
+                    log_on: None,
+                    nonce_use: None,
+                    ask,
+                }));
                 return Some(());
             }
             Way::Ourselves | Way::Nowhere(_) => return None,
@@ -392,7 +416,9 @@ impl Proxy {
     /// Whether this request has been here before and nothing has changed that would send it elsewhere (§16.3
     /// step 4, RFC 5393 §4.2).
     pub(super) fn is_loop(&self, request: &Message, loop_hash: u64) -> bool {
-        let ours = |via: &Via<'_>| via.branch.and_then(Branch::parse).is_some_and(|ours| ours.loop_hash == loop_hash);
+        let ours = |via: &Via<'_>| {
+            via.branch.and_then(Branch::parse).is_some_and(|ours| ours.loop_hash == loop_hash)
+        };
         request.values(Name::Via).filter_map(Via::parse).any(|via| ours(&via))
     }
 }

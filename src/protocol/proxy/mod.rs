@@ -291,7 +291,13 @@ impl Proxy {
     }
 
     /// A message has come in. `certificate` is the account that the connection's client certificate proves.
-    pub fn handle_message(&mut self, now: Instant, flow: &Flow, certificate: Option<AccountId>, message: Message) {
+    pub fn handle_message(
+        &mut self,
+        now: Instant,
+        flow: &Flow,
+        certificate: Option<AccountId>,
+        message: Message,
+    ) {
         if message.method().is_some() {
             self.handle_request(now, flow, certificate, message);
         } else {
@@ -351,7 +357,9 @@ impl Proxy {
             match due {
                 Due::Server(slot) if is_due(&mut self.servers, slot, now) => self.server_timeout(now, slot),
                 Due::Client(slot) if is_due(&mut self.clients, slot, now) => self.client_timeout(now, slot),
-                Due::Context(slot) if is_due(&mut self.contexts, slot, now) => self.context_timeout(now, slot),
+                Due::Context(slot) if is_due(&mut self.contexts, slot, now) => {
+                    self.context_timeout(now, slot)
+                }
                 Due::Server(_) | Due::Client(_) | Due::Context(_) => {}
             }
         }
@@ -411,7 +419,12 @@ pub struct Load {
 }
 
 /// Schedules a tenant's wake-up, unless one that is early enough is scheduled already.
-fn arm<T: Tenant>(table: &mut Table<T>, wheel: &mut TimerWheel<Due>, slot: Slot, due: impl FnOnce(Slot) -> Due) {
+fn arm<T: Tenant>(
+    table: &mut Table<T>,
+    wheel: &mut TimerWheel<Due>,
+    slot: Slot,
+    due: impl FnOnce(Slot) -> Due,
+) {
     let Some(tenant) = table.get_mut(slot) else { return };
     let Some(at) = tenant.next_timeout() else { return };
     if tenant.armed().is_none_or(|armed| at < armed) {

@@ -101,7 +101,8 @@ impl Tenant for ResponseContext {
     }
 
     fn next_timeout(&self) -> Option<Instant> {
-        let branches = self.branches.iter().filter(|branch| branch.is_pending()).filter_map(|branch| branch.deadline);
+        let branches =
+            self.branches.iter().filter(|branch| branch.is_pending()).filter_map(|branch| branch.deadline);
         branches.chain(self.patience).min()
     }
 
@@ -126,7 +127,10 @@ impl ResponseContext {
 
     /// Whether every branch that still waits has not said anything.
     pub(super) fn all_pending_are_silent(&self) -> bool {
-        self.branches.iter().filter(|branch| branch.is_pending()).all(|branch| branch.state == BranchState::Silent)
+        self.branches
+            .iter()
+            .filter(|branch| branch.is_pending())
+            .all(|branch| branch.state == BranchState::Silent)
     }
 
     /// Notes a final response, and keeps it if it is better than the one kept (§16.7 steps 5, 6).
@@ -163,7 +167,8 @@ impl ResponseContext {
         let mut edit = Edit::new(response, scratch);
         edit.remove_first_values(Name::Via, 1);
         let others = self.challenges.iter().filter(|other| {
-            matches!(response.status(), Some(401 | 407)) && other.bytes().as_ptr() != response.bytes().as_ptr()
+            matches!(response.status(), Some(401 | 407))
+                && other.bytes().as_ptr() != response.bytes().as_ptr()
         });
         for other in others {
             for name in [Name::WwwAuthenticate, Name::ProxyAuthenticate] {

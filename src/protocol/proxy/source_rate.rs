@@ -59,10 +59,13 @@ impl SourceRate {
         if let Some(bucket) = self.buckets.get_mut(&address) {
             return bucket.take(now, per_second);
         }
-        if self.buckets.len() >= MAXIMUM_ADDRESSES && now.saturating_duration_since(self.swept) >= SWEEP_INTERVAL {
+        if self.buckets.len() >= MAXIMUM_ADDRESSES
+            && now.saturating_duration_since(self.swept) >= SWEEP_INTERVAL
+        {
             self.swept = now;
             // After one second a bucket is full again.
-            self.buckets.retain(|_, bucket| now.saturating_duration_since(bucket.updated) < Duration::from_secs(1));
+            self.buckets
+                .retain(|_, bucket| now.saturating_duration_since(bucket.updated) < Duration::from_secs(1));
         }
         if self.buckets.len() >= MAXIMUM_ADDRESSES {
             return self.shared.take(now, per_second);

@@ -9,7 +9,8 @@ use slab::Slab;
 
 use crate::protocol::flow::{ConnectionId, Flow};
 use crate::protocol::transaction::{
-    Actions, ClientAction, ClientInvite, ClientNonInvite, ServerAction, ServerInvite, ServerNonInvite, Timers, TransactionKey,
+    Actions, ClientAction, ClientInvite, ClientNonInvite, ServerAction, ServerInvite, ServerNonInvite,
+    Timers, TransactionKey,
 };
 
 /// A place in a table, and which of its tenants is meant.
@@ -94,7 +95,12 @@ impl ServerMachine {
         }
     }
 
-    pub(super) fn handle_response(&mut self, now: Instant, timers: &Timers, status: u16) -> Actions<ServerAction> {
+    pub(super) fn handle_response(
+        &mut self,
+        now: Instant,
+        timers: &Timers,
+        status: u16,
+    ) -> Actions<ServerAction> {
         match self {
             Self::Invite(machine) => machine.handle_response(now, timers, status),
             Self::NonInvite(machine) => machine.handle_response(now, timers, status),
@@ -161,14 +167,23 @@ impl ClientMachine {
         }
     }
 
-    pub(super) fn handle_response(&mut self, now: Instant, timers: &Timers, status: u16) -> Actions<ClientAction> {
+    pub(super) fn handle_response(
+        &mut self,
+        now: Instant,
+        timers: &Timers,
+        status: u16,
+    ) -> Actions<ClientAction> {
         match self {
             Self::Invite(machine) => machine.handle_response(now, timers, status),
             Self::NonInvite(machine) => machine.handle_response(now, timers, status),
         }
     }
 
-    pub(super) fn handle_transport_failure(&mut self, now: Instant, timers: &Timers) -> Actions<ClientAction> {
+    pub(super) fn handle_transport_failure(
+        &mut self,
+        now: Instant,
+        timers: &Timers,
+    ) -> Actions<ClientAction> {
         match self {
             Self::Invite(machine) => machine.handle_transport_failure(now, timers),
             Self::NonInvite(machine) => machine.handle_transport_failure(now, timers),
@@ -305,7 +320,11 @@ impl Waiting {
     }
 
     /// One of those that wait on `connection`.
-    pub(super) fn first_on(&self, table: &Table<ClientTransaction>, connection: ConnectionId) -> Option<Slot> {
+    pub(super) fn first_on(
+        &self,
+        table: &Table<ClientTransaction>,
+        connection: ConnectionId,
+    ) -> Option<Slot> {
         let &index = self.first.get(&connection)?;
         let generation = table.0.get(index as usize)?.generation;
         Some(Slot { index, generation })

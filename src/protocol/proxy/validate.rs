@@ -79,8 +79,11 @@ pub fn check_proxy_require(request: &Message) -> Result<(), Reply> {
     if matches!(request.method(), Some(Method::Ack | Method::Cancel)) {
         return Ok(());
     }
-    let tags: Vec<_> =
-        request.values(Name::ProxyRequire).filter(|tag| !tag.is_empty()).map(String::from_utf8_lossy).collect();
+    let tags: Vec<_> = request
+        .values(Name::ProxyRequire)
+        .filter(|tag| !tag.is_empty())
+        .map(String::from_utf8_lossy)
+        .collect();
     if tags.is_empty() {
         return Ok(());
     }
@@ -146,6 +149,9 @@ mod tests {
             *text = text.replace("Call-ID", "Proxy-Require: foo, bar\r\nProxy-Require: baz\r\nCall-ID");
         }));
         assert_eq!(refusal.unwrap_err().rows.to_vec(), [("Unsupported", "foo, bar, baz".to_owned())]);
-        assert!(check_proxy_require(&request(|text| *text = text.replace("Call-ID", "Require: foo\r\nCall-ID"))).is_ok());
+        assert!(
+            check_proxy_require(&request(|text| *text = text.replace("Call-ID", "Require: foo\r\nCall-ID")))
+                .is_ok()
+        );
     }
 }

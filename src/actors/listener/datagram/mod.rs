@@ -114,8 +114,12 @@ impl DatagramListener {
             return;
         }
         match &state {
-            InterfaceState::Listening { address } => info!(self.settings.log, "listening"; "address" => %address),
-            InterfaceState::NotListening { reason } => warn!(self.settings.log, "not_listening"; "reason" => reason),
+            InterfaceState::Listening { address } => {
+                info!(self.settings.log, "listening"; "address" => %address)
+            }
+            InterfaceState::NotListening { reason } => {
+                warn!(self.settings.log, "not_listening"; "reason" => reason)
+            }
         }
         self.told = Some(state.clone());
         let status = InterfaceStatus { interface: self.settings.interface, listener: self.kind(), state };
@@ -168,7 +172,8 @@ impl Handler<TransmitDatagrams> for DatagramListener {
             None => {
                 self.drops.add(DropReason::NotListening, datagrams.len());
                 let limits = self.settings.message_limits;
-                let branches = datagrams.iter().filter_map(|datagram| send::branch_of_request(&datagram.bytes, limits));
+                let branches =
+                    datagrams.iter().filter_map(|datagram| send::branch_of_request(&datagram.bytes, limits));
                 branches.for_each(|branch| self.settings.directory.tell_failed(branch));
             }
         }

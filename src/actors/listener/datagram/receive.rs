@@ -9,9 +9,7 @@ use actix::dev::SendError;
 use bytes::Bytes;
 use nix::errno::Errno;
 use nix::libc;
-use nix::sys::socket::{
-    ControlMessageOwned, MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg, recvmsg,
-};
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg, recvmsg};
 
 use super::DatagramListenerSettings;
 use super::send::branch_of_request;
@@ -121,18 +119,27 @@ impl Receiver {
         let is_wildcard = self.socket.is_wildcard();
         let mut count = 0;
         let mut is_truncated = false;
-        for datagram in recvmmsg(self.socket.raw(), &mut self.headers, slots.iter_mut(), MsgFlags::empty(), None)? {
+        for datagram in
+            recvmmsg(self.socket.raw(), &mut self.headers, slots.iter_mut(), MsgFlags::empty(), None)?
+        {
             count += 1;
             let Some(remote) = datagram.address.as_ref().and_then(socket_address) else {
                 continue;
             };
             let mut local = bound;
             if is_wildcard {
-                let address = datagram.cmsgs().ok().and_then(|mut messages| messages.find_map(|m| destination(&m)));
+                let address =
+                    datagram.cmsgs().ok().and_then(|mut messages| messages.find_map(|m| destination(&m)));
                 is_truncated |= address.is_none();
                 local.set_ip(address.unwrap_or(bound.ip()));
             }
-            let flow = Flow { interface: self.interface, transport: Transport::Udp, local, remote, connection: None };
+            let flow = Flow {
+                interface: self.interface,
+                transport: Transport::Udp,
+                local,
+                remote,
+                connection: None,
+            };
             let octets = datagram.iovs().next().unwrap_or_default();
             if let Some(message) = read(octets, self.limits, &self.drops) {
                 let router = self.directory.router_for(message.call_id());

@@ -153,13 +153,16 @@ impl Sender {
             _ => &mut self.plain,
         };
         let flags = MsgFlags::MSG_DONTWAIT;
-        let count = sendmmsg(self.socket.raw(), headers, &slices, &self.addresses, control.as_slice(), flags)?.count();
+        let count =
+            sendmmsg(self.socket.raw(), headers, &slices, &self.addresses, control.as_slice(), flags)?
+                .count();
         Ok(count)
     }
 
     /// The address that a datagram is to leave from, where the socket does not say it.
     fn source(&self, datagram: &Datagram) -> Option<IpAddr> {
-        let is_ours = |local: &IpAddr| !local.is_unspecified() && local.is_ipv4() == self.socket.local().is_ipv4();
+        let is_ours =
+            |local: &IpAddr| !local.is_unspecified() && local.is_ipv4() == self.socket.local().is_ipv4();
         datagram.local.filter(|local| self.sourced.is_some() && is_ours(local))
     }
 

@@ -1,0 +1,363 @@
+//! Each actor is made to panic under traffic: what survives, what is lost, and who repairs it.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::sync::mpsc;
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use actix::prelude::*;
+
+use super::{ChildId, Supervisor};
+use crate::actors::connection::Connection;
+use crate::actors::listener::ListenerKind;
+use crate::actors::listener::datagram::DatagramListener;
+use crate::actors::listener::stream::StreamListener;
+use crate::actors::registrar::Registrar;
+use crate::actors::router::Router;
+use crate::diagnostics::Diagnostics;
+
+/// Longest that anything here may take on a busy machine.
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// Panic.
+#[derive(Clone, Copy, Message)]
+#[rtype(result = "()")]
+pub(super) struct Collapse;
+
+macro_rules! collapses {
+    ($($actor:ty),+) => {
+        $(impl Handler<Collapse> for $actor {
+            type Result = ();
+
+            fn handle(&mut self, _: Collapse, _: &mut Context<Self>) {
+                panic!("made to panic by a test");
+            }
+        })+
+    };
+}
+
+collapses!(Router, Registrar, DatagramListener, StreamListener, Connection, Supervisor);
+
+/// The living children.
+#[derive(Default)]
+pub(super) struct Collapsible(Mutex<Vec<(ChildId, Recipient<Collapse>)>>);
+
+impl Collapsible {
+    pub(super) fn add(&self, child: ChildId, address: Recipient<Collapse>) {
+        let mut children = self.0.lock().unwrap();
+        children.retain(|(other, _)| *other != child);
+        children.push((child, address));
+    }
+}
+
+/// Makes these children panic; says which there were.
+#[derive(Message)]
+#[rtype(result = "usize")]
+struct CollapseChildren(fn(ChildId) -> bool);
+
+impl Handler<CollapseChildren> for Supervisor {
+    type Result = usize;
+
+    fn handle(&mut self, CollapseChildren(which): CollapseChildren, _: &mut Context<Self>) -> usize {
+        let children = self.collapsible.0.lock().unwrap();
+        let chosen: Vec<_> = children.iter().filter(|(child, _)| which(*child)).collect();
+        chosen.iter().for_each(|(_, address)| address.do_send(Collapse));
+        chosen.len()
+    }
+}
+
+/// Makes the connection that `0` is the far end of panic.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct CollapseConnections;
+
+impl Handler<CollapseConnections> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, _: CollapseConnections, _: &mut Context<Self>) {
+        self.parts.directory.all_connections().iter().for_each(|address| address.do_send(Collapse));
+    }
+}
+
+#[derive(Message)]
+#[rtype(result = "Vec<SocketAddr>")]
+struct WhereListening;
+
+impl Handler<WhereListening> for Supervisor {
+    type Result = Vec<SocketAddr>;
+
+    fn handle(&mut self, _: WhereListening, _: &mut Context<Self>) -> Vec<SocketAddr> {
+        let listening = self.states.values().filter_map(|state| match state {
+            crate::actors::listener::InterfaceState::Listening { address } => Some(*address),
+            crate::actors::listener::InterfaceState::NotListening { .. } => None,
+        });
+        listening.collect()
+    }
+}
+
+/// A whole proxy in threads of its own.
+struct Service {
+    supervisor: Addr<Supervisor>,
+    system: System,
+    thread: Option<JoinHandle<i32>>,
+    address: SocketAddr,
+    directory: std::path::PathBuf,
+}
+
+impl Service {
+    fn start(name: &str) -> Self {
+        let directory =
+            std::env::temp_dir().join(format!("sip-proxy-survival-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        let file = directory.join("sip-proxy.toml");
+        let text = "[service]\npresence_domains = [\"a.test\"]\nworker_threads = 2\n\
+                    [lan]\nport = 0\ntransport_protocol = \"udp\"\n\
+                    [[wan.network_interface]]\nenabled = false\n[sip]\nt1 = \"50ms\"\nt2 = \"400ms\"\nt4 = \"500ms\"\n";
+        std::fs::write(&file, text).unwrap();
+        let (config, _) = crate::config::load(&file, std::iter::empty()).unwrap();
+        let (tell, told) = mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            let logs = Arc::new(Diagnostics::start(&config.diagnostics, std::io::sink()));
+            let system = System::new();
+            let supervisor = system.block_on(async { Supervisor::launch(Arc::new(config), &logs) }).unwrap();
+            tell.send((supervisor, System::current())).unwrap();
+            system.run_with_code().unwrap()
+        });
+        let (supervisor, system) = told.recv().unwrap();
+        let placeholder = SocketAddr::from(([0, 0, 0, 0], 0));
+        let mut service = Self { supervisor, system, thread: Some(thread), address: placeholder, directory };
+        // Two cores' datagram Listeners and the TCP companion, all on one port.
+        let addresses = eventually(|| Some(service.ask(WhereListening)).filter(|all| all.len() == 3));
+        assert!(addresses.iter().all(|address| *address == addresses[0]), "{addresses:?}");
+        service.address = addresses[0];
+        service
+    }
+
+    fn ask<M>(&self, message: M) -> M::Result
+    where
+        M: Message + Send + 'static,
+        M::Result: Send,
+        Supervisor: Handler<M>,
+    {
+        let supervisor = self.supervisor.clone();
+        let (tell, told) = mpsc::channel();
+        self.system.arbiter().spawn(async move {
+            let _ = tell.send(supervisor.send(message).await.unwrap());
+        });
+        told.recv_timeout(LIMIT).unwrap()
+    }
+
+    fn collapse(&self, which: fn(ChildId) -> bool) {
+        assert!(self.ask(CollapseChildren(which)) > 0);
+    }
+
+    fn exit_code(mut self) -> i32 {
+        self.thread.take().unwrap().join().unwrap()
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        if let Some(thread) = self.thread.take() {
+            self.system.stop();
+            let _ = thread.join();
+        }
+        let _ = std::fs::remove_dir_all(&self.directory);
+    }
+}
+
+fn eventually<T>(mut question: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + LIMIT;
+    loop {
+        if let Some(answer) = question() {
+            return answer;
+        }
+        assert!(Instant::now() < end, "not within {LIMIT:?}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// A UC server on one connection.
+struct Server {
+    stream: TcpStream,
+    reader: BufReader<TcpStream>,
+    name: &'static str,
+    sent: u32,
+}
+
+impl Server {
+    fn connect(service: &Service, name: &'static str) -> Self {
+        let stream = TcpStream::connect(service.address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+        let reader = BufReader::new(stream.try_clone().unwrap());
+        Self { stream, reader, name, sent: 0 }
+    }
+
+    fn request(&mut self, method: &str, user: &str, rows: &str) -> String {
+        self.sent += 1;
+        let (name, sent, local) = (self.name, self.sent, self.stream.local_addr().unwrap());
+        format!(
+            "{method} sip:{user}@a.test SIP/2.0\r\nVia: SIP/2.0/TCP {local};branch=z9hG4bK{name}{sent}\r\n\
+             Max-Forwards: 70\r\nFrom: <sip:{name}@a.test>;tag=1\r\nTo: <sip:{user}@a.test>\r\nCall-ID: {name}-{sent}\r\n\
+             CSeq: {sent} {method}\r\n{rows}Content-Length: 0\r\n\r\n"
+        )
+    }
+
+    fn send(&mut self, text: &str) -> bool {
+        self.stream.write_all(text.as_bytes()).is_ok()
+    }
+
+    /// The next message; `None` when none comes for a while, or the connection has ended.
+    fn receive(&mut self) -> Option<String> {
+        let mut text = String::new();
+        loop {
+            let mut line = String::new();
+            if self.reader.read_line(&mut line).ok()? == 0 {
+                return None;
+            }
+            text.push_str(&line);
+            if line == "\r\n" && text.len() > 2 {
+                return Some(text);
+            }
+        }
+    }
+
+    fn register(&mut self) {
+        let contact = format!("Contact: <sip:{}@{}>\r\n", self.name, self.stream.local_addr().unwrap());
+        let text = self.request("REGISTER", self.name, &contact);
+        assert!(self.send(&text));
+        assert!(self.receive().unwrap().starts_with("SIP/2.0 200"));
+    }
+
+    fn is_open(&mut self) -> bool {
+        let mut octet = [0];
+        !matches!(self.stream.read(&mut octet), Ok(0)) && self.stream.write_all(b"\r\n\r\n").is_ok()
+    }
+}
+
+/// Sends MESSAGEs from one server to a user of the other until one arrives and its answer comes back. Says how the
+/// Request-URI arrived: as the contact of a binding, or unchanged by a search.
+fn exchange(from: &mut Server, to: &mut Server) -> String {
+    eventually(|| {
+        let text = from.request("MESSAGE", to.name, "");
+        assert!(from.send(&text), "the sender's connection has ended");
+        let call_id = format!("Call-ID: {}-{}\r\n", from.name, from.sent);
+        let request = to.receive().filter(|request| request.contains(&call_id))?;
+        let kept = request.lines().filter(|line| {
+            ["Via", "From", "To", "Call-ID", "CSeq"].iter().any(|name| line.starts_with(&format!("{name}:")))
+        });
+        let rows: Vec<_> = kept.collect();
+        assert!(to.send(&format!("SIP/2.0 200 OK\r\n{}\r\nContent-Length: 0\r\n\r\n", rows.join("\r\n"))));
+        let response = from.receive()?;
+        (response.starts_with("SIP/2.0 200") && response.contains(&call_id))
+            .then(|| request.lines().next().unwrap_or_default().to_owned())
+    })
+}
+
+fn two_servers(service: &Service) -> (Server, Server) {
+    let (mut alice, mut bob) = (Server::connect(service, "alice"), Server::connect(service, "bob"));
+    alice.register();
+    bob.register();
+    assert!(exchange(&mut alice, &mut bob).contains("sip:bob@127.0.0.1"));
+    (alice, bob)
+}
+
+#[test]
+fn routers_that_panic_are_rebuilt_and_connections_log_ons_and_bindings_survive() {
+    let service = Service::start("router");
+    let (mut alice, mut bob) = two_servers(&service);
+    for _ in 0..2 {
+        service.collapse(|child| matches!(child, ChildId::Router(_)));
+        assert!(exchange(&mut alice, &mut bob).contains("sip:bob@127.0.0.1"));
+        assert!(exchange(&mut bob, &mut alice).contains("sip:alice@127.0.0.1"));
+    }
+}
+
+#[test]
+fn a_registrar_that_panics_loses_bindings_but_servers_are_found_by_search() {
+    let service = Service::start("registrar");
+    let (mut alice, mut bob) = two_servers(&service);
+    service.collapse(|child| child == ChildId::Registrar);
+    // The Router may still reach the one that is about to panic.
+    eventually(|| exchange(&mut alice, &mut bob).contains(" sip:bob@a.test ").then_some(()));
+    bob.register();
+    assert!(exchange(&mut alice, &mut bob).contains("sip:bob@127.0.0.1"));
+}
+
+#[test]
+fn a_datagram_listener_that_panics_comes_back_on_its_port() {
+    let service = Service::start("datagram");
+    let (mut alice, mut bob) = two_servers(&service);
+    let is_datagram = |child| matches!(child, ChildId::Listener(_, ListenerKind::Datagram { .. }));
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+    let answers = || {
+        eventually(|| {
+            let text = format!(
+                "OPTIONS sip:{} SIP/2.0\r\nVia: SIP/2.0/UDP {};branch=z9hG4bKo;rport\r\nFrom: <sip:x@a.test>;tag=1\r\n\
+                 To: <sip:a.test>\r\nCall-ID: o\r\nCSeq: 1 OPTIONS\r\n\r\n",
+                service.address,
+                socket.local_addr().unwrap()
+            );
+            socket.send_to(text.as_bytes(), service.address).unwrap();
+            let mut buffer = [0; 2048];
+            let length = socket.recv(&mut buffer).ok()?;
+            buffer[..length].starts_with(b"SIP/2.0 200").then_some(())
+        });
+    };
+    answers();
+    service.collapse(is_datagram);
+    answers();
+    assert!(exchange(&mut alice, &mut bob).contains("sip:bob@127.0.0.1"));
+}
+
+#[test]
+fn a_stream_listener_that_panics_accepts_again_and_open_connections_go_on() {
+    let service = Service::start("stream");
+    let (mut alice, mut bob) = two_servers(&service);
+    service.collapse(|child| matches!(child, ChildId::Listener(_, ListenerKind::Stream)));
+    assert!(exchange(&mut alice, &mut bob).contains("sip:bob@127.0.0.1"));
+    let mut carol = eventually(|| {
+        let stream = TcpStream::connect(service.address).ok()?;
+        drop(stream);
+        Some(Server::connect(&service, "carol"))
+    });
+    carol.register();
+    assert!(exchange(&mut alice, &mut carol).contains("sip:carol@127.0.0.1"));
+}
+
+#[test]
+fn a_connection_that_panics_ends_and_takes_its_binding_with_it() {
+    let service = Service::start("connection");
+    let (mut alice, mut bob) = two_servers(&service);
+    service.ask(CollapseConnections);
+    eventually(|| (!alice.is_open() && !bob.is_open()).then_some(()));
+    // Nothing is left of them: whoever comes anew finds nobody, at once.
+    let mut carol = Server::connect(&service, "carol");
+    carol.register();
+    let text = carol.request("MESSAGE", "bob", "");
+    assert!(carol.send(&text));
+    assert!(carol.receive().unwrap().starts_with("SIP/2.0 480"));
+    let mut bob = Server::connect(&service, "bob");
+    bob.register();
+    assert!(exchange(&mut carol, &mut bob).contains("sip:bob@127.0.0.1"));
+}
+
+#[test]
+fn children_that_fail_again_and_again_end_the_process_with_70() {
+    let service = Service::start("again");
+    eventually(|| {
+        service.supervisor.do_send(CollapseChildren(|child| child == ChildId::Registrar));
+        (!service.supervisor.connected()).then_some(())
+    });
+    assert_eq!(service.exit_code(), 70);
+}
+
+#[test]
+fn a_supervisor_that_panics_ends_the_process_with_70() {
+    let service = Service::start("supervisor");
+    service.supervisor.do_send(Collapse);
+    assert_eq!(service.exit_code(), 70);
+}

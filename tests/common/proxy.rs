@@ -1,0 +1,269 @@
+//! The proxy under test: the built binary with a configuration of the test's own.
+
+use std::fmt::Write;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::process::{Command, ExitStatus};
+use std::time::Duration;
+
+use super::certificates::{Authority, Identity};
+use super::eventually;
+use super::process::Process;
+use super::scratch::{Directory, free_port, loopback};
+
+/// How long the proxy may take to say that it is ready.
+const START_LIMIT: Duration = Duration::from_secs(10);
+/// How long it may take to end after SIGTERM, transactions in flight included.
+const STOP_LIMIT: Duration = Duration::from_secs(10);
+
+/// The protocol of an interface, as the configuration names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    Udp,
+    Tcp,
+    Tls,
+    Mtls,
+}
+
+impl Protocol {
+    fn key(self) -> &'static str {
+        match self {
+            Self::Udp => "udp",
+            Self::Tcp => "tcp",
+            Self::Tls => "tls",
+            Self::Mtls => "mtls",
+        }
+    }
+}
+
+/// What the proxy is configured with. All LAN interfaces are on one loopback address of the test's own.
+pub(crate) struct Settings {
+    domains: Vec<String>,
+    /// The rows of each account's table.
+    accounts: Vec<String>,
+    interfaces: Vec<Protocol>,
+    /// Certificate, key, and the authority that others are checked with.
+    certificate: Option<(String, String, String)>,
+    /// Of all LAN interfaces.
+    address: IpAddr,
+    /// `section`, `key = value`.
+    keys: Vec<(String, String)>,
+    /// Appended to the file as it stands.
+    text: String,
+}
+
+impl Settings {
+    /// One presence domain, no account, no interface; timers at a tenth of the usual, so that tests need not wait.
+    pub(crate) fn new(domain: &str) -> Self {
+        let settings = Self {
+            domains: vec![domain.to_owned()],
+            accounts: Vec::new(),
+            interfaces: Vec::new(),
+            certificate: None,
+            address: loopback(),
+            keys: Vec::new(),
+            text: String::new(),
+        };
+        settings
+            .key("sip", "t1", "\"50ms\"")
+            .key("sip", "t2", "\"400ms\"")
+            .key("sip", "t4", "\"500ms\"")
+            .key("service", "worker_threads", "2")
+            .key("diagnostics", "log_level", "\"debug\"")
+            .key("diagnostics", "log_file_directory", "\"\"")
+    }
+
+    /// The timers of RFC 3261 instead: for ends that are real programs, which take their time.
+    pub(crate) fn usual_timers(self) -> Self {
+        self.key("sip", "t1", "\"500ms\"").key("sip", "t2", "\"4s\"").key("sip", "t4", "\"5s\"")
+    }
+
+    /// Serves one more domain.
+    pub(crate) fn domain(mut self, domain: &str) -> Self {
+        self.domains.push(domain.to_owned());
+        self
+    }
+
+    /// A UC server that logs on with a password.
+    pub(crate) fn account(self, user_name: &str, password: &str) -> Self {
+        self.account_rows(&format!("user_name = \"{user_name}\"\npassword = \"{password}\"\n"))
+    }
+
+    /// A UC server that logs on by other means or has a scope: the rows of its table.
+    pub(crate) fn account_rows(mut self, rows: &str) -> Self {
+        self.accounts.push(rows.to_owned());
+        self
+    }
+
+    /// A LAN interface on a free port.
+    pub(crate) fn listen(mut self, protocol: Protocol) -> Self {
+        self.interfaces.push(protocol);
+        self
+    }
+
+    /// The certificate for TLS and MTLS, and who may sign those of others.
+    pub(crate) fn certificate(mut self, identity: &Identity, authority: &Authority) -> Self {
+        self.certificate = Some((identity.chain.clone(), identity.private_key.clone(), authority.pem()));
+        self
+    }
+
+    /// A certificate of `authority` for the address that the proxy listens on.
+    pub(crate) fn tls(self, authority: &Authority) -> Self {
+        let identity = authority.server(&[&self.address.to_string()]);
+        self.certificate(&identity, authority)
+    }
+
+    /// Sets one key, replacing an earlier value; `value` is TOML.
+    pub(crate) fn key(mut self, section: &str, key: &str, value: &str) -> Self {
+        let start = format!("{key} = ");
+        self.keys.retain(|(known, row)| known != section || !row.starts_with(&start));
+        self.keys.push((section.to_owned(), format!("{start}{value}")));
+        self
+    }
+
+    /// Appends tables to the file.
+    pub(crate) fn text(mut self, text: &str) -> Self {
+        self.text.push_str(text);
+        self
+    }
+
+    /// Starts the proxy and waits until it is ready.
+    pub(crate) async fn start(self) -> Proxy {
+        let (directory, address) = (Directory::new("proxy"), self.address);
+        let addresses: Vec<(Protocol, SocketAddr)> = self
+            .interfaces
+            .iter()
+            .map(|protocol| (*protocol, SocketAddr::new(address, free_port(address))))
+            .collect();
+        let file = directory.write("sip-proxy.toml", self.render(&directory, &addresses));
+        let process = launch(&file);
+        let mut proxy = Proxy { process, file, addresses, address, directory };
+        proxy.wait_until_ready().await;
+        proxy
+    }
+
+    fn render(&self, directory: &Directory, addresses: &[(Protocol, SocketAddr)]) -> String {
+        let mut file = String::new();
+        let mut keys = self.keys.clone();
+        keys.push(("service".to_owned(), format!("presence_domains = {:?}", self.domains)));
+        if let Some((chain, key, authority)) = &self.certificate {
+            for (name, pem, row) in [
+                ("proxy.pem", chain, "chain"),
+                ("proxy.key", key, "private_key"),
+                ("authority.pem", authority, "trusted_cas"),
+            ] {
+                directory.write(name, pem);
+                keys.push(("certificate".to_owned(), format!("{row} = {name:?}")));
+            }
+        }
+        // The interface on the WAN that stands in the built-in configuration.
+        keys.push(("wan".to_owned(), "network_interface = []".to_owned()));
+        let (first, others) = addresses.split_first().expect("a test has the proxy listen somewhere");
+        let (account, accounts) = self.accounts.split_first().expect("a test has an account");
+        keys.push(("lan".to_owned(), account.trim_end().to_owned()));
+        keys.push(("lan".to_owned(), interface_rows("bind_to_ip_address", "transport_protocol", first)));
+        keys.sort_by(|(one, _), (other, _)| one.cmp(other));
+        let mut section = "";
+        for (name, row) in &keys {
+            if name != section {
+                writeln!(file, "\n[{name}]").expect("writing to a string does not fail");
+                section = name;
+            }
+            writeln!(file, "{row}").expect("writing to a string does not fail");
+        }
+        for interface in others {
+            file.push_str("\n[[lan.network_interface]]\n");
+            file.push_str(&interface_rows("ip_address", "protocol", interface));
+            file.push('\n');
+        }
+        for account in accounts {
+            file.push_str("\n[[lan.account]]\n");
+            file.push_str(account);
+        }
+        file.push_str(&self.text);
+        file
+    }
+}
+
+fn interface_rows(address_key: &str, protocol_key: &str, interface: &(Protocol, SocketAddr)) -> String {
+    let (protocol, address) = interface;
+    format!(
+        "{address_key} = \"{}\"\nport = {}\n{protocol_key} = \"{}\"",
+        address.ip(),
+        address.port(),
+        protocol.key()
+    )
+}
+
+fn launch(file: &std::path::Path) -> Process {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sip-proxy"));
+    command.arg("--config").arg(file).arg("run");
+    Process::start("sip-proxy", &mut command)
+}
+
+/// A running proxy. Its end comes with the test's; if the test fails, its log is shown.
+pub(crate) struct Proxy {
+    // Dropped before the directory that it works in.
+    process: Process,
+    file: PathBuf,
+    addresses: Vec<(Protocol, SocketAddr)>,
+    address: IpAddr,
+    directory: Directory,
+}
+
+impl Proxy {
+    /// Where it listens with this protocol.
+    pub(crate) fn at(&self, protocol: Protocol) -> SocketAddr {
+        let found = self.addresses.iter().find(|(known, _)| *known == protocol);
+        found.unwrap_or_else(|| panic!("the test has no interface with {protocol:?}")).1
+    }
+
+    /// The address that all its LAN interfaces share.
+    pub(crate) fn ip(&self) -> IpAddr {
+        self.address
+    }
+
+    /// What it has logged to standard error so far.
+    pub(crate) fn log(&self) -> String {
+        self.process.errors()
+    }
+
+    /// The directory that its relative paths begin from.
+    pub(crate) fn directory(&self) -> &Directory {
+        &self.directory
+    }
+
+    /// Sends it a signal by name: `HUP`, `STOP`, `CONT`.
+    pub(crate) fn signal(&self, name: &str) {
+        self.process.signal(name);
+    }
+
+    /// Ends it by SIGTERM.
+    pub(crate) async fn terminate(&mut self) -> ExitStatus {
+        self.process.signal("TERM");
+        self.process.end(STOP_LIMIT).await
+    }
+
+    /// Ends it without warning and starts it anew, with the same file and ports.
+    pub(crate) async fn kill_and_restart(&mut self) {
+        self.process.signal("KILL");
+        self.process.end(STOP_LIMIT).await;
+        self.process = launch(&self.file);
+        self.wait_until_ready().await;
+    }
+
+    /// Waits until every interface listens, as the line on standard output has it.
+    async fn wait_until_ready(&mut self) {
+        let wanted = self.addresses.len();
+        let ready = eventually(START_LIMIT, "the proxy says that it is ready", || {
+            if let Some(status) = self.process.ended() {
+                panic!("the proxy ends with {status} before it is ready");
+            }
+            let output = self.process.output();
+            output.lines().find(|line| line.starts_with("ready: ")).map(str::to_owned)
+        })
+        .await;
+        let count = ready.split(' ').nth(1).and_then(|number| number.parse::<usize>().ok());
+        assert!(count.is_some_and(|count| count >= wanted), "{wanted} interfaces wanted: {ready}");
+    }
+}
