@@ -24,6 +24,8 @@ pub struct Sender<'a> {
     pub certificate: Option<AccountId>,
     /// The account that this flow has logged on as before.
     pub standing: Option<AccountId>,
+    /// The account of the dialog that the request belongs to, by a token of ours that names this very flow.
+    pub dialog: Option<AccountId>,
 }
 
 /// A request that may go on.
@@ -71,6 +73,9 @@ pub fn identify(
     if let Err(Denied::Challenge { fault: None, .. }) = by_credentials {
         if let Some(account) = by_address(sender, settings) {
             return Ok(Admitted { account, is_new_proof: true, nonce_use: None });
+        }
+        if let Some(account) = sender.dialog {
+            return Ok(Admitted { account, is_new_proof: false, nonce_use: None });
         }
         let can_answer = settings.accounts.0.iter().any(|account| {
             is_for(account, sender.side)

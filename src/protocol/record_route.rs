@@ -51,6 +51,8 @@ pub enum Token {
         interface: InterfaceId,
         /// Both ends.
         ends: [SocketAddr; 2],
+        /// The UC servers there.
+        accounts: [Option<AccountId>; 2],
     },
 }
 
@@ -97,13 +99,15 @@ impl TokenKey {
                 octets.extend_from_slice(&hop.interface.0.to_be_bytes());
                 push_end(&mut octets, hop.remote);
                 octets.extend_from_slice(&hop.connection.map_or(0, |connection| connection.0).to_be_bytes());
-                octets.extend_from_slice(&account.map_or(u16::MAX, |account| account.0).to_be_bytes());
+                push_account(&mut octets, *account);
             }
-            Token::Between { interface, ends } => {
+            Token::Between { interface, ends, accounts } => {
                 octets.push(3);
                 octets.extend_from_slice(&interface.0.to_be_bytes());
-                push_end(&mut octets, ends[0]);
-                push_end(&mut octets, ends[1]);
+                for (end, account) in ends.iter().zip(accounts) {
+                    push_end(&mut octets, *end);
+                    push_account(&mut octets, *account);
+                }
             }
         }
         let code = self.code(&octets);
@@ -132,12 +136,16 @@ impl TokenKey {
             0 => Transport::Udp,
             1 => Transport::Tcp,
             2 => Transport::Tls,
-            _ => return Some(Token::Between { interface, ends: [first, read_end(rest)?.0] }),
+            _ => {
+                let (first_account, rest) = read_account(rest)?;
+                let (second, rest) = read_end(rest)?;
+                let accounts = [first_account, read_account(rest)?.0];
+                return Some(Token::Between { interface, ends: [first, second], accounts });
+            }
         };
         let (connection, rest) = rest.split_first_chunk::<8>()?;
-        let (account, _) = rest.split_first_chunk::<2>()?;
+        let (account, _) = read_account(rest)?;
         let connection = Some(u64::from_be_bytes(*connection)).filter(|&id| id != 0).map(ConnectionId);
-        let account = Some(u16::from_be_bytes(*account)).filter(|&id| id != u16::MAX).map(AccountId);
         Some(Token::Toward { hop: Hop { interface, transport, remote: first, connection }, account })
     }
 
@@ -174,13 +182,36 @@ fn read_end(octets: &[u8]) -> Option<(SocketAddr, &[u8])> {
     Some((SocketAddr::new(ip, u16::from_be_bytes(*port)), rest))
 }
 
+fn push_account(octets: &mut SmallVec<[u8; LONGEST]>, account: Option<AccountId>) {
+    octets.extend_from_slice(&account.map_or(u16::MAX, |account| account.0).to_be_bytes());
+}
+
+fn read_account(octets: &[u8]) -> Option<(Option<AccountId>, &[u8])> {
+    let (account, rest) = octets.split_first_chunk::<2>()?;
+    let account = Some(u16::from_be_bytes(*account)).filter(|&id| id != u16::MAX).map(AccountId);
+    Some((account, rest))
+}
+
 impl Token {
+    /// The account of the UC server that `source` leads to, if the token names that very flow: whoever sends on it
+    /// is one of the two between whom we have recorded the dialog.
+    pub fn account_at(&self, source: &Flow) -> Option<AccountId> {
+        match self {
+            Self::Toward { hop, account } => account.filter(|_| *hop == Hop::from(source)),
+            Self::Between { interface, ends, accounts } => {
+                let at =
+                    ends.iter().position(|end| *end == source.remote && *interface == source.interface)?;
+                accounts[at]
+            }
+        }
+    }
+
     /// Where a request goes that has come over `source` and brought this token; `None` where the token leads
     /// back to its sender, so that the Request-URI decides.
     pub fn next_hop(&self, source: &Flow) -> Option<Hop> {
         match self {
             Self::Toward { hop, .. } => (*hop != Hop::from(source)).then_some(*hop),
-            Self::Between { interface, ends: [a, b] } => {
+            Self::Between { interface, ends: [a, b], .. } => {
                 let from = |end: &SocketAddr| source.interface == *interface && source.remote == *end;
                 let remote = match (from(a), from(b)) {
                     (true, false) => *b,
@@ -220,7 +251,8 @@ pub fn values(
         && up.interface == down.interface
         && up.local == down.local;
     if is_one_socket {
-        let token = Token::Between { interface: up.interface, ends: [up.remote, down.remote] };
+        let (ends, accounts) = ([up.remote, down.remote], [upstream.account, downstream.account]);
+        let token = Token::Between { interface: up.interface, ends, accounts };
         row(&|out| write_value(key, interfaces, &token, up, out));
         return;
     }
@@ -269,6 +301,7 @@ mod tests {
             Token::Between {
                 interface: InterfaceId(7),
                 ends: ["[2001:db8::1]:9".parse().unwrap(), "[2001:db8::2]:65535".parse().unwrap()],
+                accounts: [Some(AccountId(0)), None],
             },
         ];
         for token in tokens {
@@ -292,13 +325,17 @@ mod tests {
     fn a_token_leads_to_the_other_side() {
         let (a, b) =
             (flow(Transport::Udp, "10.0.0.1:5060", None), flow(Transport::Udp, "10.0.0.2:5060", None));
-        let token = Token::Between { interface: InterfaceId(7), ends: [a.remote, b.remote] };
+        let accounts = [Some(AccountId(4)), None];
+        let token = Token::Between { interface: InterfaceId(7), ends: [a.remote, b.remote], accounts };
+        assert_eq!((token.account_at(&a), token.account_at(&b)), (Some(AccountId(4)), None));
         assert_eq!(token.next_hop(&a), Some(Hop::from(&b)));
         assert_eq!(token.next_hop(&b), Some(Hop::from(&a)));
         let other_port = flow(Transport::Udp, "10.0.0.2:40000", None);
         assert_eq!(token.next_hop(&other_port), Some(Hop::from(&a)));
         assert_eq!(token.next_hop(&flow(Transport::Udp, "10.0.0.3:5060", None)), None);
-        let toward = Token::Toward { hop: Hop::from(&a), account: None };
+        assert_eq!(token.account_at(&other_port), None);
+        let toward = Token::Toward { hop: Hop::from(&a), account: Some(AccountId(5)) };
+        assert_eq!((toward.account_at(&a), toward.account_at(&b)), (Some(AccountId(5)), None));
         assert_eq!(toward.next_hop(&a), None);
         assert_eq!(toward.next_hop(&b), Some(Hop::from(&a)));
     }

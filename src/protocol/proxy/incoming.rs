@@ -103,7 +103,7 @@ impl Proxy {
             return Err(Reply::new(482));
         }
         check_proxy_require(request)?;
-        let admitted = self.admit(now, certificate, incoming)?;
+        let admitted = self.admit(now, certificate, incoming, routing.dialog_account)?;
         if let Some(account) = settings.accounts.get(admitted.account) {
             admission::check_scope(request, account, &settings)?;
         }
@@ -117,8 +117,9 @@ impl Proxy {
         now: Instant,
         certificate: Option<AccountId>,
         incoming: &Incoming,
+        dialog: Option<AccountId>,
     ) -> Result<Admitted, Reply> {
-        let sender = self.sender(&incoming.flow, certificate);
+        let sender = Sender { dialog, ..self.sender(&incoming.flow, certificate) };
         let identified =
             admission::identify(&incoming.request, &sender, &self.settings, &self.nonces, self.millis(now));
         identified.map_err(|denied| match denied {
@@ -146,6 +147,7 @@ impl Proxy {
             side: self.interfaces.side(flow.interface),
             certificate,
             standing: self.standing.get(&FlowKey::from(flow)).map(|&(account, _)| account),
+            dialog: None,
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use crate::protocol::account::AccountId;
 use crate::protocol::flow::{Flow, Transport};
 use crate::protocol::interface::{Interfaces, Side};
 use crate::protocol::message::name_addr::NameAddr;
@@ -34,6 +35,8 @@ pub struct Routing {
     pub own_routes: usize,
     /// A token of ours was among them: the request belongs to a dialog that we have recorded.
     pub has_token: bool,
+    /// The account at whose end of that dialog the request came in.
+    pub dialog_account: Option<AccountId>,
     /// Where it goes.
     pub way: Way,
 }
@@ -48,6 +51,7 @@ pub fn route(
 ) -> Routing {
     let mut own_routes = 0;
     let mut token = None;
+    let mut dialog_account = None;
     let mut next_route = None;
     for value in request.values(Name::Route) {
         let Some(uri) = NameAddr::parse(value).and_then(|route| Uri::parse(route.uri).ok()) else {
@@ -59,6 +63,7 @@ pub fn route(
             break;
         }
         own_routes += 1;
+        dialog_account = own_token.as_ref().and_then(|token| token.account_at(source)).or(dialog_account);
         token = own_token.or(token);
     }
     let has_token = token.is_some();
@@ -67,7 +72,7 @@ pub fn route(
         (None, Some(uri)) => direct(&uri, settings, interfaces),
         (None, None) => by_request_uri(request, settings, interfaces),
     };
-    Routing { own_routes, has_token, way }
+    Routing { own_routes, has_token, dialog_account, way }
 }
 
 fn by_request_uri(request: &Message, settings: &Settings, interfaces: &Interfaces) -> Way {
