@@ -119,7 +119,13 @@ fn by_credentials(
     for row in rows.take(8) {
         let credentials = match Credentials::parse(row) {
             Ok(credentials) => credentials,
-            Err(CredentialsFault::OtherScheme | CredentialsFault::Unanswered) => continue,
+            // What we never offer is no answer to us: it may be for another realm.
+            Err(
+                CredentialsFault::OtherScheme
+                | CredentialsFault::Unanswered
+                | CredentialsFault::UnsupportedAlgorithm
+                | CredentialsFault::UnsupportedQop,
+            ) => continue,
             Err(_) => {
                 denied = Denied::Malformed("Malformed Digest Credentials");
                 continue;

@@ -122,9 +122,19 @@ impl Interfaces {
         let fits = |interface: &&Interface| interface.side == side && interface.reaches(remote.ip());
         let own = self.list.iter().filter(fits).find(|interface| interface.transport == transport);
         let interface = own.or_else(|| self.list.iter().filter(fits).find(|i| i.carries(transport)))?;
+        Some(self.flow_of(interface, transport, remote))
+    }
+
+    /// The flow by which to reach `remote` from this interface and no other.
+    pub fn flow_from(&self, id: InterfaceId, transport: Transport, remote: SocketAddr) -> Option<Flow> {
+        let interface = self.get(id).filter(|i| i.carries(transport) && i.reaches(remote.ip()))?;
+        Some(self.flow_of(interface, transport, remote))
+    }
+
+    fn flow_of(&self, interface: &Interface, transport: Transport, remote: SocketAddr) -> Flow {
         let ip = self.local_address(interface.bound.ip(), remote.ip());
         let local = SocketAddr::new(ip, interface.bound.port());
-        Some(Flow { interface: interface.id, transport, local, remote, connection: None })
+        Flow { interface: interface.id, transport, local, remote, connection: None }
     }
 
     fn local_address(&self, bound: IpAddr, remote: IpAddr) -> IpAddr {

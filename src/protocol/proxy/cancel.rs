@@ -12,11 +12,17 @@ use super::forward::write_for_invite;
 use super::incoming::Incoming;
 use super::response_context::BranchState;
 use super::table::{CancelTransaction, Slot};
+use super::targets::TargetKind;
 use super::{DropReason, Proxy};
 
 impl Proxy {
     /// A CANCEL that matches is answered at once, and ends what is pending; another is forwarded without state.
-    pub(super) fn handle_cancel(&mut self, now: Instant, certificate: Option<AccountId>, incoming: Incoming) {
+    pub(super) fn handle_cancel(
+        &mut self,
+        now: Instant,
+        certificate: Option<AccountId>,
+        mut incoming: Incoming,
+    ) {
         let invite_key =
             incoming.request.top_via().map(|via| self.server_key(&incoming.request, &via, b"INVITE"));
         let found = invite_key.and_then(|key| self.by_key.get(&key).copied());
@@ -27,7 +33,7 @@ impl Proxy {
         let Some(context) = matched.map(|server| server.context) else {
             if self.is_cancel_of_other(&incoming) {
                 // §9.2: it has no effect on requests that are not INVITE, but it is answered.
-                return self.refuse(now, &incoming, &Reply::new(200));
+                return self.refuse(&incoming, &Reply::new(200));
             }
             let flow = incoming.flow;
             if self.forward_unanswered(now, certificate, incoming).is_none() {
@@ -35,7 +41,9 @@ impl Proxy {
             }
             return;
         };
-        self.refuse(now, &incoming, &Reply::new(200));
+        // With the tag that a response of ours to the INVITE has (§9.2).
+        incoming.key = invite_key.unwrap_or(incoming.key);
+        self.refuse(&incoming, &Reply::new(200));
         if let Some(context) = context {
             self.cancel_context(now, context);
         }
@@ -43,8 +51,19 @@ impl Proxy {
 
     /// Whether a CANCEL names a pending transaction of a method that cannot be cancelled.
     fn is_cancel_of_other(&self, incoming: &Incoming) -> bool {
-        const OTHERS: [&[u8]; 8] =
-            [b"MESSAGE", b"SUBSCRIBE", b"NOTIFY", b"OPTIONS", b"REGISTER", b"PUBLISH", b"BYE", b"REFER"];
+        const OTHERS: [&[u8]; 11] = [
+            b"MESSAGE",
+            b"SUBSCRIBE",
+            b"NOTIFY",
+            b"OPTIONS",
+            b"REGISTER",
+            b"PUBLISH",
+            b"BYE",
+            b"REFER",
+            b"INFO",
+            b"UPDATE",
+            b"PRACK",
+        ];
         let Some(via) = incoming.request.top_via() else { return false };
         OTHERS
             .iter()
@@ -168,6 +187,20 @@ impl Proxy {
         }
         for branch in failed {
             self.end_branch(now, slot, branch, 408);
+        }
+    }
+
+    /// The connection of a transaction has ended. An INVITE that rings waits on: its server may come back and answer
+    /// over another connection (§18.2.2). A server that has not said that it has the user would keep everybody else's
+    /// word waiting.
+    pub(super) fn give_up_search(&mut self, now: Instant, client: Slot) {
+        let Some((context, branch)) = self.clients.get(client).and_then(|client| client.owner) else {
+            return;
+        };
+        let Some(state) = self.contexts.get(context) else { return };
+        let record = &state.branches[usize::from(branch)];
+        if record.target.kind == TargetKind::Search && !record.has_rung {
+            self.end_branch(now, context, branch, 503);
         }
     }
 

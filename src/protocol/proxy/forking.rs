@@ -51,16 +51,14 @@ impl Proxy {
         if let Pending::Spending(target) = std::mem::replace(&mut context.pending, Pending::Nothing) {
             context.waiting = TargetSet::from([Group::from_iter([target])]);
         }
-        if context.server.is_none() {
+        if context.server.is_none() && !context.has_answered {
             return self.forward_and_forget(slot);
         }
-        let is_open = !context.is_cancelled && !context.is_declined && !context.has_answered;
-        let next = if is_open { context.waiting.pop_front() } else { None };
+        let next = if context.is_open() { context.waiting.pop_front() } else { None };
         match next {
             Some(group) => {
                 for target in group {
-                    let hop = target.hop;
-                    self.start_branch(now, slot, target, hop);
+                    self.start_branch(now, slot, target, true);
                 }
                 self.set_patience(now, slot);
             }
@@ -78,15 +76,17 @@ impl Proxy {
             context.patience = Some(if left == 0 {
                 now + timers.f() / 2
             } else {
-                // All that are left must have had their turn before the client gives up (Timer F).
-                now + (timers.t1() * 4).min(timers.f() * 3 / 4 / (left as u32 + 1))
+                // All must have had their turn, and the last of them its time, before the client gives up (Timer F).
+                let turns = u32::try_from(context.branches.len() + left).unwrap_or(u32::MAX);
+                now + (timers.t1() * 4).min(timers.f() * 3 / 8 / turns)
             });
+            context.is_impatient = false;
         }
         self.arm_context(slot);
     }
 
-    /// Sends the request to `target` by `hop`, which is the target's own or the one to fall back to.
-    fn start_branch(&mut self, now: Instant, slot: Slot, target: Target, hop: Flow) {
+    /// Sends the request to `target`, by a stream if it is large and `may_change_transport`.
+    fn start_branch(&mut self, now: Instant, slot: Slot, target: Target, may_change_transport: bool) {
         let timers = self.settings.timers;
         let index = self.clients.next_index();
         let generation = self.random.next() as u32;
@@ -103,29 +103,25 @@ impl Proxy {
             interfaces: &self.interfaces,
             token_key: &self.token_key,
         };
-        let is_fallback = hop != target.hop;
-        let mut hop = hop;
-        let mut fallback = None;
+        let mut hop = target.hop;
         let mut bytes = forwarding.write(&target, &hop, branch, &mut self.scratch);
-        if hop.transport == Transport::Udp && bytes.len() > self.settings.udp_mtu && !is_fallback {
-            fallback = Some(hop);
+        let is_changed =
+            may_change_transport && hop.transport == Transport::Udp && bytes.len() > self.settings.udp_mtu;
+        if is_changed {
             hop.transport = Transport::Tcp;
             bytes = forwarding.write(&target, &hop, branch, &mut self.scratch);
         }
         let is_invite = context.is_invite();
         let (machine, actions) = ClientMachine::start(is_invite, now, &timers, hop.transport.is_reliable());
         let at = u16::try_from(context.branches.len()).expect("targets are far fewer than 65,536");
-        let mut target = target;
-        if fallback.is_some() {
-            target.hop = hop;
-        }
         context.branches.push(BranchRecord {
             client: Slot { index, generation },
             target,
             state: BranchState::Silent,
+            has_rung: false,
             is_cancelled: false,
             deadline: is_invite.then(|| now + self.settings.timer_c),
-            datagram_fallback: fallback,
+            may_fall_back: is_changed,
         });
         let client = self.clients.insert(ClientTransaction::new(
             generation,
@@ -193,9 +189,8 @@ impl Proxy {
     }
 
     fn flow_of(&self, hop: &Hop) -> Option<Flow> {
-        let side = self.interfaces.get(hop.interface)?.side;
-        let flow = self.interfaces.flow_to(side, hop.transport, hop.remote)?;
-        Some(Flow { interface: hop.interface, connection: hop.connection, ..flow })
+        let flow = self.interfaces.flow_from(hop.interface, hop.transport, hop.remote)?;
+        Some(Flow { connection: hop.connection, ..flow })
     }
 
     /// Does what a client machine wants. `response` is what it was fed with.
@@ -247,8 +242,8 @@ impl Proxy {
     fn client_ended(&mut self, slot: Slot) {
         self.waiting.leave(&mut self.clients, slot);
         let Some(client) = self.clients.get_mut(slot) else { return };
-        // A CANCEL on its way outlives the INVITE that it was for.
         let owner = client.owner.take();
+        // With it goes the CANCEL that it may have: there is nothing left to cancel.
         self.clients.remove(slot);
         if let Some((context, _)) = owner {
             self.release_context(context);
@@ -295,24 +290,27 @@ impl Proxy {
         let was_silent = record.state == BranchState::Silent;
         record.state = BranchState::Ended(status);
         let target = record.target.clone();
-        if let Some(hop) = record.datagram_fallback.take().filter(|_| status == 503 && !context.is_cancelled)
-        {
-            return self.start_branch(now, slot, target, hop);
+        if record.may_fall_back && status == 503 && context.is_open() {
+            return self.start_branch(now, slot, target, false);
         }
-        if was_silent && target.kind == TargetKind::Search && target.hop.transport == Transport::Udp {
+        let is_search = target.kind == TargetKind::Search;
+        if was_silent && is_search && target.hop.transport == Transport::Udp {
             self.outputs.push_back(Output::FlowFailed(target.hop));
         }
-        context.note_final(status, None);
+        // Of a server that cannot be reached it is not known whether it has the user.
+        context.note_final(if is_search && status == 503 { 480 } else { status }, None);
         self.after_final(now, slot);
     }
 
     /// Somebody has to be asked, told, or waited for.
     pub(super) fn after_final(&mut self, now: Instant, slot: Slot) {
         let Some(context) = self.contexts.get(slot) else { return };
-        if context.has_pending_branch() {
-            self.arm_context(slot);
-        } else {
+        if !context.has_pending_branch() {
             self.go_on(now, slot);
+        } else if context.is_impatient {
+            self.patience_ended(now, slot);
+        } else {
+            self.arm_context(slot);
         }
     }
 
@@ -333,6 +331,8 @@ impl Proxy {
 
     fn patience_ended(&mut self, now: Instant, slot: Slot) {
         let Some(context) = self.contexts.get_mut(slot) else { return };
+        // With the final response of one that is at work, patience with the others is over, too.
+        context.is_impatient = true;
         if context.has_answered || !context.all_pending_are_silent() {
             return;
         }

@@ -15,7 +15,7 @@ use crate::protocol::flow::{Flow, Transport};
 use crate::protocol::location::{AddressOfRecord, Ask, ContextId, Question, Registration};
 use crate::protocol::message::reply::Reply;
 use crate::protocol::message::rsip::capabilities;
-use crate::protocol::message::uri::{Host, Uri};
+use crate::protocol::message::uri::Uri;
 use crate::protocol::message::via::Via;
 use crate::protocol::message::{Message, Method, Name};
 use crate::protocol::transaction::{Branch, LegacyKey, ServerInvite, ServerNonInvite, TransactionKey};
@@ -75,7 +75,7 @@ impl Proxy {
             return;
         }
         if let Err(reply) = self.accept(now, certificate, &incoming) {
-            self.refuse(now, &incoming, &reply);
+            self.refuse(&incoming, &reply);
         }
     }
 
@@ -156,11 +156,9 @@ impl Proxy {
         let in_dialog = request.to().is_some_and(|to| to.tag().is_some());
         let maximum = self.settings.maximum_transactions;
         let limit = if in_dialog { maximum } else { maximum.saturating_mul(SHARE_OF_NEW_WORK) / 100 };
-        if self.servers.len().max(self.contexts.len()) < limit {
-            Ok(())
-        } else {
-            Err(Reply::with_reason(503, "Overloaded"))
-        }
+        // Contexts without a server transaction are those of requests that nobody answers.
+        let held = self.servers.len().max(self.contexts.len());
+        if held < limit { Ok(()) } else { Err(Reply::with_reason(503, "Overloaded")) }
     }
 
     /// Creates the server transaction and the response context, and asks the first question.
@@ -199,10 +197,10 @@ impl Proxy {
         if let Some(context) = self.contexts.get_mut(context) {
             context.pending = pending;
             // The Registrar answers within microseconds; if it has failed, somebody must.
-            context.patience = Some(now + self.settings.timers.f() / 4);
+            context.patience = is_question.then(|| now + self.settings.timers.f() / 4);
         }
-        self.arm_context(context);
         if is_question {
+            self.arm_context(context);
             self.outputs.push_back(Output::Ask(Question {
                 context: ContextId { slot: context.index, generation: context.generation },
                 flow: incoming.flow,
@@ -263,10 +261,12 @@ impl Proxy {
             branches: SmallVec::new(),
             best: None,
             challenges: Vec::new(),
+            has_word: false,
             is_cancelled: false,
             has_answered: false,
             is_declined: false,
             patience: None,
+            is_impatient: false,
             armed: None,
         });
         if let Some(server) = server.and_then(|server| self.servers.get_mut(server)) {
@@ -327,8 +327,8 @@ impl Proxy {
         let hop = match &routing.way {
             Way::Direct(hop) => Target::direct(*hop),
             Way::Token(token) => self.token_target(token, &incoming.flow)?,
+            Way::Location if self.contexts.len() >= settings.maximum_transactions => return None,
             Way::Location => {
-                self.check_load(request).ok()?;
                 let uri = Uri::parse(request.request_uri()).ok()?;
                 let ask = Ask::Locate(AddressOfRecord::from_uri(&uri));
                 let context =
@@ -359,7 +359,7 @@ impl Proxy {
     }
 
     /// Answers without a transaction: the same request gets the same answer again.
-    pub(super) fn refuse(&mut self, now: Instant, incoming: &Incoming, reply: &Reply) {
+    pub(super) fn refuse(&mut self, incoming: &Incoming, reply: &Reply) {
         if self.detail >= EventDetail::Faults && reply.status >= 300 {
             self.outputs.push_back(Output::Event(Event::Refused {
                 method: part_of(&incoming.request, incoming.request.method_token()),
@@ -372,7 +372,6 @@ impl Proxy {
         if is_unanswered(incoming.method) {
             return;
         }
-        let _ = now;
         let bytes = reply.write(&incoming.request, incoming.flow.remote, &self.to_tag(incoming.key));
         self.transmit(incoming.reply_path.flow, incoming.reply_path.alternate, bytes, None);
     }
@@ -433,11 +432,8 @@ fn reply_path(via: &Via<'_>, flow: &Flow) -> ReplyPath {
         let remote = SocketAddr::new(flow.remote.ip(), port);
         return ReplyPath { flow: Flow { remote, ..*flow }, alternate: None };
     }
-    let ip = match via.host {
-        Host::Address(ip) => ip,
-        Host::Name(_) => flow.remote.ip(),
-    };
-    ReplyPath { flow: *flow, alternate: Some(SocketAddr::new(ip, sent_by_port)) }
+    // What `received` says, which is also what sent-by says where there is none.
+    ReplyPath { flow: *flow, alternate: Some(SocketAddr::new(flow.remote.ip(), sent_by_port)) }
 }
 
 /// A part of a message that keeps its buffer alive, without a copy.

@@ -343,11 +343,7 @@ impl Proxy {
         while let Some(slot) = self.waiting.first_on(&self.clients, connection) {
             self.waiting.leave(&mut self.clients, slot);
             self.client_transport_failed(now, slot);
-            // An INVITE that rings waits on by §17.1.1.2, but a UC server that has gone will not answer it.
-            let owner = self.clients.get(slot).and_then(|client| client.owner);
-            if let Some((context, branch)) = owner {
-                self.end_branch(now, context, branch, 503);
-            }
+            self.give_up_search(now, slot);
         }
     }
 

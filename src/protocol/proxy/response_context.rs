@@ -43,12 +43,14 @@ pub(super) struct BranchRecord {
     pub(super) client: Slot,
     pub(super) target: Target,
     pub(super) state: BranchState,
+    /// A provisional response other than 100 has come: the user is there.
+    pub(super) has_rung: bool,
     /// CANCEL is to be sent, or has been.
     pub(super) is_cancelled: bool,
     /// Timer C, for INVITE (§16.6 step 11); when it was cancelled, the end of waiting for its final response.
     pub(super) deadline: Option<Instant>,
-    /// It went by a stream because of its size, and may go by UDP if that fails (§18.1.1).
-    pub(super) datagram_fallback: Option<Flow>,
+    /// It went by a stream only because of its size, and may go as its target says if that fails (§18.1.1).
+    pub(super) may_fall_back: bool,
 }
 
 impl BranchRecord {
@@ -85,6 +87,8 @@ pub(super) struct ResponseContext {
     pub(super) best: Option<Best>,
     /// Responses with challenges, whose rows the best of them carries as well (§16.7 step 7).
     pub(super) challenges: Vec<Message>,
+    /// A final response has come from somebody.
+    pub(super) has_word: bool,
     pub(super) is_cancelled: bool,
     pub(super) has_answered: bool,
     /// A 6xx has come: nobody else is asked.
@@ -92,6 +96,8 @@ pub(super) struct ResponseContext {
     /// When to stop waiting: for the Registrar, for a silent UC server before others are asked as well, or for the
     /// last silent ones of a search.
     pub(super) patience: Option<Instant>,
+    /// Patience has ended while somebody asked was at work.
+    pub(super) is_impatient: bool,
     pub(super) armed: Option<Instant>,
 }
 
@@ -116,6 +122,11 @@ impl ResponseContext {
         matches!(self.method, Method::Invite)
     }
 
+    /// Whether somebody else may still be asked (§16.7 step 5).
+    pub(super) const fn is_open(&self) -> bool {
+        !self.is_cancelled && !self.is_declined && !self.has_answered
+    }
+
     pub(super) fn has_pending_branch(&self) -> bool {
         self.branches.iter().any(BranchRecord::is_pending)
     }
@@ -135,6 +146,7 @@ impl ResponseContext {
 
     /// Notes a final response, and keeps it if it is better than the one kept (§16.7 steps 5, 6).
     pub(super) fn note_final(&mut self, status: u16, response: Option<Message>) {
+        self.has_word |= response.is_some();
         if let Some(message) = response.as_ref().filter(|_| matches!(status, 401 | 407)) {
             self.challenges.push(message.clone());
         }
@@ -150,6 +162,8 @@ impl ResponseContext {
         let within = match status {
             401 | 407 => 0,
             415 | 420 | 484 => 1,
+            // Who sends it back to us does not have the user either.
+            482 if self.is_search() => 7,
             404 if self.is_search() => 6,
             480 if self.is_search() => 5,
             408 => 4,

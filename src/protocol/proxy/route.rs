@@ -58,7 +58,9 @@ pub fn route(
             break;
         };
         let own_token = uri.user.and_then(|user| key.read(user));
-        if own_token.is_none() && !interfaces.is_ours(&uri.host, uri.port) {
+        // The domain is ours to route, and peers that find us by its name write that.
+        let is_domain = uri.user.is_none() && settings.is_presence_domain(&uri.host);
+        if own_token.is_none() && !is_domain && !interfaces.is_ours(&uri.host, uri.port) {
             next_route = Some(uri);
             break;
         }

@@ -319,6 +319,12 @@ impl Waiting {
         }
     }
 
+    /// Whether none waits.
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.first.is_empty()
+    }
+
     /// One of those that wait on `connection`.
     pub(super) fn first_on(
         &self,

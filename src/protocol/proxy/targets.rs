@@ -88,7 +88,8 @@ fn binding_groups(bindings: Vec<Binding>, interfaces: &Interfaces) -> TargetSet 
     for binding in bindings {
         let hop = hop_of(&binding, interfaces);
         let Binding { uri, path, q, account, .. } = binding;
-        let target = Target { hop, request_uri: Some(uri), path, kind: TargetKind::Binding, account };
+        let target =
+            Target { hop, request_uri: Some(without_headers(uri)), path, kind: TargetKind::Binding, account };
         match groups.back_mut() {
             Some(group) if last_q == Some(q) => group.push(target),
             _ => groups.push_back(Group::from_iter([target])),
@@ -96,6 +97,12 @@ fn binding_groups(bindings: Vec<Binding>, interfaces: &Interfaces) -> TargetSet 
         last_q = Some(q);
     }
     groups
+}
+
+/// A contact may have headers, a Request-URI may not (§19.1.1).
+fn without_headers(uri: Bytes) -> Bytes {
+    let headers = Uri::parse(&uri).map_or(0, |uri| uri.headers.len());
+    if headers == 0 { uri } else { uri.slice(..uri.len() - headers - 1) }
 }
 
 /// A binding made over a stream is reached over that stream, one with a path over the flow of its first hop. One

@@ -33,15 +33,18 @@ impl Proxy {
             return self.dropped(flow, DropReason::MalformedResponse);
         };
         let slot = Slot { index: branch.slot, generation: branch.generation };
+        let timers = self.settings.timers;
+        // The whole branch must be ours: slots can be guessed, the hash cannot.
+        let client = self.clients.get_mut(slot).filter(|client| client.loop_hash == branch.loop_hash);
+        let Some(client) = client else {
+            return self.dropped(flow, DropReason::StrayResponse);
+        };
         if cseq.method == b"CANCEL" {
             return self.cancel_answered(now, slot, status);
         }
-        let timers = self.settings.timers;
-        let Some(client) = self.clients.get_mut(slot) else {
-            return self.dropped(flow, DropReason::StrayResponse);
-        };
         let is_invite = matches!(client.machine, ClientMachine::Invite(_));
-        if is_invite != (cseq.method == b"INVITE") {
+        // With no Via but ours it would answer a request of our own, and of those there is only CANCEL (§16.7 step 3).
+        if is_invite != (cseq.method == b"INVITE") || response.values(Name::Via).nth(1).is_none() {
             return self.dropped(flow, DropReason::MalformedResponse);
         }
         let actions = client.machine.handle_response(now, &timers, status);
@@ -60,15 +63,19 @@ impl Proxy {
         let Some(record) = context.branches.get_mut(usize::from(branch)) else { return };
         if status < 200 {
             if record.is_pending() {
+                let is_first = record.state == BranchState::Silent;
                 record.state = BranchState::Proceeding;
+                record.has_rung |= status > 100;
                 let wants_cancel = record.is_cancelled;
                 // A 100 says only that the next hop is there (§16.8: Timer C is reset by 101 to 199).
                 if status > 100 && is_invite && !wants_cancel {
                     record.deadline = Some(now + self.settings.timer_c);
                 }
-                if wants_cancel {
+                let is_wanted = status > 100 && is_invite && !context.has_answered;
+                if wants_cancel && is_first {
                     self.send_cancel(now, slot, branch);
-                } else if status > 100 && is_invite {
+                }
+                if is_wanted {
                     self.pass_upstream(now, slot, status, response);
                 }
             }
@@ -109,9 +116,6 @@ impl Proxy {
 
     /// Sends a response of downstream's on: without our Via, else as it came (§16.7 steps 3, 9).
     fn pass_upstream(&mut self, now: Instant, slot: Slot, status: u16, response: &Message) {
-        if response.values(Name::Via).nth(1).is_none() {
-            return;
-        }
         let mut edit = Edit::new(response, &mut self.scratch);
         edit.remove_first_values(Name::Via, 1);
         let bytes = edit.write();
@@ -131,12 +135,15 @@ impl Proxy {
         match (&best.response, best.status) {
             // What one server cannot do says nothing about us (§16.7 step 6).
             (Some(_), 503) => self.reply(now, slot, &Reply::new(500)),
-            (Some(response), status) if response.values(Name::Via).nth(1).is_some() => {
+            (Some(response), status) => {
                 let bytes = context.write_best(response, &mut self.scratch);
                 self.respond(now, slot, status, bytes);
             }
-            (Some(_), _) => self.reply(now, slot, &Reply::new(500)),
             (None, _) if context.is_cancelled => self.reply(now, slot, &Reply::new(487)),
+            // Some of a search do not have the user, and of the silent ones it is not known.
+            (None, 408) if context.is_search() && context.has_word => {
+                self.reply(now, slot, &Reply::with_reason(480, "Not All UC Servers Have Answered"));
+            }
             (None, 408) => self.reply(now, slot, &Reply::new(408)),
             (None, 503) => self.reply(now, slot, &Reply::with_reason(480, "No UC Server Reachable")),
             (None, _) => self.reply(now, slot, &Reply::with_reason(480, "Not All UC Servers Have Answered")),

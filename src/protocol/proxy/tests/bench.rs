@@ -1,0 +1,431 @@
+//! One [`Proxy`] with a clock, a network and a Registrar that do as the test says.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::super::TICK;
+use super::text::kind;
+use crate::protocol::account::{Account, AccountId, AccountKind, Accounts, Scope, Secret};
+use crate::protocol::digest::{Algorithm, NonceLedger, Spending};
+use crate::protocol::flow::{ConnectionId, Flow, InterfaceId, Transport};
+use crate::protocol::interface::{Interface, Interfaces, Side};
+use crate::protocol::location::{Answer, Ask, Located, Question, Server, Target, Verdict};
+use crate::protocol::message::reply::Reply;
+use crate::protocol::message::{Carriage, Message, MessageLimits};
+use crate::protocol::proxy::settings::Settings;
+use crate::protocol::proxy::{DropReason, Event, EventDetail, Load, Output, Proxy, Secrets};
+use crate::protocol::record_route::TokenKey;
+use crate::protocol::transaction::{Branch, Timers};
+
+/// The UC servers' account: password `pw`, any user of the domain.
+pub(super) const UCS: AccountId = AccountId(0);
+/// A UC server that speaks for carol alone: password `pw`.
+pub(super) const SCOPED: AccountId = AccountId(1);
+
+/// How long the longest transaction may outlive the end of a test: Timer C, then what follows it.
+const LONGEST: Duration = Duration::from_secs(600);
+
+/// Somebody on the network, as the flow between the proxy and them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Peer(pub(super) Flow);
+
+impl Peer {
+    /// On 127.0.0.1, by UDP.
+    pub(super) fn udp(port: u16) -> Self {
+        Self::at(Transport::Udp, SocketAddr::from(([127, 0, 0, 1], port)))
+    }
+
+    /// On 127.0.0.1, over a TCP connection that has the port's number.
+    pub(super) fn tcp(port: u16) -> Self {
+        Self::at(Transport::Tcp, SocketAddr::from(([127, 0, 0, 1], port)))
+    }
+
+    /// On 127.0.0.1, over a TLS connection that has the port's number.
+    pub(super) fn tls(port: u16) -> Self {
+        Self::at(Transport::Tls, SocketAddr::from(([127, 0, 0, 1], port)))
+    }
+
+    /// Anywhere.
+    pub(super) fn at(transport: Transport, remote: SocketAddr) -> Self {
+        let (interface, port) = match transport {
+            Transport::Udp => (0, 5060),
+            Transport::Tcp => (1, 5060),
+            Transport::Tls => (2, 5061),
+        };
+        Self(Flow {
+            interface: InterfaceId(interface),
+            transport,
+            local: SocketAddr::from(([127, 0, 0, 1], port)),
+            remote,
+            connection: transport.is_reliable().then(|| ConnectionId(u64::from(remote.port()))),
+        })
+    }
+
+    /// By the interface that faces other organisations.
+    pub(super) fn outside(port: u16) -> Self {
+        let remote = SocketAddr::from(([127, 0, 0, 9], port));
+        let local = SocketAddr::from(([127, 0, 0, 8], 5061));
+        Self(Flow { interface: InterfaceId(3), local, ..Self::at(Transport::Tls, remote).0 })
+    }
+
+    /// The beginning of the Via that it writes.
+    pub(super) fn via(&self) -> String {
+        format!("SIP/2.0/{} {}", self.0.transport.via_token(), self.0.remote)
+    }
+
+    /// The URI under which it can be reached.
+    pub(super) fn contact(&self, user: &str) -> String {
+        match self.0.transport {
+            Transport::Udp => format!("sip:{user}@{}", self.0.remote),
+            Transport::Tcp | Transport::Tls => {
+                format!("sip:{user}@{};transport={}", self.0.remote, self.0.transport)
+            }
+        }
+    }
+}
+
+/// Something that the proxy has sent.
+#[derive(Clone, Debug)]
+pub(super) struct Sent {
+    /// When, since the bench was made.
+    pub(super) at: Duration,
+    pub(super) hop: Flow,
+    pub(super) alternate: Option<SocketAddr>,
+    pub(super) bytes: Bytes,
+}
+
+impl Sent {
+    pub(super) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.bytes).into_owned()
+    }
+}
+
+/// The Registrar, by a script.
+#[derive(Debug)]
+struct Registrar {
+    bindings: HashMap<String, Vec<Target>>,
+    servers: Vec<Server>,
+    learned: HashMap<String, Flow>,
+    ledger: NonceLedger,
+    is_holding: bool,
+    held: VecDeque<Question>,
+}
+
+/// The proxy and its surroundings.
+#[derive(Debug)]
+pub(super) struct Bench {
+    pub(super) proxy: Proxy,
+    start: Instant,
+    now: Instant,
+    registrar: Registrar,
+    sent: VecDeque<Sent>,
+    unreachable: HashSet<(Transport, SocketAddr)>,
+    pub(super) failed_flows: Vec<Flow>,
+    events: Vec<Event>,
+}
+
+impl Bench {
+    pub(super) fn new() -> Self {
+        Self::with(|_| ())
+    }
+
+    /// With settings that differ from the usual.
+    pub(super) fn with(change: impl FnOnce(&mut Settings)) -> Self {
+        let start = Instant::now();
+        let mut settings = settings();
+        change(&mut settings);
+        let secrets = Secrets {
+            transaction_key: [1; 16],
+            nonce_key: [2; 32],
+            token_key: TokenKey::new([3; 16]),
+            epoch: start,
+        };
+        let registrar = Registrar {
+            bindings: HashMap::new(),
+            servers: Vec::new(),
+            learned: HashMap::new(),
+            ledger: NonceLedger::new(settings.nonce_lifetime, 1000),
+            is_holding: false,
+            held: VecDeque::new(),
+        };
+        let mut proxy = Proxy::new(4, Arc::new(settings), Arc::new(interfaces()), &secrets, 5, start);
+        proxy.set_detail(EventDetail::Transactions);
+        Self {
+            proxy,
+            start,
+            now: start,
+            registrar,
+            sent: VecDeque::new(),
+            unreachable: HashSet::new(),
+            failed_flows: Vec::new(),
+            events: Vec::new(),
+        }
+    }
+
+    /// Lets `peer` be logged on as `account`, and be asked for users.
+    pub(super) fn log_on(&mut self, peer: Peer, account: AccountId) {
+        self.registrar.servers.push(Server { account, flow: peer.0 });
+        self.proxy.handle_standing(&peer.0, Some(account));
+    }
+
+    /// Several at once, as [`UCS`].
+    pub(super) fn log_on_all(&mut self, peers: &[Peer]) {
+        peers.iter().for_each(|&peer| self.log_on(peer, UCS));
+    }
+
+    /// Binds `user@a.test` to `peer`, behind its other bindings.
+    pub(super) fn bind(&mut self, user: &str, peer: Peer, q: u16) {
+        let uri = Bytes::from(peer.contact(user));
+        self.bind_target(user, Target { uri, path: Vec::new(), q, flow: peer.0, account: Some(UCS) });
+    }
+
+    pub(super) fn bind_target(&mut self, user: &str, target: Target) {
+        self.registrar.bindings.entry(format!("{user}@a.test")).or_default().push(target);
+    }
+
+    /// From now on nobody gets through to this address.
+    pub(super) fn cut_off(&mut self, transport: Transport, remote: SocketAddr) {
+        self.unreachable.insert((transport, remote));
+    }
+
+    /// From now on the Registrar keeps its answers to itself, until [`Self::answer_held`].
+    pub(super) fn hold_answers(&mut self) {
+        self.registrar.is_holding = true;
+    }
+
+    pub(super) fn answer_held(&mut self) {
+        self.registrar.is_holding = false;
+        while let Some(question) = self.registrar.held.pop_front() {
+            self.answer(question);
+        }
+        self.drain();
+    }
+
+    /// `peer` has sent this.
+    pub(super) fn receive(&mut self, peer: Peer, text: &str) {
+        self.receive_with(peer, None, text.as_bytes());
+    }
+
+    /// `peer` has sent these octets, over a connection whose certificate proves `account`.
+    pub(super) fn receive_with(&mut self, peer: Peer, account: Option<AccountId>, octets: &[u8]) {
+        let carriage = if peer.0.transport.is_reliable() { Carriage::Stream } else { Carriage::Datagram };
+        let limits = MessageLimits { message_bytes: 65_535, header_bytes: 16_384 };
+        let message = Message::parse(Bytes::copy_from_slice(octets), carriage, limits).unwrap();
+        self.proxy.handle_message(self.now, &peer.0, account, message);
+        self.drain();
+    }
+
+    /// What was sent for this branch has not got through.
+    pub(super) fn fail(&mut self, branch: &Branch) {
+        self.proxy.handle_transmit_failure(self.now, branch);
+        self.drain();
+    }
+
+    /// The connection of `peer` has ended.
+    pub(super) fn close(&mut self, peer: Peer) {
+        self.registrar.servers.retain(|server| server.flow != peer.0);
+        self.proxy.handle_connection_closed(self.now, &peer.0);
+        self.drain();
+    }
+
+    /// Lets time pass, with all that is due meanwhile.
+    pub(super) fn pass(&mut self, time: Duration) {
+        let until = self.now + time;
+        // A timer fires at the first tick at or after its time.
+        while let Some(deadline) = self.proxy.poll_timeout().filter(|&deadline| deadline <= until + TICK) {
+            self.now = self.now.max(deadline);
+            self.proxy.handle_timeout(self.now);
+            assert!(
+                self.proxy.poll_timeout().is_none_or(|next| next > self.now),
+                "a timer that does not advance"
+            );
+            self.drain();
+        }
+        self.now = self.now.max(until);
+    }
+
+    pub(super) fn pass_millis(&mut self, millis: u64) {
+        self.pass(Duration::from_millis(millis));
+    }
+
+    /// What has been sent to `peer` and was not taken yet.
+    pub(super) fn take_sent(&mut self, peer: Peer) -> Vec<Sent> {
+        let is_for = |sent: &Sent| {
+            (sent.hop.transport, sent.hop.remote) == (peer.0.transport, peer.0.remote)
+                && sent.hop.connection.is_none_or(|connection| Some(connection) == peer.0.connection)
+        };
+        let (taken, left) = self.sent.drain(..).partition(is_for);
+        self.sent = left;
+        VecDeque::into(taken)
+    }
+
+    /// Its text.
+    pub(super) fn take(&mut self, peer: Peer) -> Vec<String> {
+        self.take_sent(peer).iter().map(Sent::text).collect()
+    }
+
+    /// Method or status code of each.
+    pub(super) fn kinds(&mut self, peer: Peer) -> Vec<String> {
+        self.take(peer).iter().map(|text| kind(text).to_owned()).collect()
+    }
+
+    /// The one message that has been sent to `peer`; its method or status code must be `expected`.
+    pub(super) fn one(&mut self, peer: Peer, expected: &str) -> String {
+        let mut taken = self.take(peer);
+        assert_eq!(taken.iter().map(|text| kind(text)).collect::<Vec<_>>(), [expected], "to {}", peer.0);
+        taken.remove(0)
+    }
+
+    /// Nothing has been sent that was not taken.
+    pub(super) fn nothing_more(&self) {
+        let left: Vec<_> =
+            self.sent.iter().map(|sent| format!("{} {}", sent.hop, kind(&sent.text()))).collect();
+        assert!(left.is_empty(), "also sent: {left:?}");
+    }
+
+    /// Nothing has been sent to `peer` that was not taken.
+    pub(super) fn nothing_sent_to(&self, peer: Peer) {
+        let sent = self.sent.iter().find(|sent| sent.hop.remote == peer.0.remote);
+        assert!(sent.is_none(), "sent to {}: {}", peer.0, sent.unwrap().text());
+    }
+
+    /// Why messages were dropped since the last call.
+    pub(super) fn drops(&mut self) -> Vec<DropReason> {
+        let events = std::mem::take(&mut self.events);
+        let drops = events.into_iter().filter_map(|event| match event {
+            Event::Dropped { reason, .. } => Some(reason),
+            Event::Refused { .. } | Event::CredentialsRefused { .. } | Event::Answered { .. } => None,
+        });
+        drops.collect()
+    }
+
+    /// What was wrong with credentials since the last call.
+    pub(super) fn faults(&mut self) -> Vec<&'static str> {
+        let events = std::mem::take(&mut self.events);
+        let faults = events.into_iter().filter_map(|event| match event {
+            Event::CredentialsRefused { fault, .. } => Some(fault),
+            Event::Refused { .. } | Event::Dropped { .. } | Event::Answered { .. } => None,
+        });
+        faults.collect()
+    }
+
+    fn drain(&mut self) {
+        while let Some(output) = self.proxy.poll_output() {
+            match output {
+                Output::Transmit { hop, alternate, bytes, branch } => {
+                    self.transmit(hop, alternate, bytes, branch)
+                }
+                Output::Ask(question) if self.registrar.is_holding => self.registrar.held.push_back(question),
+                Output::Ask(question) => self.answer(question),
+                Output::Learned { user, flow } => {
+                    self.registrar.learned.insert(user.to_string(), flow);
+                }
+                Output::FlowFailed(flow) => self.failed_flows.push(flow),
+                Output::Event(event) => self.events.push(event),
+            }
+        }
+    }
+
+    fn transmit(&mut self, hop: Flow, alternate: Option<SocketAddr>, bytes: Bytes, branch: Option<Branch>) {
+        if self.unreachable.contains(&(hop.transport, hop.remote)) {
+            if let Some(branch) = branch {
+                self.proxy.handle_transmit_failure(self.now, &branch);
+            }
+            return;
+        }
+        self.sent.push_back(Sent { at: self.now - self.start, hop, alternate, bytes });
+    }
+
+    fn answer(&mut self, question: Question) {
+        let Question { context, flow, nonce_use, log_on, ask } = question;
+        let millis = u64::try_from((self.now - self.start).as_millis()).unwrap();
+        let ledger = &mut self.registrar.ledger;
+        let is_used_up =
+            nonce_use.is_some_and(|nonce_use| ledger.spend(nonce_use, millis) != Spending::Accepted);
+        if let Some(account) = log_on.filter(|_| !is_used_up) {
+            self.proxy.handle_standing(&flow, Some(account));
+        }
+        let verdict = match ask {
+            _ if is_used_up => Verdict::Replayed,
+            Ask::Nothing => Verdict::Admitted,
+            Ask::Locate(user) => Verdict::Located(self.registrar.locate(&user.to_string(), &flow)),
+            Ask::Register(_) => Verdict::Registered(Reply::new(200)),
+        };
+        self.proxy.handle_answer(self.now, Answer { context, verdict });
+    }
+}
+
+impl Registrar {
+    fn locate(&self, user: &str, asker: &Flow) -> Located {
+        if let Some(targets) = self.bindings.get(user) {
+            return Located { targets: targets.clone(), ..Located::default() };
+        }
+        let mut servers: Vec<_> =
+            self.servers.iter().filter(|server| server.flow != *asker).copied().collect();
+        let learned = self.learned.get(user);
+        servers.sort_by_key(|server| Some(&server.flow) != learned);
+        let learned = servers.first().is_some_and(|first| Some(&first.flow) == learned);
+        Located { targets: Vec::new(), servers, learned }
+    }
+}
+
+/// Whatever a test has begun ends by itself and leaves nothing behind.
+impl Drop for Bench {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
+        self.pass(LONGEST);
+        assert_eq!(self.proxy.load(), Load { servers: 0, clients: 0, contexts: 0 });
+        assert!(self.proxy.by_key.is_empty() && self.proxy.waiting.is_empty());
+        assert_eq!(self.proxy.poll_timeout(), None);
+    }
+}
+
+fn settings() -> Settings {
+    let account = |user_name: &str, scope, kind| Account {
+        user_name: user_name.to_owned(),
+        secret: Secret::Password("pw".to_owned()),
+        scope,
+        kind,
+    };
+    let accounts = vec![
+        account("ucs", Scope::everybody(), AccountKind::UcServer),
+        account("scoped", Scope::parse(&["carol@a.test"]).unwrap(), AccountKind::UcServer),
+        account("partner", Scope::parse(&["*@partner.example"]).unwrap(), AccountKind::Registrant),
+    ];
+    Settings {
+        requests_per_second_per_address: 0,
+        presence_domains: vec!["a.test".to_owned()],
+        realm: "a.test".to_owned(),
+        accounts: Arc::new(Accounts(accounts)),
+        lan_networks: vec!["127.0.0.0/8".parse().unwrap()],
+        digest_algorithms: vec![Algorithm::Sha512_256, Algorithm::Sha256, Algorithm::Md5],
+        nonce_lifetime: Duration::from_secs(300),
+        timers: Timers::default(),
+        timer_c: Duration::from_secs(185),
+        udp_mtu: 1300,
+        maximum_transactions: 1000,
+    }
+}
+
+fn interfaces() -> Interfaces {
+    let interface = |id, side, transport, bound: &str| Interface {
+        id: InterfaceId(id),
+        side,
+        transport,
+        bound: bound.parse().unwrap(),
+        public: None,
+    };
+    let list = vec![
+        interface(0, Side::Lan, Transport::Udp, "127.0.0.1:5060"),
+        interface(1, Side::Lan, Transport::Tcp, "127.0.0.1:5060"),
+        interface(2, Side::Lan, Transport::Tls, "127.0.0.1:5061"),
+        interface(3, Side::Wan, Transport::Tls, "127.0.0.8:5061"),
+    ];
+    Interfaces::new(list, vec!["127.0.0.1".parse().unwrap()])
+}

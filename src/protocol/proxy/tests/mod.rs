@@ -1,0 +1,17 @@
+//! The proxy core against scripted peers: what goes in at which time, what must come out.
+//!
+//! The peers' messages are written and read by `text.rs`, not by the parser under test. Every [`bench::Bench`]
+//! checks at its end that nothing is left behind.
+
+mod bench;
+mod text;
+
+mod authentication;
+mod cancel;
+mod chaos;
+mod dialogs;
+mod forking;
+mod refusals;
+mod search;
+mod transactions;
+mod transport;

@@ -1,0 +1,194 @@
+//! What follows when a message cannot be sent, is too large, or its connection ends (§16.9, §17.1.4, §18.1.1).
+
+use super::bench::{Bench, Peer, UCS};
+use super::text::{answer, branch, request, value, values};
+use crate::protocol::flow::{Flow, Transport};
+use crate::protocol::transaction::Branch;
+
+const A: fn() -> Peer = || Peer::udp(5070);
+
+/// A request that is too large for UDP.
+fn large(method: &str, call: &str) -> String {
+    let small = request(method, "sip:bob@a.test", A(), call);
+    small.replacen(
+        "Content-Length: 0\r\n\r\n",
+        &format!("Content-Length: 1400\r\n\r\n{}", "x".repeat(1400)),
+        1,
+    )
+}
+
+/// Where a large request to this UDP peer goes.
+fn by_tcp(peer: Peer) -> Peer {
+    Peer(Flow { transport: Transport::Tcp, ..peer.0 })
+}
+
+#[test]
+fn a_large_request_goes_by_tcp_and_says_so() {
+    let b = Peer::udp(6000);
+    for method in ["MESSAGE", "INVITE"] {
+        let mut bench = Bench::new();
+        bench.log_on_all(&[A(), b]);
+        bench.receive(A(), &large(method, "c"));
+        let forwarded = bench.one(by_tcp(b), method);
+        bench.nothing_more();
+        assert!(value(&forwarded, "Via").starts_with("SIP/2.0/TCP 127.0.0.1:5060;branch="));
+        let recorded = values(&forwarded, "Record-Route");
+        assert_eq!(recorded.len(), if method == "INVITE" { 2 } else { 0 });
+        assert!(recorded.first().is_none_or(|top| top.contains(";transport=tcp")));
+        bench.pass_millis(3_000);
+        bench.nothing_sent_to(b);
+        bench.receive(Peer::tcp(6000), &answer(&forwarded, 200));
+        assert_eq!(bench.kinds(A()).last().unwrap(), "200");
+        // It lives where it is logged on, not where its large messages go.
+        bench.receive(A(), &request("OPTIONS", "sip:bob@a.test", A(), "next"));
+        let asked = bench.one(b, "OPTIONS");
+        bench.receive(b, &answer(&asked, 200));
+    }
+}
+
+#[test]
+fn a_large_request_falls_back_to_udp_where_there_is_no_tcp() {
+    let b = Peer::udp(6000);
+    for method in ["MESSAGE", "INVITE"] {
+        let mut bench = Bench::new();
+        bench.log_on_all(&[A(), b]);
+        bench.cut_off(Transport::Tcp, b.0.remote);
+        bench.receive(A(), &large(method, "c"));
+        let forwarded = bench.one(b, method);
+        assert!(value(&forwarded, "Via").starts_with("SIP/2.0/UDP 127.0.0.1:5060;rport;branch="));
+        assert_eq!(values(&forwarded, "Record-Route").len(), if method == "INVITE" { 1 } else { 0 });
+        bench.pass_millis(500);
+        assert_eq!(bench.one(b, method), forwarded);
+        bench.receive(b, &answer(&forwarded, 200));
+        assert_eq!(bench.kinds(A()).last().unwrap(), "200");
+        assert_eq!(bench.failed_flows, []);
+        // Where it lives is learned all the same.
+        bench.log_on(Peer::udp(6001), UCS);
+        bench.receive(A(), &request("OPTIONS", "sip:bob@a.test", A(), "next"));
+        let asked = bench.one(b, "OPTIONS");
+        bench.nothing_more();
+        bench.receive(b, &answer(&asked, 200));
+        bench.take(A());
+    }
+}
+
+#[test]
+fn a_large_request_that_gets_through_by_neither_is_480() {
+    let b = Peer::udp(6000);
+    let mut bench = Bench::new();
+    bench.log_on_all(&[A(), b]);
+    bench.cut_off(Transport::Tcp, b.0.remote);
+    bench.cut_off(Transport::Udp, b.0.remote);
+    bench.receive(A(), &large("MESSAGE", "c"));
+    bench.one(A(), "480");
+    assert_eq!(bench.failed_flows, [b.0]);
+}
+
+#[test]
+fn a_branch_that_is_not_wanted_any_more_does_not_fall_back() {
+    let (b, c) = (Peer::udp(6000), Peer::tcp(6001));
+    for status in [200, 603] {
+        let mut bench = Bench::new();
+        bench.log_on(A(), UCS);
+        bench.bind("bob", b, 1000);
+        bench.bind("bob", c, 1000);
+        bench.receive(A(), &large("INVITE", "c"));
+        let tried = bench.take(by_tcp(b)).remove(0);
+        let invite = bench.one(c, "INVITE");
+        bench.receive(c, &answer(&invite, status));
+        bench.take(c);
+        // The connection could not be opened after all.
+        let failed = Branch::parse(branch(&tried).as_bytes()).unwrap();
+        bench.fail(&failed);
+        bench.nothing_sent_to(b);
+        assert_eq!(bench.kinds(A()), [status.to_string()]);
+    }
+}
+
+#[test]
+fn every_attempt_has_a_branch_of_its_own() {
+    let b = Peer::udp(6000);
+    let mut bench = Bench::new();
+    bench.log_on_all(&[A(), b]);
+    bench.receive(A(), &large("MESSAGE", "c"));
+    let first = bench.one(by_tcp(b), "MESSAGE");
+    bench.fail(&Branch::parse(branch(&first).as_bytes()).unwrap());
+    let second = bench.one(b, "MESSAGE");
+    assert_ne!(branch(&first), branch(&second));
+    bench.receive(b, &answer(&first, 200));
+    bench.nothing_more();
+    bench.receive(b, &answer(&second, 200));
+    bench.one(A(), "200");
+}
+
+#[test]
+fn a_connection_that_ends_fails_what_waits_on_it_at_once() {
+    for method in ["MESSAGE", "INVITE", "SUBSCRIBE", "BYE"] {
+        let (b, c) = (Peer::tcp(6000), Peer::tcp(6001));
+        let mut bench = Bench::new();
+        bench.log_on(A(), UCS);
+        bench.bind("bob", b, 1000);
+        bench.bind("bob", c, 500);
+        for call in ["one", "two", "three"] {
+            bench.receive(A(), &request(method, "sip:bob@a.test", A(), call));
+        }
+        let asked = bench.take(b);
+        bench.receive(b, &answer(&asked[1], 404));
+        bench.take(b);
+        assert_eq!(bench.kinds(c).len(), 1);
+        bench.close(b);
+        let retried = bench.take(c);
+        assert_eq!(retried.len(), 2, "{method}");
+        for asked in &retried {
+            bench.receive(c, &answer(asked, 200));
+        }
+        assert_eq!(bench.kinds(A()), ["200", "200"]);
+        bench.close(c);
+    }
+}
+
+#[test]
+fn a_call_that_rings_outlives_its_connection() {
+    let b = Peer::tcp(6000);
+    let mut bench = Bench::new();
+    bench.log_on_all(&[A(), b]);
+    bench.receive(A(), &request("INVITE", "sip:bob@a.test", A(), "c"));
+    let invite = bench.one(b, "INVITE");
+    bench.receive(b, &answer(&invite, 180));
+    bench.one(A(), "180");
+    bench.close(b);
+    bench.nothing_more();
+    // The answer comes over another one (§18.2.2).
+    bench.receive(Peer::tcp(6009), &answer(&invite, 200));
+    bench.one(A(), "200");
+}
+
+#[test]
+fn a_request_over_udp_that_meets_an_icmp_error_is_tried_elsewhere() {
+    let (b, c) = (Peer::udp(6000), Peer::udp(6001));
+    let mut bench = Bench::new();
+    bench.log_on(A(), UCS);
+    bench.bind("bob", b, 1000);
+    bench.bind("bob", c, 500);
+    bench.cut_off(Transport::Udp, b.0.remote);
+    bench.receive(A(), &request("MESSAGE", "sip:bob@a.test", A(), "c"));
+    let asked = bench.one(c, "MESSAGE");
+    bench.receive(c, &answer(&asked, 200));
+    bench.one(A(), "200");
+}
+
+#[test]
+fn a_failure_that_is_told_late_changes_nothing() {
+    let b = Peer::udp(6000);
+    let mut bench = Bench::new();
+    bench.log_on_all(&[A(), b]);
+    bench.receive(A(), &request("MESSAGE", "sip:bob@a.test", A(), "c"));
+    let asked = bench.one(b, "MESSAGE");
+    let branch = Branch::parse(branch(&asked).as_bytes()).unwrap();
+    bench.receive(b, &answer(&asked, 200));
+    bench.one(A(), "200");
+    bench.fail(&branch);
+    bench.pass_millis(60_000);
+    bench.fail(&branch);
+    bench.nothing_more();
+}
