@@ -20,13 +20,20 @@ use super::messages::{
     ConnectionClosed, ConnectionOpened, Dial, MessagesReceived, Outgoing, Transmit, TransmitDatagrams,
     TransmitFailed,
 };
-use super::registrar::{Answers, FlowFailed, FlowStanding, Learned, Questions, Registrar, RouterRestarted};
-use super::router::{InterfacesChanged, RegistrarRestarted, Router};
-use crate::protocol::flow::{ConnectionId, InterfaceId, Transport};
+use super::registrar::{
+    Answers, FlowFailed, FlowStanding, Learned, LogOn, Questions, Registrar, RouterRestarted,
+};
+use super::router::{Drain, InterfacesChanged, RegistrarRestarted, Router};
+use crate::protocol::account::AccountId;
+use crate::protocol::flow::{ConnectionId, Flow, InterfaceId, Transport};
+use crate::protocol::message::Message;
 use crate::protocol::transaction::Branch;
 
 /// An address as it stands now; empty while the actor is away.
 pub type Current<T> = Guard<Option<Arc<T>>>;
+
+/// Places for addresses.
+type Slots<T> = Box<[ArcSwapOption<T>]>;
 
 /// The ways into one Router, as its many senders need them.
 #[derive(Clone, Debug)]
@@ -47,6 +54,8 @@ pub struct RouterAddress {
     pub interfaces: Recipient<InterfacesChanged>,
     /// That the Registrar has begun anew.
     pub registrar_restarted: Recipient<RegistrarRestarted>,
+    /// That the process is about to end.
+    pub drain: Recipient<Drain>,
 }
 
 impl From<Addr<Router>> for RouterAddress {
@@ -59,7 +68,8 @@ impl From<Addr<Router>> for RouterAddress {
             answers: address.clone().recipient(),
             standing: address.clone().recipient(),
             interfaces: address.clone().recipient(),
-            registrar_restarted: address.recipient(),
+            registrar_restarted: address.clone().recipient(),
+            drain: address.recipient(),
         }
     }
 }
@@ -73,6 +83,8 @@ pub struct RegistrarAddress {
     pub learned: Recipient<Learned>,
     /// Flows from which nothing comes back.
     pub flow_failed: Recipient<FlowFailed>,
+    /// UC servers that have logged on by their certificate.
+    pub log_on: Recipient<LogOn>,
     /// Connections that ended.
     pub closed: Recipient<ConnectionClosed>,
     /// That a Router has begun anew.
@@ -85,6 +97,7 @@ impl From<Addr<Registrar>> for RegistrarAddress {
             questions: address.clone().recipient(),
             learned: address.clone().recipient(),
             flow_failed: address.clone().recipient(),
+            log_on: address.clone().recipient(),
             closed: address.clone().recipient(),
             router_restarted: address.recipient(),
         }
@@ -94,11 +107,11 @@ impl From<Addr<Registrar>> for RegistrarAddress {
 /// All addresses. One per process, shared.
 #[derive(Debug)]
 pub struct Directory {
-    routers: Box<[ArcSwapOption<RouterAddress>]>,
+    routers: Slots<RouterAddress>,
     registrar: ArcSwapOption<RegistrarAddress>,
     /// By interface, then by core.
-    datagram: Box<[Box<[ArcSwapOption<Recipient<TransmitDatagrams>>]>]>,
-    stream: Box<[ArcSwapOption<Recipient<Dial>>]>,
+    datagram: Box<[Slots<Recipient<TransmitDatagrams>>]>,
+    stream: Slots<Recipient<Dial>>,
     connections: Mutex<Connections>,
     next_connection: AtomicU64,
     hash_key: [u8; 16],
@@ -168,12 +181,27 @@ impl Directory {
         }
     }
 
-    /// The Router that all messages with this Call-ID belong to.
-    pub fn router_for(&self, call_id: &[u8]) -> usize {
-        if self.routers.len() == 1 {
-            return 0;
+    /// The Router that `message` belongs to: a response to the one that has sent the request, which its branch
+    /// names; a request that came by a connection to that connection's, so that what a peer sends in order stays in
+    /// order; one that came by datagram to the one that all of its Call-ID meet in.
+    pub fn router_of(&self, message: &Message, connection: Option<ConnectionId>) -> usize {
+        let count = self.routers.len();
+        if message.status().is_some() {
+            let branch = message.top_via().and_then(|via| via.branch.and_then(Branch::parse));
+            // What is not ours is dropped wherever it goes.
+            return branch.map_or(0, |branch| usize::from(branch.router)).min(count - 1);
         }
+        connection.map_or_else(|| self.router_for(message.call_id()), |id| self.core_of(id))
+    }
+
+    /// The Router in which the requests of this Call-ID meet that come by datagram.
+    pub fn router_for(&self, call_id: &[u8]) -> usize {
         (self.hash(call_id) % self.routers.len() as u64) as usize
+    }
+
+    /// The core of a connection: there it lives, and its requests are routed.
+    pub fn core_of(&self, connection: ConnectionId) -> usize {
+        (connection.0 % self.routers.len() as u64) as usize
     }
 
     /// How many Routers there are.
@@ -181,7 +209,7 @@ impl Directory {
         self.routers.len()
     }
 
-    /// The Router with this index, which [`Self::router_for`] gives.
+    /// The Router with this index, which [`Self::router_of`] gives.
     pub fn router(&self, index: usize) -> Current<RouterAddress> {
         current(self.routers.get(index))
     }
@@ -265,6 +293,13 @@ impl Directory {
     pub fn tell_opened(&self, opened: &ConnectionOpened) {
         for router in self.routers.iter().filter_map(|router| router.load_full()) {
             router.opened.do_send(opened.clone());
+        }
+    }
+
+    /// Tells the Registrar that a handshake has logged a UC server on.
+    pub fn tell_logged_on(&self, flow: Flow, account: AccountId) {
+        if let Some(registrar) = self.registrar().as_deref() {
+            registrar.log_on.do_send(LogOn { flow, account });
         }
     }
 
@@ -415,7 +450,7 @@ impl Drop for Admission {
     }
 }
 
-fn vacant<T>(count: usize) -> Box<[ArcSwapOption<T>]> {
+fn vacant<T>(count: usize) -> Slots<T> {
     (0..count).map(|_| ArcSwapOption::empty()).collect()
 }
 

@@ -16,3 +16,6 @@ pub mod state;
 pub mod supervisor;
 pub mod tls;
 pub mod turns;
+
+#[cfg(test)]
+mod testing;

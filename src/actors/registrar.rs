@@ -49,6 +49,16 @@ pub struct FlowStanding {
     pub account: Option<AccountId>,
 }
 
+/// A connection has proven an account by its certificate: that is the log-on. From Connections.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub struct LogOn {
+    /// The connection's flow.
+    pub flow: Flow,
+    /// The account.
+    pub account: AccountId,
+}
+
 /// A UC server has answered for a user: it is asked first next time.
 #[derive(Clone, Debug, Message)]
 #[rtype(result = "()")]
@@ -176,6 +186,15 @@ impl Handler<Questions> for Registrar {
             address.answers.do_send(Answers(answers));
         }
         self.turns.count(ctx);
+    }
+}
+
+impl Handler<LogOn> for Registrar {
+    type Result = ();
+
+    fn handle(&mut self, LogOn { flow, account }: LogOn, ctx: &mut Context<Self>) {
+        self.core.handle_log_on(Instant::now(), &flow, account);
+        self.settle(ctx);
     }
 }
 

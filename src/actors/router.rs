@@ -58,6 +58,12 @@ pub struct InterfacesChanged(pub Arc<Interfaces>);
 #[rtype(result = "()")]
 pub struct RegistrarRestarted;
 
+/// The process is about to end: let nothing begin, and say how many requests are still being answered. To every
+/// Router, from the supervisor.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "usize")]
+pub struct Drain;
+
 /// What leaves in one turn, by where it goes.
 #[derive(Default)]
 struct Departures {
@@ -98,7 +104,7 @@ impl Router {
                     match hop.transport {
                         Transport::Udp => departures.datagram(&hop, message),
                         Transport::Tcp | Transport::Tls => {
-                            self.depart_by_stream(&mut departures, hop, alternate, message)
+                            self.depart_by_stream(&mut departures, hop, alternate, message);
                         }
                     }
                 }
@@ -339,5 +345,14 @@ impl Handler<RegistrarRestarted> for Router {
         let questions: Vec<_> = self.core.standings().map(question).collect();
         let questions = Questions { router: self.index, questions };
         self.to_registrar(|registrar| registrar.questions.do_send(questions));
+    }
+}
+
+impl Handler<Drain> for Router {
+    type Result = usize;
+
+    fn handle(&mut self, _: Drain, _: &mut Context<Self>) -> usize {
+        self.core.drain();
+        self.core.unanswered()
     }
 }

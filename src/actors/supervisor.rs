@@ -23,10 +23,10 @@ use actix::prelude::*;
 use futures_util::future::{Either, select};
 use slog::{Logger, crit, error, info, warn};
 
-use super::directory::{ConnectionLimits, Directory};
+use super::directory::{ConnectionLimits, Directory, RouterAddress};
 use super::listener::{InterfaceState, InterfaceStatus, ListenerKind, ListenerStopped};
 use super::registrar::RouterRestarted;
-use super::router::{InterfacesChanged, RegistrarRestarted};
+use super::router::{Drain, InterfacesChanged, RegistrarRestarted};
 use super::state;
 use super::tls::TlsSettings;
 use crate::config::Config;
@@ -45,6 +45,13 @@ const RESTART_WINDOW: Duration = Duration::from_secs(60);
 /// Before the second restart in a window; doubled with each further one, so that a child that fails at once does
 /// not use up the limit in a moment.
 const FIRST_BACK_OFF: Duration = Duration::from_millis(50);
+
+/// How long requests that have begun may take to be answered once the process is to end: as long as a client waits
+/// that is not calling (64*T1 at its default).
+const DRAIN_TIME: Duration = Duration::from_secs(32);
+
+/// Between two looks at what is left to answer.
+const DRAIN_INTERVAL: Duration = Duration::from_millis(50);
 
 /// The status that tells the service manager to begin anew (`EX_SOFTWARE`).
 const EXIT_INTERNAL: i32 = 70;
@@ -200,7 +207,28 @@ impl Supervisor {
         }
     }
 
-    fn routers(&self) -> impl Iterator<Item = Arc<super::directory::RouterAddress>> {
+    /// Lets the requests that have begun be answered, for [`DRAIN_TIME`] at most, and ends. A second signal ends at
+    /// once.
+    fn stop(&mut self, signal: &'static str, ctx: &mut Context<Self>) {
+        info!(self.log, "stopping"; "reason" => signal);
+        self.is_stopping = true;
+        let routers: Vec<_> = self.routers().collect();
+        let drained = async move {
+            let end = Instant::now() + DRAIN_TIME;
+            while Instant::now() < end && unanswered(&routers).await > 0 {
+                actix::clock::sleep(DRAIN_INTERVAL).await;
+            }
+            // What was answered last is on its way out.
+            actix::clock::sleep(DRAIN_INTERVAL).await;
+        };
+        let ended = async {
+            select(pin!(drained), pin!(stop_signal())).await;
+            System::current().stop();
+        };
+        ctx.spawn(ended.into_actor(self));
+    }
+
+    fn routers(&self) -> impl Iterator<Item = Arc<RouterAddress>> {
         let directory = &self.parts.directory;
         (0..directory.router_count()).filter_map(|index| directory.router(index).as_ref().cloned())
     }
@@ -239,11 +267,7 @@ impl Actor for Supervisor {
             }
         }
         self.interfaces_changed();
-        ctx.spawn(stop_signal().into_actor(self).map(|signal, supervisor, _| {
-            info!(supervisor.log, "stopping"; "reason" => signal);
-            supervisor.is_stopping = true;
-            System::current().stop();
-        }));
+        ctx.spawn(stop_signal().into_actor(self).map(|signal, supervisor, ctx| supervisor.stop(signal, ctx)));
     }
 
     fn stopped(&mut self, _: &mut Context<Self>) {
@@ -251,6 +275,15 @@ impl Actor for Supervisor {
             System::current().stop_with_code(EXIT_INTERNAL);
         }
     }
+}
+
+/// How many requests are being answered. A Router that is gone answers none.
+async fn unanswered(routers: &[Arc<RouterAddress>]) -> usize {
+    let mut sum = 0;
+    for router in routers {
+        sum += router.drain.send(Drain).await.unwrap_or(0);
+    }
+    sum
 }
 
 /// Waits for SIGTERM or SIGINT.

@@ -1,8 +1,8 @@
-//! The times at which one connection has to act, behind one timer.
+//! The times at which one connection has to act, and the one timer for all of them.
 
 use std::future::Future as _;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::Context;
 use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -12,9 +12,7 @@ use super::End;
 /// Between two attempts to hand messages to a Router that is full.
 const HELD_RETRY: Duration = Duration::from_millis(5);
 
-/// The deadlines, and the timer that is due at the earliest of them or before.
-///
-/// Traffic moves the idle deadline with every message; the timer is left where it is and finds out when it fires.
+/// The deadlines. Holds no clock.
 #[derive(Debug)]
 pub(super) struct Deadlines {
     message_timeout: Duration,
@@ -23,13 +21,21 @@ pub(super) struct Deadlines {
     message_since: Option<Instant>,
     stalled_since: Option<Instant>,
     retry_at: Option<Instant>,
-    /// What the connection ends at in any case, and why.
+    /// When the connection ends in any case, and why.
     closing: Option<(Instant, End)>,
-    timer: Pin<Box<Sleep>>,
+}
+
+/// What is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Due {
+    /// To offer what is held again.
+    Retry,
+    /// The end.
+    End(End),
 }
 
 impl Deadlines {
-    pub(super) fn new(now: Instant, message_timeout: Duration, idle_timeout: Duration) -> Self {
+    pub(super) const fn new(now: Instant, message_timeout: Duration, idle_timeout: Duration) -> Self {
         Self {
             message_timeout,
             idle_timeout,
@@ -38,7 +44,6 @@ impl Deadlines {
             stalled_since: None,
             retry_at: None,
             closing: None,
-            timer: Box::pin(sleep_until(now + idle_timeout)),
         }
     }
 
@@ -65,7 +70,7 @@ impl Deadlines {
         }
     }
 
-    /// Whether messages are held for a Router. While they are, the peer cannot be blamed for its message's time.
+    /// Whether messages are held for a Router. While they are, the peer is not blamed for the time of its message.
     pub(super) fn held(&mut self, now: Instant, is_held: bool) {
         self.retry_at = is_held.then(|| now + HELD_RETRY);
         if is_held && self.message_since.is_some() {
@@ -73,43 +78,52 @@ impl Deadlines {
         }
     }
 
-    /// Whether it is time to offer what is held.
-    pub(super) fn is_retry_due(&self, now: Instant) -> bool {
-        self.retry_at.is_some_and(|at| at <= now)
-    }
-
     /// The connection ends at `at`, if not before.
     pub(super) fn close_at(&mut self, at: Instant, end: End) {
         self.closing = Some((at, end));
     }
 
-    /// Ready when something is due: with the reason to end, or with `None` for a retry.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<End>> {
-        loop {
-            let (next, end) = self.next();
-            // An early timer finds out below; a late one is moved, and so is one that has fired.
-            if next < self.timer.deadline() || self.timer.is_elapsed() {
-                self.timer.as_mut().reset(next);
-            }
-            if self.timer.as_mut().poll(cx).is_pending() {
-                return Poll::Pending;
-            }
-            if next <= Instant::now() {
-                return Poll::Ready(end);
-            }
-        }
+    /// What is due next, and when.
+    pub(super) fn next(&self) -> (Instant, Due) {
+        let idle = (self.last_traffic + self.idle_timeout, Due::End(End::IdleTimeout));
+        let others = [
+            self.retry_at.map(|at| (at, Due::Retry)),
+            self.message_since.map(|since| (since + self.message_timeout, Due::End(End::MessageTimeout))),
+            self.stalled_since.map(|since| (since + self.message_timeout, Due::End(End::WriteTimeout))),
+            self.closing.map(|(at, end)| (at, Due::End(end))),
+        ];
+        others.into_iter().flatten().fold(idle, |next, other| if other.0 < next.0 { other } else { next })
     }
 
-    fn next(&self) -> (Instant, Option<End>) {
-        let candidates = [
-            Some((self.last_traffic + self.idle_timeout, Some(End::IdleTimeout))),
-            self.message_since.map(|since| (since + self.message_timeout, Some(End::MessageTimeout))),
-            self.stalled_since.map(|since| (since + self.message_timeout, Some(End::WriteTimeout))),
-            self.retry_at.map(|at| (at, None)),
-            self.closing.map(|(at, end)| (at, Some(end))),
-        ];
-        let earliest = candidates.into_iter().flatten().min_by_key(|(at, _)| *at);
-        earliest.unwrap_or((self.last_traffic + self.idle_timeout, Some(End::IdleTimeout)))
+    /// What is due now.
+    pub(super) fn due(&self, now: Instant) -> Option<Due> {
+        let (at, due) = self.next();
+        (at <= now).then_some(due)
+    }
+}
+
+/// The timer. Traffic moves the idle deadline with every message; the timer stays where it is, and finds out when it
+/// fires.
+#[derive(Debug)]
+pub(super) struct Timer(Pin<Box<Sleep>>);
+
+impl Timer {
+    pub(super) fn new(at: Instant) -> Self {
+        Self(Box::pin(sleep_until(at)))
+    }
+
+    /// Makes the task of `cx` run again at `at`, or before that.
+    pub(super) fn arm(&mut self, at: Instant, cx: &mut Context<'_>) {
+        if at < self.0.deadline() || self.0.is_elapsed() {
+            self.0.as_mut().reset(at);
+        }
+        while self.0.as_mut().poll(cx).is_ready() {
+            if at <= Instant::now() {
+                cx.waker().wake_by_ref();
+                return;
+            }
+            self.0.as_mut().reset(at);
+        }
     }
 }
 
@@ -119,52 +133,55 @@ mod tests {
 
     const MESSAGE: Duration = Duration::from_secs(10);
     const IDLE: Duration = Duration::from_secs(600);
+    const SECOND: Duration = Duration::from_secs(1);
 
-    fn after(deadlines: &mut Deadlines) -> impl Future<Output = Option<End>> {
-        std::future::poll_fn(|cx| deadlines.poll(cx))
+    fn deadlines() -> (Instant, Deadlines) {
+        let start = Instant::now();
+        (start, Deadlines::new(start, MESSAGE, IDLE))
     }
 
-    #[actix::test]
-    async fn the_earliest_deadline_wins() {
-        tokio::time::pause();
-        let start = Instant::now();
-        let mut deadlines = Deadlines::new(start, MESSAGE, IDLE);
-        deadlines.traffic(start + IDLE / 2);
-        assert_eq!(after(&mut deadlines).await, Some(End::IdleTimeout));
-        assert_eq!(start.elapsed(), IDLE + IDLE / 2);
-
-        let start = Instant::now();
-        let mut deadlines = Deadlines::new(start, MESSAGE, IDLE);
+    #[test]
+    fn traffic_moves_the_idle_deadline_alone() {
+        let (start, mut deadlines) = deadlines();
+        assert_eq!(deadlines.next(), (start + IDLE, Due::End(End::IdleTimeout)));
         deadlines.inside_message(start, true, false);
-        deadlines.inside_message(start + MESSAGE / 2, true, false);
-        assert_eq!(after(&mut deadlines).await, Some(End::MessageTimeout));
-        assert_eq!(start.elapsed(), MESSAGE);
+        deadlines.traffic(start + SECOND);
+        deadlines.inside_message(start + SECOND, true, false);
+        assert_eq!(deadlines.next(), (start + MESSAGE, Due::End(End::MessageTimeout)));
+        deadlines.inside_message(start + 2 * SECOND, true, true);
+        assert_eq!(deadlines.next(), (start + 2 * SECOND + MESSAGE, Due::End(End::MessageTimeout)));
+        deadlines.inside_message(start + 3 * SECOND, false, true);
+        assert_eq!(deadlines.next(), (start + SECOND + IDLE, Due::End(End::IdleTimeout)));
+    }
 
-        let start = Instant::now();
-        let mut deadlines = Deadlines::new(start, MESSAGE, IDLE);
-        deadlines.inside_message(start, true, false);
-        deadlines.inside_message(start + MESSAGE / 2, true, true);
+    #[test]
+    fn a_peer_that_reads_has_its_time_anew() {
+        let (start, mut deadlines) = deadlines();
         deadlines.stalled(start, true, false);
-        assert_eq!(after(&mut deadlines).await, Some(End::WriteTimeout));
-        deadlines.stalled(start, false, false);
-        assert_eq!(after(&mut deadlines).await, Some(End::MessageTimeout));
-        assert_eq!(start.elapsed(), MESSAGE + MESSAGE / 2);
+        deadlines.stalled(start + SECOND, true, false);
+        assert_eq!(deadlines.next(), (start + MESSAGE, Due::End(End::WriteTimeout)));
+        deadlines.stalled(start + 2 * SECOND, true, true);
+        assert_eq!(deadlines.next(), (start + 2 * SECOND + MESSAGE, Due::End(End::WriteTimeout)));
+        deadlines.stalled(start + 3 * SECOND, false, true);
+        assert_eq!(deadlines.next().1, Due::End(End::IdleTimeout));
     }
 
-    #[actix::test]
-    async fn a_full_router_is_not_the_peers_fault() {
-        tokio::time::pause();
-        let start = Instant::now();
-        let mut deadlines = Deadlines::new(start, MESSAGE, IDLE);
+    #[test]
+    fn a_full_router_is_not_the_peers_fault() {
+        let (start, mut deadlines) = deadlines();
         deadlines.inside_message(start, true, false);
-        while start.elapsed() < 2 * MESSAGE {
-            deadlines.held(Instant::now(), true);
-            assert_eq!(after(&mut deadlines).await, None);
-            assert!(deadlines.is_retry_due(Instant::now()));
-        }
-        let released = Instant::now();
-        deadlines.held(released, false);
-        assert_eq!(after(&mut deadlines).await, Some(End::MessageTimeout));
-        assert!(released.elapsed() <= MESSAGE && released.elapsed() > MESSAGE - 2 * HELD_RETRY);
+        deadlines.held(start + MESSAGE, true);
+        assert_eq!(deadlines.due(start + MESSAGE), None);
+        assert_eq!(deadlines.due(start + MESSAGE + HELD_RETRY), Some(Due::Retry));
+        deadlines.held(start + MESSAGE + HELD_RETRY, false);
+        assert_eq!(deadlines.next(), (start + 2 * MESSAGE, Due::End(End::MessageTimeout)));
+    }
+
+    #[test]
+    fn a_connection_that_closes_has_an_end() {
+        let (start, mut deadlines) = deadlines();
+        deadlines.close_at(start + SECOND, End::PeerClosed);
+        assert_eq!(deadlines.due(start), None);
+        assert_eq!(deadlines.due(start + SECOND), Some(Due::End(End::PeerClosed)));
     }
 }

@@ -3,11 +3,11 @@
 use std::cell::Cell;
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use rustls::pki_types::ServerName;
-use slog::{debug, info};
+use slog::info;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
@@ -17,6 +17,7 @@ use super::stream::Stream;
 use crate::actors::directory::Peer;
 use crate::actors::tls::{CertificateSummary, PeerNames, StreamTls, watched};
 use crate::protocol::account::AccountId;
+use crate::protocol::flow::Transport;
 
 /// Where a connection comes from.
 #[derive(Debug)]
@@ -112,7 +113,7 @@ impl Attempt<'_> {
         let local = stream.local_addr()?;
         let peer = || Some(self.peer_at(remote));
         let Some(tls) = &self.settings.tls else {
-            return Ok(Established { stream: Stream::Plain(stream), local, account: None, peer: peer() });
+            return Ok(Established { stream: self.plain(stream)?, local, account: None, peer: peer() });
         };
         self.phase.set(Phase::Handshake);
         let (accepted, seen) = watched(TlsAcceptor::from(Arc::clone(&tls.server)).accept(stream)).await;
@@ -130,7 +131,7 @@ impl Attempt<'_> {
         stream.set_nodelay(true)?;
         let local = stream.local_addr()?;
         let Some(tls) = &self.settings.tls else {
-            return Ok(Established { stream: Stream::Plain(stream), local, account: None, peer: Some(peer) });
+            return Ok(Established { stream: self.plain(stream)?, local, account: None, peer: Some(peer) });
         };
         self.phase.set(Phase::Handshake);
         let name = server_name(&peer).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
@@ -162,21 +163,30 @@ impl Attempt<'_> {
         socket.connect(remote).await
     }
 
+    /// `stream` as it is, where that is what the interface speaks: never in place of TLS.
+    fn plain(&self, stream: TcpStream) -> io::Result<Stream> {
+        match self.settings.transport {
+            Transport::Tcp => Ok(Stream::Plain(stream)),
+            Transport::Tls | Transport::Udp => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
     fn peer_at(&self, remote: SocketAddr) -> Peer {
         let settings = self.settings;
-        Peer { interface: settings.interface, transport: settings.transport(), remote, host: None }
+        Peer { interface: settings.interface, transport: settings.transport, remote, host: None }
     }
 
     /// One line, as long as there are not too many of them.
     fn log(&self, cause: &Cause, is_incoming: bool, remote: SocketAddr) {
-        let Some(repeated) = self.settings.failures.pass(std::time::Instant::now()) else {
+        let Some(left_out) = self.settings.failures.pass(std::time::Instant::now()) else {
             return;
         };
         let log = &self.settings.log;
         let direction = if is_incoming { "in" } else { "out" };
         let phase = match self.phase.get() {
             Phase::Connect => {
-                debug!(log, "connect_failed"; "peer" => %remote, "direction" => direction, "reason" => %cause);
+                info!(log, "connect_failed"; "peer" => %remote, "direction" => direction, "reason" => %cause,
+                    "left_out" => left_out);
                 return;
             }
             Phase::Handshake => "handshake",
@@ -185,7 +195,7 @@ impl Attempt<'_> {
         let seen = self.certificate.take().unwrap_or_default();
         info!(log, "tls_failed"; "peer" => %remote, "direction" => direction, "phase" => phase, "reason" => %cause,
             "subject" => seen.subject, "names" => seen.names, "issuer" => seen.issuer,
-            "not_after" => seen.not_after, "left_out" => repeated);
+            "not_after" => seen.not_after, "left_out" => left_out);
     }
 }
 
@@ -197,6 +207,6 @@ fn account_of(tls: &StreamTls, names: &PeerNames) -> Option<AccountId> {
 fn server_name(peer: &Peer) -> Option<ServerName<'static>> {
     match &peer.host {
         Some(host) => ServerName::try_from(host.to_string()).ok(),
-        None => Some(ServerName::from(IpAddr::from(peer.remote.ip()))),
+        None => Some(ServerName::from(peer.remote.ip())),
     }
 }

@@ -78,7 +78,7 @@ impl Inbox {
             match self.framer.next(&mut self.buffer) {
                 Ok(Some(Frame::Message(bytes))) => match self.read(bytes) {
                     Ok(message) => {
-                        let router = to.router_for(message.call_id());
+                        let router = to.router_of(&message, flow.connection);
                         group(&mut groups, router).push(Received { flow, account, message });
                     }
                     Err(broken) => break Err(broken),

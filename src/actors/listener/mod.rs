@@ -12,10 +12,13 @@ pub mod stream;
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use actix::{Message as ActorMessage, Recipient};
 use socket2::{Domain, Protocol, Socket, Type};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 use crate::config::{Interface, Protocol as InterfaceProtocol};
 use crate::protocol::flow::InterfaceId;
@@ -120,6 +123,16 @@ fn socket_for(address: SocketAddr, kind: Type, protocol: Protocol) -> io::Result
 /// The address that `socket` is bound to.
 fn bound_address(socket: &Socket) -> io::Result<SocketAddr> {
     socket.local_addr()?.as_socket().ok_or_else(|| io::Error::from(io::ErrorKind::AddrNotAvailable))
+}
+
+/// Registers `socket` with the reactor of this thread, for `interest` alone: to be told each time that a datagram
+/// which was sent makes room would cost more than to send it.
+#[allow(
+    deprecated,
+    reason = "its successor is unsafe; a socket that owns its descriptor keeps what that demands"
+)]
+fn register<S: AsRawFd>(socket: S, interest: Interest) -> io::Result<AsyncFd<S>> {
+    AsyncFd::with_interest(socket, interest)
 }
 
 /// What to tell of a bind that failed.

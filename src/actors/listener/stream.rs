@@ -13,12 +13,12 @@ use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix::dev::SendError;
 use actix::fut::wrap_future;
 use actix::{Actor, ArbiterHandle, AsyncContext as _, Context, Handler};
-use slog::{info, warn};
+use slog::{Logger, info, warn};
 use socket2::{Protocol, Type};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -29,8 +29,10 @@ use super::{
 use crate::actors::connection::{Connection, ConnectionSettings};
 use crate::actors::directory::{Admission, Peer, Refused};
 use crate::actors::drops::{DropReason, Drops, SUMMARY_INTERVAL};
+use crate::actors::log_limit::LogLimit;
 use crate::actors::messages::{Dial, Transmit};
 use crate::actors::turns::Turns;
+use crate::protocol::flow::Transport;
 
 /// Dials that wait for the actor's turn; Routers fail what a full mailbox refuses.
 const MAILBOX_CAPACITY: usize = 1_024;
@@ -44,92 +46,82 @@ const ACCEPTS_PER_TURN: usize = 64;
 /// After an accept that failed for want of something (descriptors, memory): the first wait, doubled up to the last.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
 
+/// Why an interface with TLS or MTLS does not listen.
+const NO_CERTIFICATE: &str = "no certificate: set certificate.chain and certificate.private_key";
+
 /// What a [`StreamListener`] is given.
 #[derive(Clone, Debug)]
 pub struct StreamListenerSettings {
     /// Where to listen.
     pub address: SocketAddr,
-    /// Why it must not listen, though connections may be opened: a certificate that is missing.
-    pub hindrance: Option<String>,
     /// What its connections have in common.
     pub connections: Arc<ConnectionSettings>,
-    /// Where connections live, in turn; never empty.
+    /// Where connections live: one for each Router, on its core; never empty.
     pub workers: Vec<ArbiterHandle>,
     /// To the supervisor.
     pub reports: Reports,
+    /// Child logger of the interface.
+    pub log: Logger,
 }
 
 /// The Listener of a stream interface.
 #[derive(Debug)]
 pub struct StreamListener {
     settings: StreamListenerSettings,
-    workers: Rc<Workers>,
     drops: Rc<Drops>,
     told: Option<InterfaceState>,
     turns: Turns,
 }
 
-/// The worker Arbiters, in turn.
-#[derive(Debug)]
-struct Workers {
-    arbiters: Vec<ArbiterHandle>,
-    next: std::cell::Cell<usize>,
-}
-
-impl Workers {
-    fn next(&self) -> &ArbiterHandle {
-        let index = self.next.get();
-        self.next.set((index + 1) % self.arbiters.len());
-        &self.arbiters[index]
-    }
-}
-
 impl StreamListener {
     /// Not yet bound: it binds when it starts.
     pub fn new(settings: StreamListenerSettings) -> Self {
-        let workers = Workers { arbiters: settings.workers.clone(), next: 0.into() };
-        Self {
-            settings,
-            workers: Rc::new(workers),
-            drops: Rc::default(),
-            told: None,
-            turns: Turns::default(),
-        }
+        Self { settings, drops: Rc::default(), told: None, turns: Turns::default() }
     }
 
     fn listen(&mut self, ctx: &mut Context<Self>) {
-        let bound = match &self.settings.hindrance {
-            Some(hindrance) => Err(hindrance.clone()),
-            None => bind(self.settings.address).map_err(|error| super::reason(self.settings.address, &error)),
-        };
-        match bound {
+        if self.lacks_certificate() {
+            // A configuration that has one starts another Listener.
+            return self.tell(InterfaceState::NotListening { reason: NO_CERTIFICATE.to_owned() });
+        }
+        match bind(self.settings.address) {
             Ok((listener, address)) => {
                 let acceptor = Acceptor {
                     listener,
                     connections: Arc::clone(&self.settings.connections),
-                    workers: Rc::clone(&self.workers),
+                    workers: self.settings.workers.clone(),
+                    log: self.settings.log.clone(),
                     drops: Rc::clone(&self.drops),
+                    failures: LogLimit::default(),
                 };
                 ctx.spawn(wrap_future(acceptor.run()));
                 self.tell(InterfaceState::Listening { address });
             }
-            Err(reason) => {
+            Err(error) => {
+                let reason = super::reason(self.settings.address, &error);
                 self.tell(InterfaceState::NotListening { reason });
-                if self.settings.hindrance.is_none() {
-                    ctx.run_later(BIND_RETRY, Self::listen);
-                }
+                ctx.run_later(BIND_RETRY, Self::listen);
             }
         }
+    }
+
+    fn lacks_certificate(&self) -> bool {
+        let connections = &self.settings.connections;
+        connections.transport == Transport::Tls && connections.tls.is_none()
     }
 
     fn tell(&mut self, state: InterfaceState) {
         if self.told.as_ref() == Some(&state) {
             return;
         }
-        let log = &self.settings.connections.log;
+        let log = &self.settings.log;
         match &state {
-            InterfaceState::Listening { address } => info!(log, "listening"; "address" => %address),
-            InterfaceState::NotListening { reason } => warn!(log, "not_listening"; "reason" => reason),
+            InterfaceState::Listening { address } => {
+                info!(log, "listening"; "address" => %address);
+            }
+            InterfaceState::NotListening { reason } => {
+                warn!(log, "not_listening"; "reason" => reason);
+            }
         }
         self.told = Some(state.clone());
         let interface = self.settings.connections.interface;
@@ -146,7 +138,7 @@ impl StreamListener {
         match settings.directory.open_connection(dial.remote.ip()) {
             Ok(admission) => {
                 Connection::dialled(
-                    self.workers.next(),
+                    worker(&self.settings.workers, settings, &admission),
                     Arc::clone(settings),
                     admission,
                     peer,
@@ -167,7 +159,7 @@ impl Actor for StreamListener {
     fn started(&mut self, ctx: &mut Context<Self>) {
         ctx.set_mailbox_capacity(MAILBOX_CAPACITY);
         ctx.run_interval(SUMMARY_INTERVAL, |listener, _| {
-            listener.drops.log(&listener.settings.connections.log)
+            listener.drops.log(&listener.settings.log);
         });
         self.listen(ctx);
     }
@@ -186,12 +178,13 @@ impl Handler<Dial> for StreamListener {
     fn handle(&mut self, mut dial: Dial, ctx: &mut Context<Self>) {
         self.turns.count(ctx);
         let settings = &self.settings.connections;
-        if dial.remote.is_ipv4() != settings.bind_address.is_ipv4() {
+        let is_reachable = dial.remote.is_ipv4() == settings.bind_address.is_ipv4();
+        if !is_reachable || self.lacks_certificate() {
             return settings.directory.tell_all_failed(&dial.messages);
         }
         let peer = Peer {
             interface: settings.interface,
-            transport: settings.transport(),
+            transport: settings.transport,
             remote: dial.remote,
             host: dial.host.clone(),
         };
@@ -216,7 +209,7 @@ fn bind(address: SocketAddr) -> io::Result<(AsyncFd<TcpListener>, SocketAddr)> {
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     let bound = bound_address(&socket)?;
-    Ok((AsyncFd::with_interest(socket.into(), Interest::READABLE)?, bound))
+    Ok((super::register(socket.into(), Interest::READABLE)?, bound))
 }
 
 /// The accepting side. Connections are accepted outside of tokio, because they belong to the reactor of the worker
@@ -224,8 +217,10 @@ fn bind(address: SocketAddr) -> io::Result<(AsyncFd<TcpListener>, SocketAddr)> {
 struct Acceptor {
     listener: AsyncFd<TcpListener>,
     connections: Arc<ConnectionSettings>,
-    workers: Rc<Workers>,
+    workers: Vec<ArbiterHandle>,
+    log: Logger,
     drops: Rc<Drops>,
+    failures: LogLimit,
 }
 
 impl Acceptor {
@@ -249,7 +244,9 @@ impl Acceptor {
                 Err(error) => {
                     // Ready still: what is waiting is accepted after the pause.
                     ready.retain_ready();
-                    warn!(self.connections.log, "accept_failed"; "reason" => %error, "pause" => ?back_off);
+                    if let Some(left_out) = self.failures.pass(Instant::now()) {
+                        warn!(self.log, "accept_failed"; "reason" => %error, "left_out" => left_out);
+                    }
                     tokio::time::sleep(back_off).await;
                     back_off = (back_off * 2).min(BACK_OFF.1);
                 }
@@ -289,15 +286,198 @@ impl Acceptor {
     fn start(&self, stream: TcpStream, remote: SocketAddr, admission: Admission) {
         // Fails for no open socket; if it did, the connection would be dropped here.
         if stream.set_nonblocking(true).is_ok() {
-            let settings = Arc::clone(&self.connections);
-            Connection::accepted(self.workers.next(), settings, admission, stream, remote);
+            let worker = worker(&self.workers, &self.connections, &admission);
+            Connection::accepted(worker, Arc::clone(&self.connections), admission, stream, remote);
         }
     }
+}
+
+/// Where a connection lives: on the core of its Router, so that what it brings changes no thread.
+fn worker<'a>(
+    workers: &'a [ArbiterHandle],
+    settings: &ConnectionSettings,
+    admission: &Admission,
+) -> &'a ArbiterHandle {
+    &workers[settings.directory.core_of(admission.id()) % workers.len()]
 }
 
 const fn drop_reason(refused: Refused) -> DropReason {
     match refused {
         Refused::Total => DropReason::ConnectionLimit,
         Refused::PerAddress => DropReason::ConnectionLimitPerAddress,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use actix::Addr;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net as tokio_net;
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::actors::directory::ConnectionLimits;
+    use crate::actors::messages::Outgoing;
+    use crate::actors::testing::{PATIENCE, QUIET, World, branch, here, outgoing, request, response};
+    use crate::protocol::flow::InterfaceId;
+
+    fn start(world: &World, connections: ConnectionSettings) -> Addr<StreamListener> {
+        let settings = StreamListenerSettings {
+            address: connections.bind_address,
+            connections: Arc::new(connections),
+            workers: vec![here()],
+            reports: world.reports.clone(),
+            log: Logger::root(slog::Discard, slog::o!()),
+        };
+        StreamListener::new(settings).start()
+    }
+
+    async fn closed(stream: &mut tokio_net::TcpStream) -> bool {
+        let mut octet = [0];
+        matches!(timeout(PATIENCE, stream.read(&mut octet)).await.expect("an end"), Ok(0) | Err(_))
+    }
+
+    fn dial(remote: SocketAddr, messages: Vec<Outgoing>) -> Dial {
+        Dial { remote, host: None, messages }
+    }
+
+    #[actix::test]
+    async fn connections_past_a_limit_are_closed_until_there_is_room() {
+        let mut world = World::with_limits(1, ConnectionLimits { total: 10, per_address: 2 });
+        let _listener = start(&world, world.connections());
+        let address = world.listening().await;
+        let mut first = tokio_net::TcpStream::connect(address).await.unwrap();
+        let _second = tokio_net::TcpStream::connect(address).await.unwrap();
+        let opened = world.routers[0].opened.next().await;
+        world.routers[0].opened.next().await;
+        let mut third = tokio_net::TcpStream::connect(address).await.unwrap();
+        assert!(closed(&mut third).await);
+        first.shutdown().await.unwrap();
+        assert!(closed(&mut first).await);
+        assert_eq!(world.routers[0].closed.next().await.flow, opened.flow);
+        let _fourth = tokio_net::TcpStream::connect(address).await.unwrap();
+        world.routers[0].opened.next().await;
+    }
+
+    #[actix::test]
+    async fn dials_to_one_peer_share_a_connection_and_keep_their_order() {
+        let mut world = World::new(1);
+        let listener = start(&world, world.connections());
+        world.listening().await;
+        let peer = tokio_net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let remote = peer.local_addr().unwrap();
+        let texts: Vec<_> = (0..20).map(|number| request(&number.to_string(), number)).collect();
+        for (slot, text) in texts.iter().enumerate() {
+            listener.do_send(dial(remote, vec![outgoing(text.clone(), Some(slot as u32))]));
+        }
+        let (mut stream, from) = peer.accept().await.unwrap();
+        assert_eq!(from.ip(), remote.ip());
+        let mut received = vec![0; texts.concat().len()];
+        timeout(PATIENCE, stream.read_exact(&mut received)).await.expect("all requests").unwrap();
+        assert_eq!(String::from_utf8(received).unwrap(), texts.concat());
+        let opened = world.routers[0].opened.next().await;
+        assert_eq!((opened.flow.remote, opened.flow.local), (remote, from));
+        // Answers come back by it, and what follows leaves by it.
+        stream.write_all(response("0").as_bytes()).await.unwrap();
+        assert_eq!(world.routers[0].message().await.flow, opened.flow);
+        listener.do_send(dial(remote, vec![outgoing(response("again"), None)]));
+        let mut received = vec![0; response("again").len()];
+        timeout(PATIENCE, stream.read_exact(&mut received)).await.expect("one more").unwrap();
+        assert!(timeout(QUIET, peer.accept()).await.is_err());
+        drop(stream);
+        assert_eq!(world.routers[0].closed.next().await.flow, opened.flow);
+        listener.do_send(dial(remote, vec![outgoing(response("anew"), None)]));
+        timeout(PATIENCE, peer.accept()).await.expect("a new connection").unwrap();
+    }
+
+    #[actix::test]
+    async fn a_connection_that_was_accepted_serves_requests_to_its_peer() {
+        let mut world = World::new(1);
+        let listener = start(&world, world.connections());
+        let address = world.listening().await;
+        let mut peer = tokio_net::TcpStream::connect(address).await.unwrap();
+        world.routers[0].opened.next().await;
+        listener.do_send(dial(peer.local_addr().unwrap(), vec![outgoing(response("1"), None)]));
+        let mut received = vec![0; response("1").len()];
+        timeout(PATIENCE, peer.read_exact(&mut received)).await.expect("the message").unwrap();
+    }
+
+    #[actix::test]
+    async fn a_dial_that_cannot_be_fails_its_requests() {
+        let mut world = World::with_limits(1, ConnectionLimits { total: 1, per_address: 1 });
+        let listener = start(&world, world.connections());
+        let address = world.listening().await;
+        let dead = tokio_net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        let messages = vec![
+            outgoing(request("1", 1), Some(1)),
+            outgoing(response("2"), None),
+            outgoing(request("3", 3), Some(3)),
+        ];
+        listener.do_send(dial(dead, messages));
+        assert_eq!(world.routers[0].failed.next().await.branch, branch(1));
+        assert_eq!(world.routers[0].failed.next().await.branch, branch(3));
+        listener.do_send(dial("[::1]:5060".parse().unwrap(), vec![outgoing(request("4", 4), Some(4))]));
+        assert_eq!(world.routers[0].failed.next().await.branch, branch(4));
+        let _only = tokio_net::TcpStream::connect(address).await.unwrap();
+        world.routers[0].opened.next().await;
+        listener.do_send(dial(dead, vec![outgoing(request("5", 5), Some(5))]));
+        assert_eq!(world.routers[0].failed.next().await.branch, branch(5));
+        world.routers[0].closed.nothing().await;
+    }
+
+    #[actix::test]
+    async fn what_hinders_an_interface_is_told() {
+        let mut world = World::new(1);
+        let _listener = start(&world, world.connections());
+        let address = world.listening().await;
+        let mut taken = world.connections();
+        taken.bind_address = address;
+        let _other = start(&world, taken);
+        let status = world.status.next().await;
+        assert_eq!((status.interface, status.listener), (InterfaceId(0), ListenerKind::Stream));
+        let InterfaceState::NotListening { reason } = status.state else { panic!("{status:?}") };
+        assert!(reason.contains(&address.to_string()) && reason.contains("in use"), "{reason}");
+        let mut bare = world.connections();
+        bare.transport = Transport::Tls;
+        let bare = start(&world, bare);
+        let state = world.status.next().await.state;
+        assert_eq!(state, InterfaceState::NotListening { reason: NO_CERTIFICATE.to_owned() });
+        // Nothing leaves in the clear instead.
+        let peer = tokio_net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        bare.do_send(dial(peer.local_addr().unwrap(), vec![outgoing(request("1", 1), Some(1))]));
+        assert_eq!(world.routers[0].failed.next().await.branch, branch(1));
+        assert!(timeout(QUIET, peer.accept()).await.is_err());
+    }
+
+    /// Makes the actor panic.
+    #[derive(actix::Message)]
+    #[rtype(result = "()")]
+    struct Panic;
+
+    impl Handler<Panic> for StreamListener {
+        type Result = ();
+
+        fn handle(&mut self, _: Panic, _: &mut Context<Self>) {
+            panic!("as the test wants it");
+        }
+    }
+
+    #[actix::test]
+    async fn a_panic_is_told_and_connections_live_on() {
+        let mut world = World::new(1);
+        let listener = start(&world, world.connections());
+        let address = world.listening().await;
+        let mut peer = tokio_net::TcpStream::connect(address).await.unwrap();
+        world.routers[0].opened.next().await;
+        listener.do_send(Panic);
+        let expected =
+            ListenerStopped { interface: InterfaceId(0), listener: ListenerKind::Stream, panicked: true };
+        assert_eq!(world.stopped.next().await, expected);
+        peer.write_all(request("1", 0).as_bytes()).await.unwrap();
+        assert_eq!(world.routers[0].message().await.message.call_id(), b"1");
+        let mut again = world.connections();
+        again.bind_address = address;
+        let _again = start(&world, again);
+        assert_eq!(world.listening().await, address);
     }
 }

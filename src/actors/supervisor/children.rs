@@ -137,7 +137,10 @@ impl Supervisor {
     }
 
     fn start_datagram_listener(&self, interface: InterfaceId, core: usize, ctx: &Context<Self>) {
-        let sharing = if core == 0 { PortSharing::First } else { PortSharing::Joins };
+        // One that comes back finds its port with the Listeners of the other cores.
+        let first = self.states.get(&(interface, ListenerKind::Datagram { core: 0 }));
+        let is_ours = matches!(first, Some(InterfaceState::Listening { .. }));
+        let sharing = if core == 0 && !is_ours { PortSharing::First } else { PortSharing::Joins };
         let settings = DatagramListenerSettings {
             interface,
             core,
@@ -164,12 +167,11 @@ impl Supervisor {
         let protocol = if entry.protocol == Protocol::Udp { Protocol::Tcp } else { entry.protocol };
         let accounts = (entry.side == Side::Lan).then(|| Arc::clone(&self.parts.settings.accounts));
         let tls = protocol.is_secure().then(|| self.parts.tls.for_interface(protocol, accounts));
-        let hindrance = matches!(tls, Some(None))
-            .then(|| "no certificate: set certificate.chain and certificate.private_key".to_owned());
         let address = self.address_of(interface);
         let connections = Arc::new(ConnectionSettings {
             interface,
             bind_address: address,
+            transport: protocol.transport(),
             tls: tls.flatten(),
             message_limits: self.message_limits(),
             handshake_timeout: config.limits.handshake_timeout,
@@ -180,8 +182,13 @@ impl Supervisor {
             failures: LogLimit::default(),
         });
         let workers = self.arbiters.iter().map(Arbiter::handle).collect();
-        let settings =
-            StreamListenerSettings { address, hindrance, connections, workers, reports: reports(ctx) };
+        let settings = StreamListenerSettings {
+            address,
+            connections,
+            workers,
+            reports: reports(ctx),
+            log: self.interface_log("listener", interface, protocol),
+        };
         let arbiter = &self.arbiters[usize::from(interface.0) % self.arbiters.len()];
         let listener = StreamListener::start_in_arbiter(&arbiter.handle(), |_| StreamListener::new(settings));
         #[cfg(test)]

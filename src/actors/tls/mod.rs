@@ -1,6 +1,6 @@
 //! TLS and MTLS: what the proxy shows of itself, whom it believes (RFC 3261 §26.3, RFC 5922).
 //!
-//! That a certificate is good ([`verifier`]) and whose it is ([`PeerNames`]) are two steps: the first happens in
+//! That a certificate is good (`verifier.rs`) and whose it is ([`PeerNames`]) are two steps: the first happens in
 //! the handshake, the second after it, where it is known who was meant.
 
 mod names;
@@ -190,4 +190,196 @@ fn anchor(certificate: &CertificateDer<'_>) -> Result<TrustAnchor<'static>, webp
 fn revocation_lists(tls: &Tls) -> Result<Vec<CertRevocationList<'static>>, TlsFault> {
     let lists = tls.revocation_lists.iter().map(|der| OwnedCertRevocationList::from_der(der).map(Into::into));
     lists.collect::<Result<_, _>>().map_err(TlsFault::RevocationList)
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::ExtendedKeyUsagePurpose as Purpose;
+    use rustls::pki_types::ServerName;
+    use rustls::server::danger::ClientCertVerifier as _;
+    use tokio_rustls::{TlsAcceptor, TlsConnector};
+
+    use super::*;
+    use crate::actors::testing::{Authority, log};
+    use crate::protocol::account::{Account, AccountId, AccountKind, Scope, Secret};
+
+    /// The handshake of `client`, which shows its certificate, with `server`, which demands one: what either side
+    /// says of it, and the client's certificate if it was refused.
+    async fn handshake(
+        client: (&Certificate, &Tls),
+        server: (&Certificate, &Tls),
+    ) -> (Result<(), String>, Result<(), String>, Option<CertificateSummary>) {
+        let client = TlsSettings::new(Some(client.0), client.1, &log()).unwrap();
+        let server = TlsSettings::new(Some(server.0), server.1, &log()).unwrap();
+        let client = TlsConnector::from(client.client);
+        let server = TlsAcceptor::from(server.for_interface(Protocol::Mtls, None).unwrap().server);
+        let (near, far) = tokio::io::duplex(1 << 16);
+        let name = ServerName::try_from("anything.example").unwrap();
+        let connecting = async {
+            let mut stream = client.connect(name, near).await.map_err(|error| error.to_string())?;
+            // With TLS 1.3 the client learns from its first read what the server thinks of its certificate.
+            let mut octet = [0];
+            tokio::io::AsyncReadExt::read_exact(&mut stream, &mut octet).await.map_err(|e| e.to_string())?;
+            Ok(())
+        };
+        let accepting = async {
+            let (accepted, seen) = watched(server.accept(far)).await;
+            let outcome = match accepted {
+                Ok(mut stream) => tokio::io::AsyncWriteExt::write_all(&mut stream, b"x").await,
+                Err(error) => Err(error),
+            };
+            (outcome.map_err(|error| error.to_string()), seen)
+        };
+        let (client, (server, seen)) = futures_util::future::join(connecting, accepting).await;
+        (client, server, seen)
+    }
+
+    #[actix::test]
+    async fn certificates_for_servers_clients_sip_any_and_no_purpose_are_good_on_both_sides() {
+        let authority = Authority::new();
+        let trust = authority.trusted();
+        let sip_domain = Purpose::Other(vec![1, 3, 6, 1, 5, 5, 7, 3, 20]);
+        let own = authority.issue(&["dns:us.example"], &[]);
+        let good = [
+            vec![Purpose::ServerAuth],
+            vec![Purpose::ClientAuth],
+            vec![sip_domain],
+            vec![Purpose::Any],
+            vec![],
+            vec![Purpose::CodeSigning, Purpose::ServerAuth],
+        ];
+        for purposes in good {
+            let theirs = authority.issue(&["dns:them.example"], &purposes);
+            assert_eq!(
+                handshake((&theirs, &trust), (&own, &trust)).await,
+                (Ok(()), Ok(()), None),
+                "{purposes:?}"
+            );
+            assert_eq!(
+                handshake((&own, &trust), (&theirs, &trust)).await,
+                (Ok(()), Ok(()), None),
+                "{purposes:?}"
+            );
+        }
+        for purposes in [vec![Purpose::CodeSigning], vec![Purpose::EmailProtection, Purpose::TimeStamping]] {
+            let theirs = authority.issue(&["dns:them.example"], &purposes);
+            let (_, server, seen) = handshake((&theirs, &trust), (&own, &trust)).await;
+            assert!(server.unwrap_err().contains("InvalidPurpose"), "{purposes:?}");
+            assert_eq!(seen.unwrap().names, "them.example");
+            let (client, _, _) = handshake((&own, &trust), (&theirs, &trust)).await;
+            assert!(client.unwrap_err().contains("InvalidPurpose"), "{purposes:?}");
+        }
+    }
+
+    #[actix::test]
+    async fn certificates_that_are_expired_revoked_or_of_strangers_are_refused_and_described() {
+        let authority = Authority::new();
+        let own = authority.issue(&["dns:us.example"], &[]);
+        let mut trust = authority.trusted();
+        trust.revocation_lists = vec![authority.revoke(7)];
+        let table = [
+            (authority.issue_numbered(&["dns:a.example"], &[], 2, 2001), "expired", "certificate expired"),
+            (authority.issue_numbered(&["dns:a.example"], &[], 7, 4096), "Revoked", "revoked"),
+            (Authority::named("Stranger").issue(&["dns:a.example", "cn:A"], &[]), "UnknownIssuer", "unknown"),
+        ];
+        for (theirs, cause, alert) in table {
+            let (client, server, seen) = handshake((&theirs, &authority.trusted()), (&own, &trust)).await;
+            let (client, server) = (client.unwrap_err(), server.unwrap_err());
+            assert!(server.contains(cause), "{server}");
+            assert!(
+                client.to_lowercase().contains(alert) || client.contains("CertificateExpired"),
+                "{client}"
+            );
+            let seen = seen.unwrap();
+            assert_eq!(seen.names, "a.example");
+            assert!(["CN=Test Authority", "CN=Stranger"].contains(&&seen.issuer[..]), "{seen:?}");
+            assert!(seen.not_after.ends_with("-01-01T00:00:00Z"), "{seen:?}");
+        }
+        let fine = authority.issue_numbered(&["dns:a.example"], &[], 8, 4096);
+        assert_eq!(handshake((&fine, &trust), (&own, &trust)).await, (Ok(()), Ok(()), None));
+    }
+
+    #[actix::test]
+    async fn a_client_shows_its_own_pair_where_there_is_one() {
+        let authority = Authority::new();
+        let trust = authority.trusted();
+        let own = authority.issue(&["dns:us.example"], &[]);
+        let stranger = Authority::new().issue(&["dns:us.example"], &[]);
+        let with_pair = Tls { client_certificate: Some(own.clone()), ..authority.trusted() };
+        assert_eq!(handshake((&stranger, &with_pair), (&own, &trust)).await, (Ok(()), Ok(()), None));
+        assert!(handshake((&stranger, &trust), (&own, &trust)).await.1.is_err());
+    }
+
+    #[test]
+    fn without_a_certificate_nothing_is_accepted() {
+        let authority = Authority::new();
+        let settings = TlsSettings::new(None, &authority.trusted(), &log()).unwrap();
+        assert!(settings.for_interface(Protocol::Tls, None).is_none());
+        let mismatched = Certificate {
+            private_key: authority.issue(&["dns:b"], &[]).private_key,
+            ..authority.issue(&["dns:a"], &[])
+        };
+        let fault = TlsSettings::new(Some(&mismatched), &authority.trusted(), &log()).unwrap_err();
+        assert!(matches!(fault, TlsFault::Certificate(_)), "{fault}");
+    }
+
+    #[test]
+    fn only_mtls_asks_for_certificates_and_only_it_has_accounts() {
+        let authority = Authority::new();
+        let own = authority.issue(&["dns:us.example"], &[]);
+        let settings = TlsSettings::new(Some(&own), &authority.trusted(), &log()).unwrap();
+        let accounts = Arc::new(Accounts::default());
+        let tls = settings.for_interface(Protocol::Tls, Some(Arc::clone(&accounts))).unwrap();
+        let mutual = settings.for_interface(Protocol::Mtls, Some(accounts)).unwrap();
+        assert!(tls.accounts.is_none() && mutual.accounts.is_some());
+        let verifier = CertificateVerifier {
+            anchors: Vec::new(),
+            revocation_lists: Vec::new(),
+            algorithms: aws_lc_rs::default_provider().signature_verification_algorithms,
+        };
+        assert!(verifier.client_auth_mandatory());
+    }
+
+    fn names(names: &[&str]) -> PeerNames {
+        PeerNames::read(&Authority::new().issue(names, &[]).chain[0]).unwrap()
+    }
+
+    #[test]
+    fn names_are_compared_whole_and_the_common_name_counts_alone_only() {
+        let san =
+            names(&["dns:Sip.Example", "dns:*.b.example", "ip:192.0.2.1", "ip:2001:db8::1", "cn:c.example"]);
+        assert!(san.has_host("sip.example") && !san.has_host("a.b.example") && !san.has_host("c.example"));
+        assert!(san.has_address([192, 0, 2, 1].into()) && san.has_address("2001:db8::1".parse().unwrap()));
+        assert!(!san.has_address([192, 0, 2, 2].into()));
+        let common = names(&["cn:c.example"]);
+        assert!(common.has_host("C.example") && !common.has_host("example"));
+    }
+
+    #[test]
+    fn an_account_is_found_by_any_name_of_its_certificate() {
+        let account = |secret| Account {
+            user_name: "name".to_owned(),
+            secret,
+            scope: Scope::everybody(),
+            kind: AccountKind::UcServer,
+        };
+        let accounts = Accounts(vec![
+            account(Secret::Password("ucs.example".to_owned())),
+            account(Secret::Certificate("other.example".to_owned())),
+            account(Secret::Certificate("UCS.example".to_owned())),
+        ]);
+        let table: [(&[&str], Option<AccountId>); 8] = [
+            (&["dns:ucs.example"], Some(AccountId(2))),
+            (&["dns:x.example", "dns:Other.example"], Some(AccountId(1))),
+            (&["uri:sip:ucs.example"], Some(AccountId(2))),
+            (&["uri:sip:user@ucs.example"], None),
+            (&["uri:https://ucs.example"], None),
+            (&["cn:ucs.example"], Some(AccountId(2))),
+            (&["cn:ucs.example", "dns:x.example"], None),
+            (&["dns:*.example"], None),
+        ];
+        for (given, expected) in table {
+            assert_eq!(names(given).account(&accounts), expected, "{given:?}");
+        }
+    }
 }

@@ -61,8 +61,9 @@ fn pair(section: &mut Section<'_>, chain_key: &'static str, key_key: &'static st
             let chain = section.accept(chain_key, read_certificates(&chain));
             let private_key = section.accept(key_key, read_private_key(&private_key));
             let (chain, private_key) = (chain?, private_key?);
-            section.accept(key_key, check_match(&chain, &private_key))?;
+            // The chain first: of one that is no certificate, the key is not to blame.
             let certificate = section.accept(chain_key, describe(chain, private_key))?;
+            section.accept(key_key, check_match(&certificate.chain, &certificate.private_key))?;
             warn_of_age(section, chain_key, &certificate);
             Some(certificate)
         }
@@ -267,7 +268,7 @@ mod tests {
             (section(&key, &key), "holds no certificate"),
             (section(&chain, &chain), "holds no private key"),
             (section(&noise, &key), "is no PEM"),
-            (section(&garbage, &key), "certificate.private_key: cannot be used"),
+            (section(&garbage, &key), "2: certificate.chain: "),
             (
                 format!("[certificate]\nclient_chain = \"{chain}\"\n"),
                 "certificate.client_private_key: is empty",

@@ -103,6 +103,12 @@ impl Location {
         Answer { context, verdict }
     }
 
+    /// A flow has proven an account by itself, before any request.
+    pub fn handle_log_on(&mut self, now: Instant, flow: &Flow, account: AccountId) {
+        let now = self.clock.millis(now);
+        self.log_on(now, flow, account);
+    }
+
     /// The UC server that is reached by `flow` has answered for a user.
     pub fn handle_learned(&mut self, _now: Instant, name: &AddressOfRecord, flow: &Flow) {
         if let Some(server) = self.flows.server_at(flow) {

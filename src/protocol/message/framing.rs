@@ -264,6 +264,19 @@ mod tests {
     }
 
     #[test]
+    fn what_was_scanned_is_not_scanned_again() {
+        let stream = format!("OPTIONS sip:a SIP/2.0\r\n{}", "X: y\r\n".repeat(150));
+        let mut framer = Framer::new(LIMITS);
+        let mut buffer = BytesMut::new();
+        for octet in stream.bytes() {
+            buffer.extend_from_slice(&[octet]);
+            assert_eq!(framer.next(&mut buffer).unwrap(), None);
+            let Progress::Headers(scanned) = framer.progress else { panic!("no end has come") };
+            assert!(scanned + 2 >= buffer.len());
+        }
+    }
+
+    #[test]
     fn a_ping_is_two_line_breaks_between_messages() {
         let table: [(&str, usize); 8] = [
             ("\r\n\r\n", 1),

@@ -60,7 +60,8 @@ mod tests {
 
     #[test]
     fn forms_that_are_allowed() {
-        let table: [(&[u8], &[u8], Option<&[u8]>); 6] = [
+        type Row<'a> = (&'a [u8], &'a [u8], Option<&'a [u8]>);
+        let table: [Row<'_>; 6] = [
             (b"<sip:a@b;x=1>;tag=1", b"sip:a@b;x=1", Some(b"1")),
             (b"\"A \\\" <x>\" <sip:a@b>  ; TAG = 2 ; q=1", b"sip:a@b", Some(b"2")),
             (b"Alice Example <sip:a@b>", b"sip:a@b", None),

@@ -142,7 +142,8 @@ mod tests {
 
     #[test]
     fn values_that_are_allowed() {
-        let table: [(&[u8], &[u8], &[u8], Option<u16>, Option<&[u8]>); 6] = [
+        type Row<'a> = (&'a [u8], &'a [u8], &'a [u8], Option<u16>, Option<&'a [u8]>);
+        let table: [Row<'_>; 6] = [
             (
                 b"SIP/2.0/UDP 192.0.2.1:5060;branch=z9hG4bK1",
                 b"UDP",

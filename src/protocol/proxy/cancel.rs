@@ -36,7 +36,7 @@ impl Proxy {
                 return self.refuse(&incoming, &Reply::new(200));
             }
             let flow = incoming.flow;
-            if self.forward_unanswered(now, certificate, incoming).is_none() {
+            if self.forward_unanswered(now, certificate, &incoming).is_none() {
                 self.dropped(&flow, DropReason::StrayCancel);
             }
             return;

@@ -154,6 +154,9 @@ impl Proxy {
     /// New work is shed first: 503 without Retry-After, so that the sender goes on with others at once.
     fn check_load(&self, request: &Message) -> Result<(), Reply> {
         let in_dialog = request.to().is_some_and(|to| to.tag().is_some());
+        if self.is_draining && !in_dialog {
+            return Err(Reply::with_reason(503, "Shutting Down"));
+        }
         let maximum = self.settings.maximum_transactions;
         let limit = if in_dialog { maximum } else { maximum.saturating_mul(SHARE_OF_NEW_WORK) / 100 };
         // Contexts without a server transaction are those of requests that nobody answers.
@@ -294,7 +297,7 @@ impl Proxy {
         let own_tag = self.to_tag(incoming.key);
         let flow = incoming.flow;
         let is_for_refusal = incoming.request.to().and_then(|to| to.tag()) == Some(&own_tag[..]);
-        if !is_for_refusal && self.forward_unanswered(now, certificate, incoming).is_none() {
+        if !is_for_refusal && self.forward_unanswered(now, certificate, &incoming).is_none() {
             self.dropped(&flow, DropReason::StrayAck);
         }
     }
@@ -304,7 +307,7 @@ impl Proxy {
         &mut self,
         now: Instant,
         certificate: Option<AccountId>,
-        incoming: Incoming,
+        incoming: &Incoming,
     ) -> Option<()> {
         let request = &incoming.request;
         check_syntax(request).ok()?;
@@ -331,8 +334,7 @@ impl Proxy {
             Way::Location => {
                 let uri = Uri::parse(request.request_uri()).ok()?;
                 let ask = Ask::Locate(AddressOfRecord::from_uri(&uri));
-                let context =
-                    self.insert_context(&incoming, None, account, &routing, max_forwards, loop_hash);
+                let context = self.insert_context(incoming, None, account, &routing, max_forwards, loop_hash);
                 let state = self.contexts.get_mut(context)?;
                 state.pending = Pending::Location;
                 state.patience = Some(now + settings.timers.f() / 4);
@@ -350,7 +352,7 @@ impl Proxy {
             }
             Way::Ourselves | Way::Nowhere(_) => return None,
         };
-        let context = self.insert_context(&incoming, None, account, &routing, max_forwards, loop_hash);
+        let context = self.insert_context(incoming, None, account, &routing, max_forwards, loop_hash);
         if let Some(state) = self.contexts.get_mut(context) {
             state.waiting = VecDeque::from([Group::from_iter([hop])]);
         }

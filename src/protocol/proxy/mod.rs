@@ -240,6 +240,7 @@ pub struct Proxy {
     /// The newest flow of each UC server, for dialogs whose own flow has ended.
     newest_flow: HashMap<AccountId, Flow>,
     source_rate: SourceRate,
+    is_draining: bool,
     wheel: TimerWheel<Due>,
     outputs: VecDeque<Output>,
     scratch: Vec<u8>,
@@ -274,6 +275,7 @@ impl Proxy {
             contexts: Table::new(),
             standing: HashMap::new(),
             newest_flow: HashMap::new(),
+            is_draining: false,
             wheel: TimerWheel::new(now, TICK),
             outputs: VecDeque::new(),
             scratch: Vec::new(),
@@ -288,6 +290,16 @@ impl Proxy {
     /// From now on, this much becomes an event.
     pub fn set_detail(&mut self, detail: EventDetail) {
         self.detail = detail;
+    }
+
+    /// From now on, nothing begins that does not belong to a dialog: the process is about to end.
+    pub const fn drain(&mut self) {
+        self.is_draining = true;
+    }
+
+    /// Requests that are being answered.
+    pub fn unanswered(&self) -> usize {
+        self.contexts.iter().filter(|context| !context.has_answered).count()
     }
 
     /// A message has come in. `certificate` is the account that the connection's client certificate proves.
@@ -354,7 +366,7 @@ impl Proxy {
                 Due::Server(slot) if is_due(&mut self.servers, slot, now) => self.server_timeout(now, slot),
                 Due::Client(slot) if is_due(&mut self.clients, slot, now) => self.client_timeout(now, slot),
                 Due::Context(slot) if is_due(&mut self.contexts, slot, now) => {
-                    self.context_timeout(now, slot)
+                    self.context_timeout(now, slot);
                 }
                 Due::Server(_) | Due::Client(_) | Due::Context(_) => {}
             }

@@ -42,6 +42,10 @@ impl<T: Tenant> Table<T> {
         self.0.len()
     }
 
+    pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.0.iter().map(|(_, tenant)| tenant)
+    }
+
     /// The slot that [`Self::insert`] fills next.
     pub(super) fn next_index(&self) -> u32 {
         u32::try_from(self.0.vacant_key()).expect("limits keep tables far below 2^32")

@@ -103,11 +103,12 @@ impl Proxy {
             return;
         }
         let target = &context.branches[usize::from(branch)].target;
-        if target.kind == TargetKind::Search && !context.has_answered {
-            if let Some(user) = Self::searched_user(&context.request) {
-                let flow = target.hop;
-                self.outputs.push_back(Output::Learned { user, flow });
-            }
+        if target.kind == TargetKind::Search
+            && !context.has_answered
+            && let Some(user) = Self::searched_user(&context.request)
+        {
+            let flow = target.hop;
+            self.outputs.push_back(Output::Learned { user, flow });
         }
         self.pass_upstream(now, slot, status, response);
         self.cancel_pending(now, slot);
@@ -187,14 +188,14 @@ impl Proxy {
         };
         let actions = server.machine.handle_response(now, &timers, status);
         if let Some(server_slot) = server_slot {
-            self.send_response(now, server_slot, bytes, actions);
+            self.send_response(now, server_slot, &bytes, actions);
         }
         if is_first_final {
             self.release_context(slot);
         }
     }
 
-    fn send_response(&mut self, now: Instant, slot: Slot, bytes: Bytes, actions: Actions<ServerAction>) {
+    fn send_response(&mut self, now: Instant, slot: Slot, bytes: &Bytes, actions: Actions<ServerAction>) {
         for action in &actions {
             let Some(server) = self.servers.get_mut(slot) else { return };
             let path = server.reply_path;

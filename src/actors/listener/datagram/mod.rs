@@ -25,7 +25,7 @@ use slog::{Logger, info, warn};
 
 use self::receive::Receiver;
 use self::send::{Sender, Sent};
-use self::socket::{Sharing, Socket};
+use self::socket::Socket;
 use super::{BIND_RETRY, InterfaceState, InterfaceStatus, ListenerKind, ListenerStopped, Reports};
 use crate::actors::directory::Directory;
 use crate::actors::drops::{DropReason, Drops, SUMMARY_INTERVAL};
@@ -114,11 +114,14 @@ impl DatagramListener {
             return;
         }
         match &state {
+            // The Listeners of further cores have nothing to say that the first has not said.
+            InterfaceState::Listening { .. } | InterfaceState::NotListening { .. }
+                if self.settings.core > 0 => {}
             InterfaceState::Listening { address } => {
-                info!(self.settings.log, "listening"; "address" => %address)
+                info!(self.settings.log, "listening"; "address" => %address);
             }
             InterfaceState::NotListening { reason } => {
-                warn!(self.settings.log, "not_listening"; "reason" => reason)
+                warn!(self.settings.log, "not_listening"; "reason" => reason);
             }
         }
         self.told = Some(state.clone());
@@ -177,5 +180,289 @@ impl Handler<TransmitDatagrams> for DatagramListener {
                 branches.for_each(|branch| self.settings.directory.tell_failed(branch));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use actix::Addr;
+    use tokio::net::UdpSocket;
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::actors::messages::Datagram;
+    use crate::actors::testing::{LIMITS, PATIENCE, World, branch, log, request, response};
+    use crate::protocol::flow::Transport;
+
+    async fn listener(
+        world: &mut World,
+        address: &str,
+        core: usize,
+        sharing: PortSharing,
+    ) -> (Addr<DatagramListener>, SocketAddr) {
+        let settings = DatagramListenerSettings {
+            interface: InterfaceId(0),
+            core,
+            address: address.parse().unwrap(),
+            sharing,
+            message_limits: LIMITS,
+            directory: Arc::clone(&world.directory),
+            reports: world.reports.clone(),
+            log: log(),
+        };
+        let listener = DatagramListener::new(settings).start();
+        (listener, world.listening().await)
+    }
+
+    async fn first(world: &mut World, address: &str) -> (Addr<DatagramListener>, SocketAddr) {
+        listener(world, address, 0, PortSharing::First).await
+    }
+
+    fn datagram(local: Option<IpAddr>, remote: SocketAddr, text: String) -> Datagram {
+        Datagram { local, remote, bytes: text.into() }
+    }
+
+    async fn receive(socket: &UdpSocket) -> (String, SocketAddr) {
+        let mut octets = vec![0; 65_536];
+        let (length, from) =
+            timeout(PATIENCE, socket.recv_from(&mut octets)).await.expect("a datagram").unwrap();
+        (String::from_utf8(octets[..length].to_vec()).unwrap(), from)
+    }
+
+    #[actix::test]
+    async fn datagrams_of_any_size_reach_the_router_of_their_call_id_in_order() {
+        let mut world = World::new(2);
+        let (_, address) = first(&mut world, "127.0.0.1:0").await;
+        let peer = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let count = 100;
+        for number in 0..count {
+            peer.send_to(request(&format!("call-{number}"), 0).as_bytes(), address).await.unwrap();
+        }
+        let mut expected = [Vec::new(), Vec::new()];
+        for number in 0..count {
+            let call_id = format!("call-{number}").into_bytes();
+            expected[world.directory.router_for(&call_id)].push(call_id);
+        }
+        for (router, expected) in world.routers.iter_mut().zip(expected) {
+            assert!(!expected.is_empty());
+            for call_id in expected {
+                let received = router.message().await;
+                assert_eq!(received.message.call_id(), call_id);
+                assert_eq!(
+                    (received.flow.local, received.flow.remote),
+                    (address, peer.local_addr().unwrap())
+                );
+                assert_eq!((received.flow.transport, received.flow.connection), (Transport::Udp, None));
+            }
+        }
+        let head = request("large", 0).replace("Content-Length: 2", "Content-Length: 65000");
+        let large = format!("{}{}", head, "x".repeat(64_998));
+        peer.send_to(large.as_bytes(), address).await.unwrap();
+        let router = world.directory.router_for(b"large");
+        let received = world.routers[router].message().await;
+        assert_eq!((received.message.bytes().len(), received.message.fault()), (large.len(), None));
+    }
+
+    #[actix::test]
+    async fn datagrams_that_wait_come_in_one_batch() {
+        let mut world = World::new(1);
+        let (_, address) = first(&mut world, "127.0.0.1:0").await;
+        let peer = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        // Nothing on this thread runs until the next await.
+        for number in 0..40 {
+            peer.send_to(request(&number.to_string(), 0).as_bytes(), address).unwrap();
+        }
+        assert_eq!(world.routers[0].batch().await.len(), 32);
+        assert_eq!(world.routers[0].batch().await.len(), 8);
+    }
+
+    #[actix::test]
+    async fn what_is_no_sip_is_dropped() {
+        let mut world = World::new(1);
+        let (_, address) = first(&mut world, "127.0.0.1:0").await;
+        let peer = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let stun = [0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        let noise = [&b"\r\n\r\n"[..], b"\0", b"", &stun, b"GET / HTTP/1.1\r\n\r\n", &[0xff; 600]];
+        for octets in noise {
+            peer.send_to(octets, address).await.unwrap();
+        }
+        peer.send_to(b"OPTIONS sip:a SIP/2.0\r\nCall-ID: short\r\n", address).await.unwrap();
+        let received = world.routers[0].message().await;
+        assert_eq!(received.message.call_id(), b"short");
+        assert!(received.message.fault().is_some());
+        world.routers[0].no_message().await;
+    }
+
+    #[actix::test]
+    async fn a_wildcard_answers_from_the_address_that_the_peer_used() {
+        let mut world = World::new(1);
+        let (listener, address) = first(&mut world, "0.0.0.0:0").await;
+        for used in ["127.0.0.2", "127.0.0.3", "127.0.0.2"] {
+            let used: IpAddr = used.parse().unwrap();
+            let peer = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+            let to = SocketAddr::new(used, address.port());
+            peer.send_to(request("1", 0).as_bytes(), to).await.unwrap();
+            let flow = world.routers[0].message().await.flow;
+            assert_eq!((flow.local, flow.remote), (to, peer.local_addr().unwrap()));
+            let answer =
+                [None, Some(flow.local.ip())].map(|local| datagram(local, flow.remote, response("1")));
+            listener.do_send(TransmitDatagrams(answer.into()));
+            assert_eq!(receive(&peer).await.1.ip(), IpAddr::from([127, 0, 0, 1]));
+            assert_eq!(receive(&peer).await, (response("1"), to));
+        }
+    }
+
+    #[actix::test]
+    async fn an_ipv6_wildcard_answers_from_the_address_that_the_peer_used() {
+        let mut world = World::new(1);
+        let (listener, address) = first(&mut world, "[::]:0").await;
+        let peer = UdpSocket::bind("[::1]:0").await.unwrap();
+        let to = SocketAddr::new("::1".parse().unwrap(), address.port());
+        peer.send_to(request("1", 0).as_bytes(), to).await.unwrap();
+        let flow = world.routers[0].message().await.flow;
+        assert_eq!((flow.local, flow.remote), (to, peer.local_addr().unwrap()));
+        listener.do_send(TransmitDatagrams(vec![datagram(
+            Some(flow.local.ip()),
+            flow.remote,
+            response("1"),
+        )]));
+        assert_eq!(receive(&peer).await, (response("1"), to));
+        // An IPv6 wildcard leaves the port to IPv4.
+        std::net::UdpSocket::bind(("0.0.0.0", address.port())).unwrap();
+    }
+
+    #[actix::test]
+    async fn a_batch_for_many_peers_leaves_whole() {
+        let mut world = World::new(1);
+        let (listener, address) = first(&mut world, "127.0.0.1:0").await;
+        let mut peers = Vec::new();
+        for _ in 0..70 {
+            peers.push(UdpSocket::bind("127.0.0.1:0").await.unwrap());
+        }
+        let one = |(number, peer): (usize, &UdpSocket)| {
+            datagram(None, peer.local_addr().unwrap(), response(&number.to_string()))
+        };
+        listener.do_send(TransmitDatagrams(peers.iter().enumerate().map(one).collect()));
+        for (number, peer) in peers.iter().enumerate() {
+            assert_eq!(receive(peer).await, (response(&number.to_string()), address));
+        }
+    }
+
+    #[actix::test]
+    async fn a_port_that_is_unreachable_fails_the_requests_sent_there_and_no_others() {
+        for (local, loopback) in
+            [("127.0.0.1:0", "127.0.0.1:0"), ("0.0.0.0:0", "127.0.0.1:0"), ("[::1]:0", "[::1]:0")]
+        {
+            let mut world = World::new(1);
+            let (listener, _) = first(&mut world, local).await;
+            let peer = UdpSocket::bind(loopback).await.unwrap();
+            let dead = UdpSocket::bind(loopback).await.unwrap().local_addr().unwrap();
+            for slot in 0..20 {
+                let to = if slot % 2 == 0 { dead } else { peer.local_addr().unwrap() };
+                let large = request("1", slot).replace("CSeq", &format!("X: {}\r\nCSeq", "y".repeat(900)));
+                listener.do_send(TransmitDatagrams(vec![
+                    datagram(None, to, large),
+                    datagram(None, dead, format!("SIP/2.0 200 OK\r\n{}", request("1", 99))),
+                ]));
+            }
+            for slot in (0..20).filter(|slot| slot % 2 == 0) {
+                assert_eq!(world.routers[0].failed.next().await.branch, branch(slot));
+            }
+            world.routers[0].failed.nothing().await;
+            for _ in 0..10 {
+                receive(&peer).await;
+            }
+        }
+    }
+
+    #[actix::test]
+    async fn what_the_system_refuses_fails_at_once() {
+        let mut world = World::new(1);
+        let (listener, _) = first(&mut world, "127.0.0.1:0").await;
+        let peer = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let nowhere = "[2001:db8::1]:5060".parse().unwrap();
+        listener.do_send(TransmitDatagrams(vec![
+            datagram(None, nowhere, request("1", 3)),
+            datagram(None, peer.local_addr().unwrap(), response("2")),
+        ]));
+        assert_eq!(world.routers[0].failed.next().await.branch, branch(3));
+        assert_eq!(receive(&peer).await.0, response("2"));
+    }
+
+    #[actix::test]
+    async fn listeners_of_one_interface_share_its_port_and_strangers_do_not() {
+        let mut world = World::new(2);
+        let (_first, address) = first(&mut world, "127.0.0.1:0").await;
+        let (_second, same) = listener(&mut world, &address.to_string(), 1, PortSharing::Joins).await;
+        assert_eq!(address, same);
+        for number in 0..40 {
+            // A socket each, so that the system spreads them.
+            let peer = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+            peer.send_to(request(&number.to_string(), 0).as_bytes(), address).await.unwrap();
+            let router = world.directory.router_for(number.to_string().as_bytes());
+            assert_eq!(world.routers[router].message().await.flow.remote, peer.local_addr().unwrap());
+        }
+        let mut stranger = World::new(1);
+        let settings = DatagramListenerSettings {
+            interface: InterfaceId(1),
+            core: 0,
+            address,
+            sharing: PortSharing::First,
+            message_limits: LIMITS,
+            directory: Arc::clone(&stranger.directory),
+            reports: stranger.reports.clone(),
+            log: log(),
+        };
+        let listener = DatagramListener::new(settings).start();
+        let status = stranger.status.next().await;
+        assert_eq!((status.interface, status.listener), (InterfaceId(1), ListenerKind::Datagram { core: 0 }));
+        let InterfaceState::NotListening { reason } = status.state else { panic!("{status:?}") };
+        assert!(reason.starts_with(&address.to_string()) && reason.contains("in use"), "{reason}");
+        listener.do_send(TransmitDatagrams(vec![datagram(None, address, request("1", 5))]));
+        assert_eq!(stranger.routers[0].failed.next().await.branch, branch(5));
+    }
+
+    #[actix::test]
+    async fn a_full_router_costs_datagrams_and_nothing_else() {
+        let mut world = World::new(1);
+        let (_, address) = first(&mut world, "127.0.0.1:0").await;
+        let away = world.directory.router(0);
+        world.directory.publish_router(0, None);
+        let peer = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        peer.send_to(request("lost", 0).as_bytes(), address).await.unwrap();
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        world.directory.publish_router(0, away.as_deref().cloned());
+        peer.send_to(request("found", 0).as_bytes(), address).await.unwrap();
+        assert_eq!(world.routers[0].message().await.message.call_id(), b"found");
+    }
+
+    /// Makes the actor panic.
+    #[derive(actix::Message)]
+    #[rtype(result = "()")]
+    struct Panic;
+
+    impl Handler<Panic> for DatagramListener {
+        type Result = ();
+
+        fn handle(&mut self, _: Panic, _: &mut Context<Self>) {
+            panic!("as the test wants it");
+        }
+    }
+
+    #[actix::test]
+    async fn a_panic_is_told_and_another_takes_the_port() {
+        let mut world = World::new(1);
+        let (failing, address) = first(&mut world, "127.0.0.1:0").await;
+        failing.do_send(Panic);
+        let kind = ListenerKind::Datagram { core: 0 };
+        let expected = ListenerStopped { interface: InterfaceId(0), listener: kind, panicked: true };
+        assert_eq!(world.stopped.next().await, expected);
+        let (_again, same) = first(&mut world, &address.to_string()).await;
+        assert_eq!(same, address);
+        let peer = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        peer.send_to(request("1", 0).as_bytes(), address).await.unwrap();
+        assert_eq!(world.routers[0].message().await.message.call_id(), b"1");
     }
 }

@@ -113,15 +113,16 @@ impl Receiver {
 
     /// Receives one batch and passes it on. How many datagrams it had.
     fn receive(&mut self) -> nix::Result<usize> {
-        let mut slots: Vec<[IoSliceMut<'_>; 1]> =
-            self.buffers.chunks_exact_mut(DATAGRAM_BYTES).map(|buffer| [IoSliceMut::new(buffer)]).collect();
+        let mut buffers = self.buffers.chunks_exact_mut(DATAGRAM_BYTES);
+        let mut slots: [[IoSliceMut<'_>; 1]; BATCH] =
+            std::array::from_fn(|_| [IoSliceMut::new(buffers.next().unwrap_or_default())]);
         let bound = self.socket.local();
         let is_wildcard = self.socket.is_wildcard();
         let mut count = 0;
-        let mut is_truncated = false;
-        for datagram in
-            recvmmsg(self.socket.raw(), &mut self.headers, slots.iter_mut(), MsgFlags::empty(), None)?
-        {
+        let mut is_destination_missing = false;
+        let received =
+            recvmmsg(self.socket.raw(), &mut self.headers, slots.iter_mut(), MsgFlags::empty(), None)?;
+        for datagram in received {
             count += 1;
             let Some(remote) = datagram.address.as_ref().and_then(socket_address) else {
                 continue;
@@ -130,7 +131,7 @@ impl Receiver {
             if is_wildcard {
                 let address =
                     datagram.cmsgs().ok().and_then(|mut messages| messages.find_map(|m| destination(&m)));
-                is_truncated |= address.is_none();
+                is_destination_missing |= address.is_none();
                 local.set_ip(address.unwrap_or(bound.ip()));
             }
             let flow = Flow {
@@ -142,11 +143,11 @@ impl Receiver {
             };
             let octets = datagram.iovs().next().unwrap_or_default();
             if let Some(message) = read(octets, self.limits, &self.drops) {
-                let router = self.directory.router_for(message.call_id());
+                let router = self.directory.router_of(&message, None);
                 self.groups[router].push(Received { flow, account: None, message });
             }
         }
-        if is_truncated {
+        if is_destination_missing {
             // The system has written a shorter length into the reused headers, where it stays.
             self.headers = headers(&self.socket);
         }
@@ -236,5 +237,29 @@ fn is_failure(message: &ControlMessageOwned) -> bool {
             matches!(error.ee_type, icmp::V6_UNREACHABLE | icmp::V6_PARAMETER_PROBLEM)
         }
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::actors::testing::LIMITS;
+
+    #[test]
+    fn what_is_no_sip_is_counted_by_its_kind_and_keep_alives_are_not() {
+        let stun = [[0, 1, 0, 0], [0; 4], [0; 4], [0; 4], [0; 4]].concat();
+        let table: [(&[u8], Option<DropReason>); 4] = [
+            (b"\r\n\r\n", None),
+            (b"\0", None),
+            (&stun, Some(DropReason::Stun)),
+            (b"GET / HTTP/1.1\r\n\r\n", Some(DropReason::NotSip)),
+        ];
+        for (octets, reason) in table {
+            let drops = Drops::default();
+            assert!(read(octets, LIMITS, &drops).is_none());
+            for counted in [DropReason::Stun, DropReason::NotSip] {
+                assert_eq!(drops.count(counted), u64::from(reason == Some(counted)), "{octets:?}");
+            }
+        }
     }
 }

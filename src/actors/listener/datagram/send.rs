@@ -140,8 +140,10 @@ impl Sender {
         let batch = &datagrams[..same];
         self.addresses.clear();
         self.addresses.extend(batch.iter().map(|datagram| Some(SockaddrStorage::from(datagram.remote))));
-        let slices: Vec<[IoSlice<'_>; 1]> =
-            batch.iter().map(|datagram| [IoSlice::new(&datagram.bytes)]).collect();
+        let mut slices = [[IoSlice::new(b"")]; BATCH];
+        for (slice, datagram) in slices.iter_mut().zip(batch) {
+            *slice = [IoSlice::new(&datagram.bytes)];
+        }
         let info = local.map(SourceInfo::new);
         let control = match &info {
             None => None,
@@ -153,10 +155,15 @@ impl Sender {
             _ => &mut self.plain,
         };
         let flags = MsgFlags::MSG_DONTWAIT;
-        let count =
-            sendmmsg(self.socket.raw(), headers, &slices, &self.addresses, control.as_slice(), flags)?
-                .count();
-        Ok(count)
+        let sent = sendmmsg(
+            self.socket.raw(),
+            headers,
+            &slices[..same],
+            &self.addresses,
+            control.as_slice(),
+            flags,
+        )?;
+        Ok(sent.count())
     }
 
     /// The address that a datagram is to leave from, where the socket does not say it.

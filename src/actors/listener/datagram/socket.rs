@@ -10,6 +10,8 @@ use socket2::{Protocol, Type};
 use tokio::io::Interest;
 use tokio::io::unix::{AsyncFd, AsyncFdReadyGuard};
 
+use crate::actors::listener::{bound_address, register, socket_for};
+
 /// Asked of the system for either direction; it gives what `net.core.rmem_max` and `wmem_max` allow.
 const BUFFER_BYTES: usize = 4 << 20;
 
@@ -35,9 +37,9 @@ impl Socket {
         if sharing == Sharing::First && address.port() != 0 {
             // Sockets that share a port share it with whoever has the same user identifier: a second proxy would
             // take half of the traffic and nobody would know.
-            super::super::socket_for(address, Type::DGRAM, Protocol::UDP)?.bind(&address.into())?;
+            socket_for(address, Type::DGRAM, Protocol::UDP)?.bind(&address.into())?;
         }
-        let socket = super::super::socket_for(address, Type::DGRAM, Protocol::UDP)?;
+        let socket = socket_for(address, Type::DGRAM, Protocol::UDP)?;
         socket.set_reuse_port(true)?;
         // Less than asked for is no reason not to listen.
         let _ = socket.set_recv_buffer_size(BUFFER_BYTES);
@@ -52,8 +54,8 @@ impl Socket {
             IpAddr::V4(_) | IpAddr::V6(_) => {}
         }
         socket.bind(&address.into())?;
-        let local = super::super::bound_address(&socket)?;
-        Ok(Self { fd: AsyncFd::with_interest(socket, Interest::READABLE | Interest::ERROR)?, local })
+        let local = bound_address(&socket)?;
+        Ok(Self { fd: register(socket, Interest::READABLE | Interest::ERROR)?, local })
     }
 
     /// The address that it is bound to.

@@ -1,0 +1,509 @@
+use std::time::Instant as Clock;
+
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+
+use super::*;
+use crate::actors::testing::{
+    Authority, PATIENCE, QUIET, Router, World, branch, here, log, outgoing, request, response,
+};
+use crate::actors::tls::TlsSettings;
+use crate::config::{Certificate, Protocol};
+use crate::protocol::account::{Account, AccountId, AccountKind, Accounts, Scope, Secret};
+
+/// A connection of the world's with a peer of the test's.
+async fn accept(settings: ConnectionSettings) -> (TcpStream, Addr<Connection>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    peer.set_nodelay(true).unwrap();
+    let (stream, remote) = listener.accept().await.unwrap();
+    let admission = settings.directory.open_connection(remote.ip()).unwrap();
+    let connection =
+        Connection::accepted(&here(), Arc::new(settings), admission, stream.into_std().unwrap(), remote);
+    (peer, connection)
+}
+
+async fn read(peer: &mut (impl tokio::io::AsyncRead + Unpin), length: usize) -> String {
+    let mut octets = vec![0; length];
+    timeout(PATIENCE, peer.read_exact(&mut octets)).await.expect("so many octets").unwrap();
+    String::from_utf8(octets).unwrap()
+}
+
+/// What comes until the end.
+async fn rest(peer: &mut (impl tokio::io::AsyncRead + Unpin)) -> String {
+    let mut octets = Vec::new();
+    // A reset is an end, too.
+    let _ = timeout(PATIENCE, peer.read_to_end(&mut octets)).await.expect("an end");
+    String::from_utf8(octets).unwrap()
+}
+
+#[actix::test]
+async fn messages_come_in_order_however_they_are_cut() {
+    let mut world = World::new(2);
+    let (mut peer, _connection) = accept(world.connections()).await;
+    let opened = world.routers[0].opened.next().await;
+    assert_eq!(world.routers[1].opened.next().await.flow, opened.flow);
+    let stream: String = (0..3).map(|number| request(&format!("same-{number}"), number)).collect();
+    for octet in stream.as_bytes() {
+        peer.write_all(&[*octet]).await.unwrap();
+        tokio::task::yield_now().await;
+    }
+    let pipelined: String = (3..200).map(|number| request(&format!("same-{number}"), number)).collect();
+    peer.write_all(pipelined.as_bytes()).await.unwrap();
+    for number in 0..200 {
+        let call_id = format!("same-{number}");
+        let router = world.directory.core_of(opened.flow.connection.unwrap());
+        let received = world.routers[router].message().await;
+        assert_eq!(received.message.bytes(), request(&call_id, number).as_bytes());
+        assert_eq!((received.flow, received.account), (opened.flow, None));
+    }
+}
+
+#[actix::test]
+async fn pings_are_answered_also_before_a_request() {
+    let mut world = World::new(1);
+    let (mut peer, _connection) = accept(world.connections()).await;
+    peer.write_all(b"\r\n\r\n").await.unwrap();
+    assert_eq!(read(&mut peer, 2).await, "\r\n");
+    peer.write_all(format!("\r\n\r\n\r\n\r\n{}", request("1", 0)).as_bytes()).await.unwrap();
+    assert_eq!(read(&mut peer, 4).await, "\r\n\r\n");
+    assert_eq!(world.routers[0].message().await.message.call_id(), b"1");
+}
+
+#[actix::test]
+async fn what_routers_send_leaves_in_order() {
+    let mut world = World::new(1);
+    let (mut peer, _connection) = accept(world.connections()).await;
+    let opened = world.routers[0].opened.next().await;
+    let texts: Vec<_> = (0..100).map(|number| request(&number.to_string(), number)).collect();
+    for pair in texts.chunks(2) {
+        opened.connection.do_send(Transmit(pair.iter().map(|text| outgoing(text.clone(), None)).collect()));
+    }
+    assert_eq!(read(&mut peer, texts.concat().len()).await, texts.concat());
+}
+
+#[actix::test]
+async fn a_message_without_an_end_is_answered_and_the_connection_ends() {
+    let table = [
+        (
+            request("1", 0).replace("Content-Length: 2\r\n", ""),
+            "SIP/2.0 400 Missing Content-Length On Stream\r\n",
+        ),
+        (request("1", 0).replace("Length: 2", "Length: x"), "SIP/2.0 400 Malformed Content-Length\r\n"),
+        (request("1", 0).replace("Length: 2", "Length: 65536"), "SIP/2.0 513 Message Too Large\r\n"),
+        (request("1", 0).replace("CSeq", &format!("X: {}\r\nCSeq", "y".repeat(20_000))), ""),
+        (response("1").replace("Content-Length: 0\r\n", ""), ""),
+        ("GET / HTTP/1.1\r\n\r\n".to_owned(), ""),
+        ("\u{16}\u{3}\u{1}".to_owned(), ""),
+    ];
+    for (text, expected) in table {
+        let mut world = World::new(1);
+        let (mut peer, _connection) = accept(world.connections()).await;
+        let opened = world.routers[0].opened.next().await;
+        // What stands before it is delivered, what follows is not.
+        let stream = format!("{}{text}{}", request("before", 9), request("after", 9));
+        peer.write_all(stream.as_bytes()).await.unwrap();
+        let answer = rest(&mut peer).await;
+        assert!(answer.starts_with(expected), "{text:?}: {answer:?}");
+        assert_eq!(answer.is_empty(), expected.is_empty(), "{text:?}: {answer:?}");
+        if !answer.is_empty() {
+            assert!(answer.contains("received=127.0.0.1") || answer.contains("Via: SIP/2.0/UDP 127.0.0.1;"));
+            assert!(
+                answer.contains("Call-ID: 1\r\n") && answer.contains("To: <sip:bob@example.org>;tag="),
+                "{answer}"
+            );
+        }
+        drop(peer);
+        assert_eq!(world.routers[0].message().await.message.call_id(), b"before");
+        world.routers[0].no_message().await;
+        assert_eq!(world.routers[0].closed.next().await.flow, opened.flow);
+    }
+}
+
+#[actix::test]
+async fn a_message_that_takes_too_long_ends_the_connection_and_pings_do_not_save_idle_ones() {
+    let mut world = World::new(1);
+    let mut settings = world.connections();
+    settings.message_timeout = Duration::from_millis(100);
+    settings.idle_timeout = Duration::from_millis(400);
+    let started = Clock::now();
+    let (mut peer, _connection) = accept(settings).await;
+    for _ in 0..5 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        peer.write_all(b"\r\n\r\n").await.unwrap();
+        read(&mut peer, 2).await;
+    }
+    assert!(started.elapsed() >= Duration::from_millis(500), "pings are traffic");
+    let started = Clock::now();
+    for octet in request("1", 0).as_bytes() {
+        if peer.write_all(&[*octet]).await.is_err() || started.elapsed() > Duration::from_secs(5) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(started.elapsed() < Duration::from_secs(5));
+    world.routers[0].closed.next().await;
+    world.routers[0].no_message().await;
+
+    let mut settings = world.connections();
+    settings.idle_timeout = Duration::from_millis(100);
+    let (mut peer, _connection) = accept(settings).await;
+    assert_eq!(rest(&mut peer).await, "");
+    world.routers[0].closed.next().await;
+}
+
+#[actix::test]
+async fn a_peer_that_does_not_read_is_cut_and_others_are_not_disturbed() {
+    let mut world = World::new(1);
+    let (_deaf, _one) = accept(world.connections()).await;
+    let deaf = world.routers[0].opened.next().await;
+    let (mut reader, _two) = accept(world.connections()).await;
+    let other = world.routers[0].opened.next().await;
+    let large = request("1", 0).replace("hi", "").replace("Length: 2", "Length: 60000") + &"x".repeat(60_000);
+    let mut sent = 0;
+    let closed = loop {
+        // The mailbox is bounded too: a refusal is what the Router counts as a failure.
+        let text = outgoing(large.clone(), Some(sent));
+        let _ = deaf.connection.try_send(Transmit(vec![text]));
+        other.connection.do_send(Transmit(vec![outgoing(response("live"), None)]));
+        assert_eq!(read(&mut reader, response("live").len()).await, response("live"));
+        sent += 1;
+        assert!(sent < 2_000, "the queue has an end");
+        if world.routers[0].failed.waiting() > 0 {
+            break world.routers[0].closed.next().await;
+        }
+    };
+    assert_eq!(closed.flow, deaf.flow);
+    assert_eq!(world.registrar.next().await.flow, deaf.flow);
+    // The message that found no room has failed, then all that was queued, in its order.
+    assert_eq!(world.routers[0].failed.next().await.branch, branch(sent - 1));
+    for back in (2..=16).rev() {
+        let mut failed = world.routers[0].failed.next().await.branch;
+        while failed.slot < sent - back {
+            failed = world.routers[0].failed.next().await.branch;
+        }
+        assert_eq!(failed, branch(sent - back));
+    }
+
+    let mut settings = world.connections();
+    settings.message_timeout = Duration::from_millis(200);
+    let (_deaf, _three) = accept(settings).await;
+    let deaf = world.routers[0].opened.next().await;
+    // A little at a time, until the system takes no more; the queue is not full then.
+    for _ in 0..1_000 {
+        if world.routers[0].closed.waiting() > 0 {
+            break;
+        }
+        deaf.connection.do_send(Transmit(vec![outgoing(large.clone(), None)]));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(world.routers[0].closed.next().await.flow, deaf.flow);
+}
+
+#[actix::test]
+async fn a_full_router_stops_the_reading_and_loses_nothing() {
+    let mut world = World::new(1);
+    let (mut peer, _connection) = accept(world.connections()).await;
+    world.routers[0].opened.next().await;
+    let away = world.directory.router(0).as_deref().cloned();
+    world.directory.publish_router(0, None);
+    let count = 50_000;
+    let writer = actix::spawn(async move {
+        for number in 0..count {
+            peer.write_all(request(&number.to_string(), 0).as_bytes()).await.unwrap();
+        }
+        peer
+    });
+    tokio::time::sleep(QUIET).await;
+    assert!(!writer.is_finished(), "the peer is held up");
+    world.directory.publish_router(0, away);
+    for number in 0..count {
+        assert_eq!(world.routers[0].message().await.message.call_id(), number.to_string().as_bytes());
+    }
+    writer.await.unwrap();
+}
+
+#[actix::test]
+async fn a_peer_that_has_closed_its_side_gets_the_answers_that_it_awaits() {
+    let mut world = World::new(1);
+    let (mut peer, connection) = accept(world.connections()).await;
+    let opened = world.routers[0].opened.next().await;
+    peer.write_all(request("1", 0).as_bytes()).await.unwrap();
+    peer.shutdown().await.unwrap();
+    world.routers[0].message().await;
+    world.routers[0].closed.nothing().await;
+    // It cannot answer any more.
+    opened.connection.do_send(Transmit(vec![outgoing(request("2", 2), Some(2))]));
+    assert_eq!(world.routers[0].failed.next().await.branch, branch(2));
+    let remote = opened.flow.remote;
+    let key = Peer { interface: InterfaceId(0), transport: Transport::Tcp, remote, host: None };
+    assert!(world.directory.connection_to(&key).is_none());
+    assert!(world.directory.connection(opened.flow.connection.unwrap()).is_some());
+    let trying = response("1").replace("200 OK", "100 Trying");
+    for text in [&trying, &response("1")] {
+        opened.connection.do_send(Transmit(vec![outgoing(text.clone(), None)]));
+    }
+    assert_eq!(rest(&mut peer).await, trying + &response("1"));
+    assert_eq!(world.routers[0].closed.next().await.flow, opened.flow);
+    assert!(!connection.connected());
+}
+
+#[actix::test]
+async fn the_end_is_told_once_to_all() {
+    let mut world = World::new(2);
+    let (peer, _connection) = accept(world.connections()).await;
+    let opened = world.routers[0].opened.next().await;
+    drop(peer);
+    for router in &mut world.routers {
+        assert_eq!(router.closed.next().await.flow, opened.flow);
+    }
+    assert_eq!(world.registrar.next().await.flow, opened.flow);
+    for router in &mut world.routers {
+        router.closed.nothing().await;
+    }
+    world.registrar.nothing().await;
+    assert_eq!(world.directory.connection_count(), 0);
+}
+
+/// Makes the actor panic.
+#[derive(ActorMessage)]
+#[rtype(result = "()")]
+struct Panic;
+
+impl Handler<Panic> for Connection {
+    type Result = ();
+
+    fn handle(&mut self, _: Panic, _: &mut Context<Self>) {
+        panic!("as the test wants it");
+    }
+}
+
+#[actix::test]
+async fn a_panic_is_told_like_any_end() {
+    let mut world = World::new(1);
+    let (_peer, connection) = accept(world.connections()).await;
+    let opened = world.routers[0].opened.next().await;
+    connection.do_send(Transmit(vec![outgoing(request("1", 1), Some(1))]));
+    connection.do_send(Panic);
+    assert_eq!(world.routers[0].closed.next().await.flow, opened.flow);
+    assert_eq!(world.routers[0].failed.next().await.branch, branch(1));
+    assert_eq!(world.registrar.next().await.flow, opened.flow);
+    assert_eq!(world.directory.connection_count(), 0);
+}
+
+#[actix::test]
+async fn a_router_that_comes_back_learns_of_connections() {
+    let mut world = World::new(2);
+    let (_peer, _connection) = accept(world.connections()).await;
+    let opened = world.routers[0].opened.next().await;
+    world.routers[1].opened.next().await;
+    let (address, mut again) = Router::start();
+    world.directory.publish_router(0, Some(address));
+    world.directory.announce_connections(0);
+    assert_eq!(again.opened.next().await.flow, opened.flow);
+    world.routers[1].opened.nothing().await;
+}
+
+/// Who takes part in the tests of TLS.
+struct Parties {
+    authority: Authority,
+    ours: Certificate,
+}
+
+impl Parties {
+    fn new() -> Self {
+        let authority = Authority::new();
+        let ours = authority.issue(&["dns:us.example", "ip:127.0.0.1"], &[]);
+        Self { authority, ours }
+    }
+
+    fn settings(&self, world: &World, protocol: Protocol, accounts: &[&str]) -> ConnectionSettings {
+        let account = |name: &&str| Account {
+            user_name: (*name).to_owned(),
+            secret: Secret::Certificate((*name).to_owned()),
+            scope: Scope::everybody(),
+            kind: AccountKind::UcServer,
+        };
+        let accounts = Arc::new(Accounts(accounts.iter().map(account).collect()));
+        let settings = TlsSettings::new(Some(&self.ours), &self.authority.trusted(), &log()).unwrap();
+        let tls = settings.for_interface(protocol, Some(accounts));
+        ConnectionSettings { transport: Transport::Tls, tls, ..world.connections() }
+    }
+
+    /// A client of the test's own, with or without a certificate.
+    fn client(&self, certificate: Option<&Certificate>) -> Arc<ClientConfig> {
+        let trust = self.authority.trusted();
+        let own = TlsSettings::new(Some(&self.ours), &trust, &log()).unwrap();
+        match certificate {
+            Some(certificate) => {
+                let with = crate::config::Tls { client_certificate: Some(certificate.clone()), ..trust };
+                let settings = TlsSettings::new(Some(&self.ours), &with, &log()).unwrap();
+                settings.for_interface(Protocol::Mtls, None).unwrap().client
+            }
+            None => {
+                let mut bare = ClientConfig::clone(&own.for_interface(Protocol::Tls, None).unwrap().client);
+                bare.client_auth_cert_resolver = Arc::new(NoCertificate);
+                Arc::new(bare)
+            }
+        }
+    }
+}
+
+/// The resolver of a client that has no certificate.
+#[derive(Debug)]
+struct NoCertificate;
+
+impl rustls::client::ResolvesClientCert for NoCertificate {
+    fn resolve(&self, _: &[&[u8]], _: &[rustls::SignatureScheme]) -> Option<Arc<rustls::sign::CertifiedKey>> {
+        None
+    }
+
+    fn has_certs(&self) -> bool {
+        false
+    }
+}
+
+async fn secure(
+    peer: TcpStream,
+    config: Arc<ClientConfig>,
+) -> io::Result<tokio_rustls::client::TlsStream<TcpStream>> {
+    TlsConnector::from(config).connect(ServerName::try_from("us.example").unwrap(), peer).await
+}
+
+#[actix::test]
+async fn tls_carries_messages_both_ways_without_a_client_certificate() {
+    let parties = Parties::new();
+    let mut world = World::new(1);
+    let (peer, _connection) = accept(parties.settings(&world, Protocol::Tls, &["ucs.example"])).await;
+    let mut peer = secure(peer, parties.client(None)).await.unwrap();
+    let opened = world.routers[0].opened.next().await;
+    assert_eq!(opened.flow.transport, Transport::Tls);
+    let text: String = (0..100).map(|number| request(&number.to_string(), 0)).collect();
+    peer.write_all(text.as_bytes()).await.unwrap();
+    for number in 0..100 {
+        let received = world.routers[0].message().await;
+        assert_eq!(received.message.call_id(), number.to_string().as_bytes());
+        assert_eq!(received.account, None);
+    }
+    let answers: Vec<_> = (0..100).map(|number| response(&number.to_string())).collect();
+    opened.connection.do_send(Transmit(answers.iter().map(|text| outgoing(text.clone(), None)).collect()));
+    assert_eq!(read(&mut peer, answers.concat().len()).await, answers.concat());
+    // Whoever has shown no certificate is found by its connection alone, not by its address.
+    let remote = opened.flow.remote;
+    let key = Peer { interface: InterfaceId(0), transport: Transport::Tls, remote, host: None };
+    assert!(world.directory.connection_to(&key).is_none());
+    peer.shutdown().await.unwrap();
+    assert_eq!(rest(&mut peer).await, "");
+    world.routers[0].closed.next().await;
+}
+
+#[actix::test]
+async fn a_client_certificate_proves_the_account_that_it_names() {
+    let parties = Parties::new();
+    let table = [
+        (&["dns:ucs.example"][..], Some(AccountId(1))),
+        (&["uri:sip:UCS.example"], Some(AccountId(1))),
+        (&["cn:ucs.example"], Some(AccountId(1))),
+        (&["dns:stranger.example"], None),
+    ];
+    for (names, account) in table {
+        let mut world = World::new(1);
+        let (peer, _connection) =
+            accept(parties.settings(&world, Protocol::Mtls, &["a.example", "ucs.example"])).await;
+        let certificate = parties.authority.issue(names, &[rcgen::ExtendedKeyUsagePurpose::ServerAuth]);
+        let mut peer = secure(peer, parties.client(Some(&certificate))).await.unwrap();
+        peer.write_all(request("1", 0).as_bytes()).await.unwrap();
+        assert_eq!(world.routers[0].message().await.account, account, "{names:?}");
+    }
+}
+
+#[actix::test]
+async fn mtls_without_a_good_certificate_opens_no_connection() {
+    let parties = Parties::new();
+    let code = parties.authority.issue(&["dns:ucs.example"], &[rcgen::ExtendedKeyUsagePurpose::CodeSigning]);
+    let stranger = Authority::new().issue(&["dns:ucs.example"], &[]);
+    for certificate in [None, Some(&code), Some(&stranger)] {
+        let mut world = World::new(1);
+        let (peer, _connection) = accept(parties.settings(&world, Protocol::Mtls, &["ucs.example"])).await;
+        // With TLS 1.3 the client has finished before it learns.
+        if let Ok(mut peer) = secure(peer, parties.client(certificate)).await {
+            let _ = peer.write_all(request("1", 0).as_bytes()).await;
+            assert_eq!(rest(&mut peer).await, "");
+        }
+        world.routers[0].opened.nothing().await;
+        world.routers[0].no_message().await;
+        world.routers[0].closed.nothing().await;
+        assert_eq!(world.directory.connection_count(), 0);
+    }
+}
+
+#[actix::test]
+async fn a_handshake_that_takes_too_long_ends() {
+    let parties = Parties::new();
+    let world = World::new(1);
+    let mut settings = parties.settings(&world, Protocol::Tls, &[]);
+    settings.handshake_timeout = Duration::from_millis(100);
+    let (mut peer, _connection) = accept(settings).await;
+    peer.write_all(b"\x16\x03\x01").await.unwrap();
+    assert_eq!(rest(&mut peer).await, "");
+    assert_eq!(world.directory.connection_count(), 0);
+}
+
+/// The outcome of a dial to a server that shows `names`, asked for `host`.
+async fn dial(parties: &Parties, names: &[&str], host: Option<&str>) -> bool {
+    let mut world = World::new(1);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let certificate = parties.authority.issue(names, &[]);
+    let theirs = TlsSettings::new(Some(&certificate), &parties.authority.trusted(), &log()).unwrap();
+    let acceptor =
+        tokio_rustls::TlsAcceptor::from(theirs.for_interface(Protocol::Mtls, None).unwrap().server);
+    let remote = listener.local_addr().unwrap();
+    let peer =
+        Peer { interface: InterfaceId(0), transport: Transport::Tls, remote, host: host.map(Into::into) };
+    let settings = Arc::new(parties.settings(&world, Protocol::Mtls, &[]));
+    let admission = world.directory.open_connection(remote.ip()).unwrap();
+    let first = vec![outgoing(request("1", 1), Some(1))];
+    Connection::dialled(&here(), settings, admission, peer.clone(), first);
+    assert!(world.directory.connection_to(&peer).is_some(), "others share it while it is being opened");
+    let (stream, _) = listener.accept().await.unwrap();
+    let mut stream = acceptor.accept(stream).await.unwrap();
+    let ours = stream.get_ref().1.peer_certificates().unwrap()[0].clone();
+    assert_eq!(ours, parties.ours.chain[0]);
+    let mut octets = Vec::new();
+    let mut chunk = [0; 1_024];
+    while let Ok(Ok(length)) = timeout(PATIENCE, stream.read(&mut chunk)).await {
+        octets.extend_from_slice(&chunk[..length]);
+        if length == 0 || octets.len() == request("1", 1).len() {
+            break;
+        }
+    }
+    if octets.is_empty() {
+        assert_eq!(world.routers[0].failed.next().await.branch, branch(1));
+        return false;
+    }
+    assert_eq!(octets, request("1", 1).as_bytes());
+    world.routers[0].opened.next().await;
+    true
+}
+
+#[actix::test]
+async fn a_dialled_server_must_have_the_name_that_was_asked_for() {
+    let parties = Parties::new();
+    let table = [
+        (&["ip:127.0.0.1"][..], None, true),
+        (&["dns:them.example", "ip:127.0.0.1"], None, true),
+        (&["dns:them.example"], None, false),
+        (&["ip:127.0.0.2"], None, false),
+        (&["dns:them.example"], Some("Them.example"), true),
+        (&["cn:them.example"], Some("them.example"), true),
+        (&["dns:*.example"], Some("them.example"), false),
+        (&["ip:127.0.0.1"], Some("them.example"), false),
+    ];
+    for (names, host, expected) in table {
+        assert_eq!(dial(&parties, names, host).await, expected, "{names:?} {host:?}");
+    }
+}
