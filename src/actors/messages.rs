@@ -11,7 +11,7 @@ use crate::protocol::flow::Flow;
 use crate::protocol::message::Message;
 use crate::protocol::transaction::Branch;
 
-/// SIP messages as they came in, to the Router that their Call-IDs belong to. From Listener and Connection, by
+/// SIP messages as they came in, to the Router that they belong to. From Listener and Connection, by
 /// `try_send`: what a full Router refuses is counted and dropped (datagrams) or waits (streams).
 #[derive(Debug, ActorMessage)]
 #[rtype(result = "()")]

@@ -1,7 +1,7 @@
 //! The Router: one per core, the thin shell around one [`Proxy`].
 //!
-//! It feeds the core with what comes in, drains it, sends what it wants sent in batches, and keeps one timer. A
-//! message belongs to the Router that its Call-ID hashes to, so that no two Routers share anything.
+//! It feeds the core with what comes in, drains it, sends what it wants sent in batches, and keeps one timer. All
+//! that belongs to a transaction meets in one Router, so that no two of them share anything.
 //!
 //! # Restart
 //! What is lost: the transactions and response contexts of this Router, and what was in its mailbox. Who notices:

@@ -62,7 +62,7 @@ impl Proxy {
         let reply_path = reply_path(&via, flow);
         let incoming = Incoming { method, flow: *flow, key, reply_path, request };
         match method {
-            Method::Ack => return self.handle_ack(now, certificate, incoming),
+            Method::Ack => return self.handle_ack(now, certificate, &incoming),
             Method::Cancel => return self.handle_cancel(now, certificate, incoming),
             _ => {}
         }
@@ -280,7 +280,7 @@ impl Proxy {
 
     /// An ACK belongs to the INVITE transaction that it ends, or it is one to a 2xx, which is forwarded and
     /// forgotten (§16.10 last paragraph, §17.1.1.3).
-    fn handle_ack(&mut self, now: Instant, certificate: Option<AccountId>, incoming: Incoming) {
+    fn handle_ack(&mut self, now: Instant, certificate: Option<AccountId>, incoming: &Incoming) {
         if let Some(&slot) = self.by_key.get(&incoming.key) {
             let timers = self.settings.timers;
             let actions = match self.servers.get_mut(slot).map(|server| &mut server.machine) {
@@ -297,7 +297,7 @@ impl Proxy {
         let own_tag = self.to_tag(incoming.key);
         let flow = incoming.flow;
         let is_for_refusal = incoming.request.to().and_then(|to| to.tag()) == Some(&own_tag[..]);
-        if !is_for_refusal && self.forward_unanswered(now, certificate, &incoming).is_none() {
+        if !is_for_refusal && self.forward_unanswered(now, certificate, incoming).is_none() {
             self.dropped(&flow, DropReason::StrayAck);
         }
     }

@@ -48,7 +48,7 @@ use crate::protocol::transaction::{Branch, KeyHasher, TransactionKey};
 use response_context::ResponseContext;
 use settings::Settings;
 use source_rate::SourceRate;
-use table::{ClientTransaction, ServerTransaction, Slot, Table, Tenant, Waiting};
+use table::{ClientTransaction, Line, ServerTransaction, Slot, Table, Tenant, Waiting};
 
 /// How finely timers are kept. A retransmission that is late by this much harms nobody.
 const TICK: Duration = Duration::from_millis(5);
@@ -350,12 +350,13 @@ impl Proxy {
     /// A connection has ended.
     pub fn handle_connection_closed(&mut self, now: Instant, flow: &Flow) {
         self.handle_standing(flow, None);
-        let Some(connection) = flow.connection else { return };
-        // Each failure takes one out of the list.
-        while let Some(slot) = self.waiting.first_on(&self.clients, connection) {
-            self.waiting.leave(&mut self.clients, slot);
-            self.client_transport_failed(now, slot);
-            self.give_up_search(now, slot);
+        for line in Line::all_of(flow) {
+            // Each failure takes one out of the list.
+            while let Some(slot) = self.waiting.first_on(&self.clients, line) {
+                self.waiting.leave(&mut self.clients, slot);
+                self.client_transport_failed(now, slot);
+                self.give_up_search(now, slot);
+            }
         }
     }
 

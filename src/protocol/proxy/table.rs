@@ -7,7 +7,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use slab::Slab;
 
-use crate::protocol::flow::{ConnectionId, Flow};
+use crate::protocol::flow::{ConnectionId, Flow, Transport};
 use crate::protocol::transaction::{
     Actions, ClientAction, ClientInvite, ClientNonInvite, ServerAction, ServerInvite, ServerNonInvite,
     Timers, TransactionKey,
@@ -284,16 +284,39 @@ impl Tenant for ClientTransaction {
 /// list through the table, so that joining and leaving cost the same however many wait.
 #[derive(Debug, Default)]
 pub(super) struct Waiting {
-    first: HashMap<ConnectionId, u32>,
+    first: HashMap<Line, u32>,
+}
+
+/// What a transaction waits on: the connection that it was sent by, or whichever leads to its peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Line {
+    Connection(ConnectionId),
+    Peer(Transport, SocketAddr),
+}
+
+impl Line {
+    /// That of a request that leaves by `hop`; datagrams wait on nothing.
+    fn of(hop: &Flow) -> Option<Self> {
+        match hop.connection {
+            Some(connection) => Some(Self::Connection(connection)),
+            None => hop.transport.is_reliable().then_some(Self::Peer(hop.transport, hop.remote)),
+        }
+    }
+
+    /// All that can wait on a connection.
+    pub(super) fn all_of(connection: &Flow) -> impl Iterator<Item = Self> {
+        let peer = Self::Peer(connection.transport, connection.remote);
+        connection.connection.map(Self::Connection).into_iter().chain([peer])
+    }
 }
 
 impl Waiting {
     /// Adds a transaction that was just inserted.
     pub(super) fn join(&mut self, table: &mut Table<ClientTransaction>, slot: Slot) {
-        let Some(connection) = table.get(slot).and_then(|transaction| transaction.hop.connection) else {
+        let Some(line) = table.get(slot).and_then(|transaction| Line::of(&transaction.hop)) else {
             return;
         };
-        let next = self.first.insert(connection, slot.index);
+        let next = self.first.insert(line, slot.index);
         if let Some(neighbours) = next.and_then(|next| table.0.get_mut(next as usize)?.waiting.as_mut()) {
             neighbours.previous = Some(slot.index);
         }
@@ -306,14 +329,14 @@ impl Waiting {
     pub(super) fn leave(&mut self, table: &mut Table<ClientTransaction>, slot: Slot) {
         let Some(transaction) = table.get_mut(slot) else { return };
         let Some(Neighbours { previous, next }) = transaction.waiting.take() else { return };
-        let connection = transaction.hop.connection;
+        let line = Line::of(&transaction.hop);
         match previous.and_then(|previous| table.0.get_mut(previous as usize)?.waiting.as_mut()) {
             Some(neighbours) => neighbours.next = next,
             None => {
-                if let Some(connection) = connection {
+                if let Some(line) = line {
                     match next {
-                        Some(next) => self.first.insert(connection, next),
-                        None => self.first.remove(&connection),
+                        Some(next) => self.first.insert(line, next),
+                        None => self.first.remove(&line),
                     };
                 }
             }
@@ -329,13 +352,9 @@ impl Waiting {
         self.first.is_empty()
     }
 
-    /// One of those that wait on `connection`.
-    pub(super) fn first_on(
-        &self,
-        table: &Table<ClientTransaction>,
-        connection: ConnectionId,
-    ) -> Option<Slot> {
-        let &index = self.first.get(&connection)?;
+    /// One of those that wait on `line`.
+    pub(super) fn first_on(&self, table: &Table<ClientTransaction>, line: Line) -> Option<Slot> {
+        let &index = self.first.get(&line)?;
         let generation = table.0.get(index as usize)?.generation;
         Some(Slot { index, generation })
     }
@@ -346,7 +365,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::protocol::flow::{InterfaceId, Transport};
+    use crate::protocol::flow::InterfaceId;
 
     fn transaction(generation: u32, connection: u64) -> ClientTransaction {
         let timers = Timers::new(Duration::from_millis(500), Duration::from_secs(4), Duration::from_secs(5));
@@ -375,14 +394,15 @@ mod tests {
                 waiting.leave(&mut table, slots[at]);
                 waiting.leave(&mut table, slots[at]);
                 let mut seen = 0;
-                let mut next = waiting.first_on(&table, ConnectionId(7)).map(|slot| slot.index);
+                let mut next =
+                    waiting.first_on(&table, Line::Connection(ConnectionId(7))).map(|slot| slot.index);
                 while let Some(index) = next {
                     seen += 1;
                     next = table.0[index as usize].waiting.unwrap().next;
                 }
                 assert_eq!(seen, 2 - left);
             }
-            assert_eq!(waiting.first_on(&table, ConnectionId(8)), Some(other));
+            assert_eq!(waiting.first_on(&table, Line::Connection(ConnectionId(8))), Some(other));
         }
     }
 

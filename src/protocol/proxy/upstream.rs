@@ -120,7 +120,7 @@ impl Proxy {
         let mut edit = Edit::new(response, &mut self.scratch);
         edit.remove_first_values(Name::Via, 1);
         let bytes = edit.write();
-        self.respond(now, slot, status, bytes);
+        self.respond(now, slot, status, &bytes);
     }
 
     /// All branches have ended and nobody is left: the best response goes upstream (§16.7 step 6).
@@ -138,7 +138,7 @@ impl Proxy {
             (Some(_), 503) => self.reply(now, slot, &Reply::new(500)),
             (Some(response), status) => {
                 let bytes = context.write_best(response, &mut self.scratch);
-                self.respond(now, slot, status, bytes);
+                self.respond(now, slot, status, &bytes);
             }
             (None, _) if context.is_cancelled => self.reply(now, slot, &Reply::new(487)),
             // Some of a search do not have the user, and of the silent ones it is not known.
@@ -160,11 +160,11 @@ impl Proxy {
             return;
         };
         let bytes = reply.write(&context.request, context.source.remote, &self.to_tag(key));
-        self.respond(now, slot, reply.status, bytes);
+        self.respond(now, slot, reply.status, &bytes);
     }
 
     /// Hands a response to the server transaction.
-    fn respond(&mut self, now: Instant, slot: Slot, status: u16, bytes: Bytes) {
+    fn respond(&mut self, now: Instant, slot: Slot, status: u16, bytes: &Bytes) {
         let Some(context) = self.contexts.get_mut(slot) else { return };
         let is_first_final = status >= 200 && !context.has_answered;
         if is_first_final {
@@ -188,7 +188,7 @@ impl Proxy {
         };
         let actions = server.machine.handle_response(now, &timers, status);
         if let Some(server_slot) = server_slot {
-            self.send_response(now, server_slot, &bytes, actions);
+            self.send_response(now, server_slot, bytes, actions);
         }
         if is_first_final {
             self.release_context(slot);

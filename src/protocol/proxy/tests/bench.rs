@@ -317,7 +317,7 @@ impl Bench {
         while let Some(output) = self.proxy.poll_output() {
             match output {
                 Output::Transmit { hop, alternate, bytes, branch } => {
-                    self.transmit(hop, alternate, bytes, branch)
+                    self.transmit(hop, alternate, bytes, branch);
                 }
                 Output::Ask(question) if self.registrar.is_holding => self.registrar.held.push_back(question),
                 Output::Ask(question) => self.answer(question),

@@ -1,0 +1,150 @@
+//! Record-Route, and requests in dialogs that come back by it (RFC 3261 §16.4, §16.6; RFC 6665 §4.3).
+
+use crate::common::agent::{Agent, unique};
+use crate::common::proxy::{Protocol, Settings};
+use crate::common::run;
+use crate::common::sip::{Sip, parameter, uri_of};
+use crate::support::{ALL, DOMAIN, Dialog, LIMIT, SILENCE, Site, answers_options, open_house, relay, uri};
+
+#[test]
+fn a_subscription_lives_on_every_pair_of_transports() {
+    run(LIMIT, async {
+        let site = Site::open(open_house(), &ALL).await;
+        for from in ALL {
+            for to in ALL {
+                let number = unique();
+                let (alice, bob) = (format!("alice-{number}"), format!("bob-{number}"));
+                let (mut a, mut b) = (site.server(from, &alice).await, site.server(to, &bob).await);
+                subscription((&mut a, &uri(&alice)), (&mut b, &uri(&bob))).await;
+            }
+        }
+    });
+}
+
+/// SUBSCRIBE, NOTIFY before and after its 200, a refresh, the end; every request by the recorded route.
+async fn subscription((a, alice): (&mut Agent, &str), (b, bob): (&mut Agent, &str)) {
+    let request = a.request("SUBSCRIBE", bob, alice, bob).with("Event", "presence").with("Expires", "600");
+    a.send(&request).await;
+    let arrived = b.receive_request("SUBSCRIBE").await;
+    assert_recorded(&arrived);
+    let accepted = b.response(&arrived, 200).with("Contact", b.contact("bob")).with("Expires", "600");
+    let mut callee = Dialog::of_callee(&arrived, &accepted);
+
+    // RFC 6665 §4.4.1: a NOTIFY may overtake the 200.
+    let notify = callee.request(b, "NOTIFY").with("Event", "presence").with("Subscription-State", "active");
+    let (notified, _) = relay(&notify, b, a, 200).await;
+    assert_recorded(&notified);
+    assert_eq!(notified.all("Route").len(), 0, "all of the route is used up:\n{notified}");
+    b.send(&accepted).await;
+    let accepted = a.receive_response(200).await;
+    let mut caller = Dialog::of_caller(&request, &accepted);
+
+    let refresh = caller.request(a, "SUBSCRIBE").with("Event", "presence").with("Expires", "600");
+    let (refreshed, _) = relay(&refresh, a, b, 200).await;
+    assert_eq!(format!("<{}>", refreshed.uri()), b.contact("bob"), "the remote target:\n{refreshed}");
+    assert_eq!(refreshed.all("Route").len(), 0, "{refreshed}");
+    let notify =
+        callee.request(b, "NOTIFY").with("Event", "presence").with("Subscription-State", "terminated");
+    relay(&notify, b, a, 200).await;
+}
+
+/// Each recorded URI is a loose router's (RFC 3261 §16.6 step 4).
+fn assert_recorded(message: &Sip) {
+    let recorded = message.values("Record-Route");
+    assert!(!recorded.is_empty(), "no Record-Route in:\n{message}");
+    for value in recorded {
+        assert_eq!(parameter(uri_of(value), "lr"), Some(""), "{value}");
+    }
+}
+
+#[test]
+fn a_dialog_between_servers_with_passwords_needs_no_more_than_they_have_shown() {
+    run(LIMIT, async {
+        let settings =
+            Settings::new(DOMAIN).usual_timers().account("uc-a", "secret a").account("uc-b", "secret b");
+        let site = Site::open(settings, &[Protocol::Tcp, Protocol::Tls]).await;
+        let (mut a, mut b) = (site.connect(Protocol::Tcp).await, site.connect(Protocol::Tls).await);
+        a.log_on(DOMAIN, "uc-a", "secret a").await;
+        b.log_on(DOMAIN, "uc-b", "secret b").await;
+        subscription((&mut a, &uri("alice")), (&mut b, &uri("bob"))).await;
+    });
+}
+
+#[test]
+fn nobody_gets_in_by_a_route_that_the_proxy_has_not_written() {
+    run(LIMIT, async {
+        let settings =
+            Settings::new(DOMAIN).usual_timers().account("uc-a", "secret a").account("uc-b", "secret b");
+        let site = Site::open(settings, &[Protocol::Tcp]).await;
+        let (mut a, mut b) = (site.connect(Protocol::Tcp).await, site.connect(Protocol::Tcp).await);
+        a.log_on(DOMAIN, "uc-a", "secret a").await;
+        b.log_on(DOMAIN, "uc-b", "secret b").await;
+        let request =
+            a.request("SUBSCRIBE", &uri("bob"), &uri("alice"), &uri("bob")).with("Event", "presence");
+        let (_, accepted) = relay(&request, &mut a, &mut b, 200).await;
+        let mut stranger = site.connect(Protocol::Tcp).await;
+        let notify = Dialog::of_caller(&request, &accepted).request(&stranger, "NOTIFY");
+        assert_eq!(stranger.exchange(&notify).await.status(), 407, "a route that was overheard");
+        b.receive_nothing(SILENCE).await;
+        // One octet of the token changed by somebody who is logged on: no route, and no crash.
+        let mut forged = Dialog::of_caller(&request, &accepted).request(&a, "NOTIFY");
+        for (_, value) in forged.headers.iter_mut().filter(|(name, _)| name == "Route") {
+            let digit = value.find('@').expect("the token is the user part") - 1;
+            let other = if value[digit..].starts_with('A') { "B" } else { "A" };
+            value.replace_range(digit..=digit, other);
+        }
+        a.send(&forged).await;
+        let answer = a.receive().await;
+        assert!(answer.is_request() || answer.status() != 200, "{answer}");
+        answers_options(&mut a).await;
+    });
+}
+
+#[test]
+fn a_route_to_the_proxy_itself_is_taken_away() {
+    run(LIMIT, async {
+        let site = Site::open(open_house(), &[Protocol::Udp, Protocol::Tcp]).await;
+        let (mut a, mut b) = (site.connect(Protocol::Tcp).await, site.server(Protocol::Udp, "bob").await);
+        let own = format!("<sip:{};transport=tcp;lr>", site.proxy.at(Protocol::Tcp));
+        let request = a.message(&uri("alice"), &uri("bob"), "by way of you").with("Route", &own);
+        let (arrived, _) = relay(&request, &mut a, &mut b, 200).await;
+        assert_eq!(arrived.all("Route").len(), 0, "{arrived}");
+        // What stands behind it is the next hop (RFC 3261 §16.4), and stays (§16.6 step 6).
+        let next = format!("<sip:{};lr>", b.local());
+        let request = a.message(&uri("alice"), &uri("carol"), "by way of both");
+        let request = request.with("Route", format!("{own}, {next}"));
+        let (arrived, _) = relay(&request, &mut a, &mut b, 200).await;
+        assert_eq!((arrived.uri(), arrived.all("Route")), (&*uri("carol"), vec![&*next]), "{arrived}");
+    });
+}
+
+#[test]
+fn a_dialog_outlives_the_proxy() {
+    run(LIMIT, async {
+        let mut site = Site::open(open_house(), &[Protocol::Udp, Protocol::Tcp]).await;
+        let mut a = site.server(Protocol::Udp, "alice").await;
+        for protocol in [Protocol::Udp, Protocol::Tcp] {
+            let bob = format!("bob-{protocol:?}");
+            let mut b = site.server(protocol, &bob).await;
+            let request =
+                a.request("SUBSCRIBE", &uri(&bob), &uri("alice"), &uri(&bob)).with("Event", "presence");
+            a.send(&request).await;
+            let arrived = b.receive_request("SUBSCRIBE").await;
+            let accepted = b.response(&arrived, 200).with("Contact", b.contact("bob"));
+            b.send(&accepted).await;
+            let mut caller = Dialog::of_caller(&request, &a.receive_response(200).await);
+            let mut callee = Dialog::of_callee(&arrived, &accepted);
+
+            site.proxy.kill_and_restart().await;
+            if protocol == Protocol::Tcp {
+                assert!(b.is_closed_by_peer().await);
+                b = site.server(protocol, &bob).await;
+            }
+            // The route is all that is left of the dialog in the proxy's world, and enough.
+            let notify = callee.request(&b, "NOTIFY").with("Event", "presence");
+            relay(&notify, &mut b, &mut a, 200).await;
+            let refresh = caller.request(&a, "SUBSCRIBE").with("Event", "presence");
+            relay(&refresh, &mut a, &mut b, 200).await;
+        }
+    });
+}

@@ -1,0 +1,25 @@
+//! Black-box tests: the built binary, real sockets on loopback, scripted ends.
+//!
+//! Each test starts a proxy of its own on an address of its own, so that all of them can run at the same time. What
+//! they hold the proxy to is the text of the RFCs and of the product's description, not its code.
+
+// Clocks and sockets are disallowed to the protocol, which is not here.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod bad_input;
+mod connections;
+mod dialogs;
+mod digest;
+mod forking;
+mod invite;
+mod log_on;
+mod messages;
+mod octets;
+mod search;
+mod startup;
+mod streams;
+mod support;
+mod unwanted;
