@@ -1,0 +1,78 @@
+//! The ways into the Routers and the Registrar, as their many senders need them.
+
+use actix::{Addr, Recipient};
+
+use crate::actors::messages::{ConnectionClosed, ConnectionOpened, MessagesReceived, TransmitFailed};
+use crate::actors::registrar::{
+    Answers, FlowFailed, FlowStanding, Learned, LogOn, Questions, Registrar, RouterRestarted,
+};
+use crate::actors::router::{Drain, InterfacesChanged, RegistrarRestarted, Router};
+
+/// The ways into one Router, as its many senders need them.
+#[derive(Clone, Debug)]
+pub struct RouterAddress {
+    /// The SIP that comes in.
+    pub received: Recipient<MessagesReceived>,
+    /// The SIP that could not go out.
+    pub failed: Recipient<TransmitFailed>,
+    /// New connections.
+    pub opened: Recipient<ConnectionOpened>,
+    /// Connections that ended.
+    pub closed: Recipient<ConnectionClosed>,
+    /// What the Registrar answers.
+    pub answers: Recipient<Answers>,
+    /// Which flows have logged on.
+    pub standing: Recipient<FlowStanding>,
+    /// Which interfaces listen.
+    pub interfaces: Recipient<InterfacesChanged>,
+    /// That the Registrar has begun anew.
+    pub registrar_restarted: Recipient<RegistrarRestarted>,
+    /// That the process is about to end.
+    pub drain: Recipient<Drain>,
+}
+
+impl From<Addr<Router>> for RouterAddress {
+    fn from(address: Addr<Router>) -> Self {
+        Self {
+            received: address.clone().recipient(),
+            failed: address.clone().recipient(),
+            opened: address.clone().recipient(),
+            closed: address.clone().recipient(),
+            answers: address.clone().recipient(),
+            standing: address.clone().recipient(),
+            interfaces: address.clone().recipient(),
+            registrar_restarted: address.clone().recipient(),
+            drain: address.recipient(),
+        }
+    }
+}
+
+/// The ways into the Registrar.
+#[derive(Clone, Debug)]
+pub struct RegistrarAddress {
+    /// What Routers ask.
+    pub questions: Recipient<Questions>,
+    /// Which UC server has answered for a user.
+    pub learned: Recipient<Learned>,
+    /// Flows from which nothing comes back.
+    pub flow_failed: Recipient<FlowFailed>,
+    /// UC servers that have logged on by their certificate.
+    pub log_on: Recipient<LogOn>,
+    /// Connections that ended.
+    pub closed: Recipient<ConnectionClosed>,
+    /// That a Router has begun anew.
+    pub router_restarted: Recipient<RouterRestarted>,
+}
+
+impl From<Addr<Registrar>> for RegistrarAddress {
+    fn from(address: Addr<Registrar>) -> Self {
+        Self {
+            questions: address.clone().recipient(),
+            learned: address.clone().recipient(),
+            flow_failed: address.clone().recipient(),
+            log_on: address.clone().recipient(),
+            closed: address.clone().recipient(),
+            router_restarted: address.recipient(),
+        }
+    }
+}
