@@ -228,3 +228,181 @@ pub fn challenge_reply(method: Method, settings: &Settings, nonce: &str, is_stal
         .into_iter()
         .fold(Reply::new(status), |reply, value| reply.row(name.as_str(), value))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::protocol::account::{Accounts, Scope};
+    use crate::protocol::digest::Algorithm;
+    use crate::protocol::flow::{InterfaceId, Transport};
+    use crate::protocol::message::{Carriage, MessageLimits};
+    use crate::protocol::transaction::Timers;
+
+    const NOBODY: Denied = Denied::Challenge { is_stale: false, fault: None };
+
+    fn account(user_name: &str, secret: Secret, kind: AccountKind, scope: &str) -> Account {
+        Account { user_name: user_name.to_owned(), secret, scope: Scope::parse(&[scope]).unwrap(), kind }
+    }
+
+    fn settings(accounts: Vec<Account>) -> Settings {
+        Settings {
+            requests_per_second_per_address: 0,
+            presence_domains: vec!["a.test".to_owned()],
+            realm: "a.test".to_owned(),
+            accounts: Arc::new(Accounts(accounts)),
+            lan_networks: vec!["127.0.0.0/8".parse().unwrap()],
+            digest_algorithms: vec![Algorithm::Sha256, Algorithm::Md5],
+            nonce_lifetime: Duration::from_secs(60),
+            timers: Timers::default(),
+            timer_c: Duration::from_secs(185),
+            udp_mtu: 1300,
+            maximum_transactions: 1,
+        }
+    }
+
+    fn request(method: &str, from: &str, to: &str, row: &str) -> Message {
+        let text = format!("{method} sip:a.test SIP/2.0\r\nFrom: <{from}>;tag=1\r\nTo: <{to}>\r\n{row}\r\n");
+        let limits = MessageLimits { message_bytes: 65_535, header_bytes: 16_384 };
+        Message::parse(Bytes::from(text), Carriage::Datagram, limits).unwrap()
+    }
+
+    fn flow(remote: &str) -> Flow {
+        Flow {
+            interface: InterfaceId(0),
+            transport: Transport::Udp,
+            local: "127.0.0.1:5060".parse().unwrap(),
+            remote: remote.parse().unwrap(),
+            connection: None,
+        }
+    }
+
+    fn password() -> Secret {
+        Secret::Password("pw".to_owned())
+    }
+
+    /// The account that a request without credentials is taken for.
+    fn taken_for(
+        settings: &Settings,
+        side: Side,
+        remote: &str,
+        known: [Option<u16>; 2],
+    ) -> Result<(u16, bool), Denied> {
+        let [certificate, standing] = known.map(|known| known.map(AccountId));
+        let sender = Sender { flow: &flow(remote), side, certificate, standing, dialog: None };
+        let request = request("MESSAGE", "sip:x@a.test", "sip:y@a.test", "");
+        let nonces = Nonces::new([1; 32], settings.nonce_lifetime);
+        let admitted = identify(&request, &sender, settings, &nonces, 0)?;
+        assert_eq!(admitted.nonce_use, None);
+        Ok((admitted.account.0, admitted.is_new_proof))
+    }
+
+    #[test]
+    fn what_is_known_already_comes_before_what_would_have_to_be_proven() {
+        let open = settings(vec![
+            account("ucs", password(), AccountKind::UcServer, "*"),
+            account("open", Secret::Address, AccountKind::UcServer, "*"),
+        ]);
+        let lan = "127.0.0.2:1";
+        let table = [
+            (Side::Lan, lan, [Some(4), Some(5)], Ok((5, false))),
+            (Side::Wan, lan, [Some(4), None], Ok((4, true))),
+            (Side::Lan, lan, [None, None], Ok((1, true))),
+            // The address counts on the LAN's side, and there from its networks.
+            (Side::Lan, "192.0.2.1:1", [None, None], Err(NOBODY)),
+            (Side::Wan, lan, [None, None], Err(Denied::Forbidden("Not A Logged-On UC Server"))),
+        ];
+        for (side, remote, known, expected) in table {
+            assert_eq!(taken_for(&open, side, remote, known), expected, "{side:?} {remote} {known:?}");
+        }
+    }
+
+    #[test]
+    fn only_who_could_answer_a_challenge_gets_one() {
+        let certificate = Secret::Certificate("x".to_owned());
+        let table = [
+            (vec![], Side::Lan, false),
+            (vec![account("ucs", certificate, AccountKind::UcServer, "*")], Side::Lan, false),
+            (vec![account("ucs", password(), AccountKind::UcServer, "*")], Side::Lan, true),
+            (vec![account("ucs", password(), AccountKind::UcServer, "*")], Side::Wan, false),
+            (vec![account("p", password(), AccountKind::Registrant, "*@p.test")], Side::Wan, true),
+        ];
+        for (accounts, side, is_challenged) in table {
+            let denied = taken_for(&settings(accounts), side, "192.0.2.1:1", [None, None]).unwrap_err();
+            assert_eq!(denied == NOBODY, is_challenged, "{denied:?}");
+        }
+    }
+
+    #[test]
+    fn each_account_speaks_for_its_scope_and_for_itself() {
+        let settings = settings(Vec::new());
+        let server = account("ucs", password(), AccountKind::UcServer, "carol@a.test");
+        let partner = account("p", password(), AccountKind::Registrant, "*@p.test");
+        let table = [
+            (&server, "sip:carol@a.test", 0, 0),
+            (&server, "sips:%63arol@A.TEST.:5061", 0, 0),
+            (&server, "sip:Carol@a.test", 403, 403),
+            (&server, "sip:bob@a.test", 403, 403),
+            (&server, "sip:ucs@a.test", 0, 0),
+            (&server, "sip:a.test", 0, 0),
+            (&server, "sip:carol@b.test", 403, 404),
+            (&server, "tel:+4930", 403, 404),
+            (&server, "nonsense", 400, 400),
+            (&partner, "sip:anybody@p.test", 0, 0),
+            (&partner, "sip:carol@a.test", 403, 403),
+            (&partner, "sip:p@a.test", 403, 403),
+        ];
+        for (account, uri, by_from, by_to) in table {
+            let status = |request: &Message| {
+                check_scope(request, account, &settings).map_or_else(|no| no.status, |()| 0)
+            };
+            let own = "sip:carol@a.test";
+            assert_eq!(
+                status(&request("MESSAGE", uri, own, "")),
+                by_from,
+                "{} From {uri}",
+                account.user_name
+            );
+            assert_eq!(status(&request("REGISTER", own, uri, "")), by_to, "{} To {uri}", account.user_name);
+        }
+    }
+
+    #[test]
+    fn a_challenge_offers_every_algorithm_in_order() {
+        let settings = settings(Vec::new());
+        for (method, status, name) in
+            [(Method::Register, 401, "WWW-Authenticate"), (Method::Other, 407, "Proxy-Authenticate")]
+        {
+            let reply = challenge_reply(method, &settings, "n", true);
+            assert_eq!(reply.status, status);
+            let offered: Vec<_> =
+                reply.rows.iter().map(|(row, value)| (*row, value.contains("stale=true"))).collect();
+            assert_eq!(offered, [(name, true); 2]);
+            assert!(reply.rows[0].1.contains("SHA-256") && reply.rows[1].1.contains("MD5"));
+        }
+    }
+
+    #[test]
+    fn no_more_than_eight_credentials_are_looked_at() {
+        let settings = settings(vec![account("ucs", password(), AccountKind::UcServer, "*")]);
+        let theirs = "Proxy-Authorization: Basic x\r\n";
+        let malformed = "Proxy-Authorization: Digest x\r\n";
+        let nonces = Nonces::new([1; 32], settings.nonce_lifetime);
+        let sender = Sender {
+            flow: &flow("127.0.0.1:1"),
+            side: Side::Lan,
+            certificate: None,
+            standing: None,
+            dialog: None,
+        };
+        for (count, expected) in [(7, Denied::Malformed("Malformed Digest Credentials")), (8, NOBODY)] {
+            let rows = theirs.repeat(count) + malformed;
+            let request = request("MESSAGE", "sip:x@a.test", "sip:y@a.test", &rows);
+            assert_eq!(identify(&request, &sender, &settings, &nonces, 0), Err(expected));
+        }
+    }
+}

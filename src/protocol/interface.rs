@@ -207,6 +207,19 @@ mod tests {
     }
 
     #[test]
+    fn a_flow_from_one_interface_leaves_by_no_other() {
+        let all = interfaces();
+        let from =
+            |id, transport, remote: &str| all.flow_from(InterfaceId(id), transport, remote.parse().unwrap());
+        assert_eq!(from(0, Transport::Tcp, "127.0.0.9:7").unwrap().local, "127.0.0.1:5060".parse().unwrap());
+        let tls = from(1, Transport::Tls, "127.0.0.9:7").unwrap();
+        assert_eq!((tls.interface, tls.local), (InterfaceId(1), "127.0.0.1:5061".parse().unwrap()));
+        assert_eq!(from(1, Transport::Udp, "127.0.0.9:7"), None);
+        assert_eq!(from(0, Transport::Udp, "10.0.0.9:7"), None);
+        assert_eq!(from(9, Transport::Udp, "127.0.0.9:7"), None);
+    }
+
+    #[test]
     fn sent_by_is_the_public_name_or_the_address_that_the_peer_sees() {
         let all = interfaces();
         let sent_by = |side, remote: &str| {

@@ -35,9 +35,8 @@ impl Proxy {
                 // §9.2: it has no effect on requests that are not INVITE, but it is answered.
                 return self.refuse(&incoming, &Reply::new(200));
             }
-            let flow = incoming.flow;
             if self.forward_unanswered(now, certificate, &incoming).is_none() {
-                self.dropped(&flow, DropReason::StrayCancel);
+                self.dropped(&incoming.flow, DropReason::StrayCancel);
             }
             return;
         };

@@ -287,18 +287,18 @@ impl Proxy {
         if !record.is_pending() {
             return;
         }
-        let was_silent = record.state == BranchState::Silent;
+        let is_failed_flow = record.is_failed_flow();
         record.state = BranchState::Ended(status);
         let target = record.target.clone();
         if record.may_fall_back && status == 503 && context.is_open() {
             return self.start_branch(now, slot, target, false);
         }
-        let is_search = target.kind == TargetKind::Search;
-        if was_silent && is_search && target.hop.transport == Transport::Udp {
+        if is_failed_flow {
             self.outputs.push_back(Output::FlowFailed(target.hop));
         }
         // Of a server that cannot be reached it is not known whether it has the user.
-        context.note_final(if is_search && status == 503 { 480 } else { status }, None);
+        let is_unknown = target.kind == TargetKind::Search && status == 503;
+        context.note_final(if is_unknown { 480 } else { status }, None);
         self.after_final(now, slot);
     }
 

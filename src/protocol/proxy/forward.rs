@@ -146,3 +146,123 @@ pub fn write_for_invite(invite: &Message, method: &str, to: Option<&[u8]>) -> By
     out.extend_from_slice(b"Content-Length: 0\r\n\r\n");
     Bytes::from(out)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::flow::InterfaceId;
+    use crate::protocol::message::{Carriage, MessageLimits};
+
+    fn message(text: &str) -> Message {
+        let limits = MessageLimits { message_bytes: 65_535, header_bytes: 16_384 };
+        Message::parse(Bytes::copy_from_slice(text.as_bytes()), Carriage::Datagram, limits).unwrap()
+    }
+
+    fn flow(transport: Transport, port: u16) -> Flow {
+        Flow {
+            interface: InterfaceId(0),
+            transport,
+            local: "127.0.0.1:5060".parse().unwrap(),
+            remote: std::net::SocketAddr::from(([127, 0, 0, 1], port)),
+            connection: None,
+        }
+    }
+
+    #[test]
+    fn every_change_has_its_place_and_all_else_stays() {
+        let request = message(
+            "INVITE sip:bob@a.test SIP/2.0\r\nX-First: 1\r\nVia: SIP/2.0/UDP 127.0.0.1:7;branch=z9hG4bKa\r\n\
+             Route: <sip:us;lr>, <sip:us2;lr> ,<sip:next;lr>\r\nAuthorization: Digest username=\"u\", realm=\"a.test\", \
+             nonce=\"n\", uri=\"x\", response=\"r\"\r\nAuthorization: Digest realm=\"other\"\r\nRecord-Route: <sip:before;lr>\r\n\
+             X-Last: 1\r\n\r\nbody",
+        );
+        let source = flow(Transport::Udp, 7);
+        let forwarding = Forwarding {
+            request: &request,
+            source: &source,
+            account: None,
+            own_routes: 2,
+            max_forwards: 70,
+            is_recorded: true,
+            realm: "a.test",
+            interfaces: &Interfaces::default(),
+            token_key: &TokenKey::new([1; 16]),
+        };
+        let hop = flow(Transport::Tcp, 9);
+        let target = Target {
+            request_uri: Some(Bytes::from_static(b"sip:bob@contact")),
+            path: vec![Bytes::from_static(b"<sip:p1;lr>"), Bytes::from_static(b"<sip:p2;lr>")],
+            ..Target::direct(hop)
+        };
+        let branch = Branch { router: 1, slot: 2, generation: 3, loop_hash: 4 };
+        let written = forwarding.write(&target, &hop, branch, &mut Vec::new());
+        let written = std::str::from_utf8(&written).unwrap();
+        let rows: Vec<_> = written.split("\r\n").collect();
+        let expected = [
+            "INVITE sip:bob@contact SIP/2.0",
+            "X-First: 1",
+            "Via: SIP/2.0/TCP 127.0.0.1:5060;branch=z9hG4bK010000000200000003.0000000000000004",
+            "Via: SIP/2.0/UDP 127.0.0.1:7;branch=z9hG4bKa",
+            "Route: <sip:p1;lr>",
+            "Route: <sip:p2;lr>",
+            "Route: <sip:next;lr>",
+            "Authorization: Digest realm=\"other\"",
+            rows[8],
+            rows[9],
+            "Record-Route: <sip:before;lr>",
+            "X-Last: 1",
+            "Max-Forwards: 70",
+            "Content-Length: 4",
+            "",
+            "body",
+        ];
+        assert_eq!(rows, expected);
+        assert!(
+            rows[8].starts_with("Record-Route: <sip:")
+                && rows[8].ends_with("@127.0.0.1:5060;transport=tcp;lr>")
+        );
+        assert!(rows[9].starts_with("Record-Route: <sip:") && rows[9].ends_with("@127.0.0.1:5060;lr>"));
+    }
+
+    #[test]
+    fn what_is_recorded() {
+        let table = [
+            ("INVITE", false, false, true),
+            ("INVITE", true, false, false),
+            ("INVITE", true, true, true),
+            ("SUBSCRIBE", false, false, true),
+            ("SUBSCRIBE", true, true, true),
+            ("REFER", false, false, true),
+            ("NOTIFY", true, true, true),
+            ("NOTIFY", true, false, false),
+            ("NOTIFY", false, false, false),
+            ("MESSAGE", false, false, false),
+            ("MESSAGE", true, true, false),
+            ("BYE", true, true, false),
+            ("FOO", false, true, false),
+        ];
+        for (method, in_dialog, has_token, expected) in table {
+            let tag = if in_dialog { ";tag=1" } else { "" };
+            let request = message(&format!("{method} sip:a@b SIP/2.0\r\nTo: <sip:a@b>{tag}\r\n\r\n"));
+            assert_eq!(is_recorded(&request, has_token), expected, "{method} {in_dialog} {has_token}");
+        }
+    }
+
+    #[test]
+    fn an_ack_has_the_to_of_the_response_and_a_cancel_that_of_the_invite() {
+        let invite = message(
+            "INVITE sip:bob@a.test SIP/2.0\r\nVia: SIP/2.0/UDP us;branch=z9hG4bK1, SIP/2.0/UDP them\r\nFrom: f;tag=1\r\n\
+             To: t\r\nMax-Forwards: 3\r\nRoute: <sip:one;lr>,<sip:two;lr>\r\nRoute: <sip:three;lr>\r\nCall-ID: c\r\n\
+             CSeq: 9 INVITE\r\nContent-Length: 2\r\n\r\nxx",
+        );
+        let with = |method: &str, to: &str| {
+            format!(
+                "{method} sip:bob@a.test SIP/2.0\r\nVia: SIP/2.0/UDP us;branch=z9hG4bK1\r\nRoute: <sip:one;lr>,<sip:two;lr>\r\n\
+                 Route: <sip:three;lr>\r\nMax-Forwards: 70\r\nFrom: f;tag=1\r\nTo: {to}\r\nCall-ID: c\r\n\
+                 CSeq: 9 {method}\r\nContent-Length: 0\r\n\r\n"
+            )
+        };
+        assert_eq!(write_for_invite(&invite, "ACK", Some(b"t;tag=2")), with("ACK", "t;tag=2"));
+        assert_eq!(write_for_invite(&invite, "CANCEL", None), with("CANCEL", "t"));
+    }
+}

@@ -295,10 +295,9 @@ impl Proxy {
         }
         // Of a refusal that left no transaction behind, the To tag is the one that we made.
         let own_tag = self.to_tag(incoming.key);
-        let flow = incoming.flow;
         let is_for_refusal = incoming.request.to().and_then(|to| to.tag()) == Some(&own_tag[..]);
         if !is_for_refusal && self.forward_unanswered(now, certificate, incoming).is_none() {
-            self.dropped(&flow, DropReason::StrayAck);
+            self.dropped(&incoming.flow, DropReason::StrayAck);
         }
     }
 

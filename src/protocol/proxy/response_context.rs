@@ -6,7 +6,7 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 
 use crate::protocol::account::AccountId;
-use crate::protocol::flow::Flow;
+use crate::protocol::flow::{Flow, Transport};
 use crate::protocol::message::edit::Edit;
 use crate::protocol::message::{Message, Method, Name};
 
@@ -56,6 +56,13 @@ pub(super) struct BranchRecord {
 impl BranchRecord {
     pub(super) const fn is_pending(&self) -> bool {
         !matches!(self.state, BranchState::Ended(_))
+    }
+
+    /// Whether nothing has come back from a UC server whose flow has no connection that would tell.
+    pub(super) const fn is_failed_flow(&self) -> bool {
+        matches!(self.state, BranchState::Silent)
+            && matches!(self.target.kind, TargetKind::Search)
+            && matches!(self.target.hop.transport, Transport::Udp)
     }
 }
 
@@ -192,5 +199,151 @@ impl ResponseContext {
             }
         }
         edit.write()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::protocol::flow::{ConnectionId, InterfaceId};
+    use crate::protocol::message::{Carriage, MessageLimits};
+
+    use super::*;
+
+    fn message(text: &str) -> Message {
+        let limits = MessageLimits { message_bytes: 65_535, header_bytes: 16_384 };
+        Message::parse(Bytes::copy_from_slice(text.as_bytes()), Carriage::Datagram, limits).unwrap()
+    }
+
+    fn flow() -> Flow {
+        Flow {
+            interface: InterfaceId(0),
+            transport: Transport::Tcp,
+            local: "127.0.0.1:5060".parse().unwrap(),
+            remote: "127.0.0.1:5070".parse().unwrap(),
+            connection: Some(ConnectionId(1)),
+        }
+    }
+
+    fn context(kind: TargetKind) -> ResponseContext {
+        let branch = BranchRecord {
+            has_rung: false,
+            client: Slot { index: 0, generation: 0 },
+            target: Target { kind, ..Target::direct(flow()) },
+            state: BranchState::Silent,
+            is_cancelled: false,
+            deadline: None,
+            may_fall_back: false,
+        };
+        ResponseContext {
+            has_word: false,
+            generation: 0,
+            server: None,
+            request: message("MESSAGE sip:bob@a.test SIP/2.0\r\n\r\n"),
+            method: Method::Message,
+            source: flow(),
+            account: None,
+            own_routes: 0,
+            max_forwards: 69,
+            is_recorded: false,
+            loop_hash: 0,
+            pending: Pending::Nothing,
+            waiting: TargetSet::new(),
+            branches: SmallVec::from_iter([branch]),
+            best: None,
+            challenges: Vec::new(),
+            is_cancelled: false,
+            has_answered: false,
+            is_declined: false,
+            patience: None,
+            is_impatient: false,
+            armed: None,
+        }
+    }
+
+    /// Whichever comes first, the better one is kept; of equals, the first.
+    #[test]
+    fn better_responses_replace_worse_ones() {
+        let table: [(TargetKind, &[&[u16]]); 2] = [
+            (
+                TargetKind::Binding,
+                &[
+                    &[600, 603],
+                    &[302],
+                    &[401, 407],
+                    &[415, 420, 484],
+                    &[404, 480, 482, 486],
+                    &[408],
+                    &[500],
+                    &[503],
+                ],
+            ),
+            (
+                TargetKind::Search,
+                &[
+                    &[603],
+                    &[302],
+                    &[401],
+                    &[484],
+                    &[403, 486],
+                    &[408],
+                    &[480],
+                    &[404],
+                    &[482],
+                    &[500],
+                    &[503],
+                ],
+            ),
+        ];
+        let kept = |kind, statuses: &[u16]| {
+            let mut context = context(kind);
+            statuses.iter().for_each(|&status| context.note_final(status, None));
+            context.best.unwrap().status
+        };
+        for (kind, ranks) in table {
+            for (at, rank) in ranks.iter().enumerate() {
+                for &better in *rank {
+                    let equals = rank.iter().map(|&equal| (equal, false));
+                    let worse =
+                        ranks[at + 1..].iter().flat_map(|rank| rank.iter().map(|&worse| (worse, true)));
+                    for (other, is_worse) in equals.chain(worse) {
+                        assert_eq!(kept(kind, &[better, other]), better, "{kind:?} {better} {other}");
+                        let last = if is_worse { better } else { other };
+                        assert_eq!(kept(kind, &[other, better]), last, "{kind:?} {other} {better}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_context_wakes_for_the_first_of_its_pending_branches_or_its_patience() {
+        let mut context = context(TargetKind::Binding);
+        assert_eq!(context.next_timeout(), None);
+        let now = Instant::now();
+        let later = now + std::time::Duration::from_secs(1);
+        context.patience = Some(later);
+        context.branches[0].deadline = Some(now);
+        assert_eq!(context.next_timeout(), Some(now));
+        context.branches[0].state = BranchState::Ended(486);
+        assert_eq!(context.next_timeout(), Some(later));
+    }
+
+    #[test]
+    fn what_is_no_challenge_carries_none_of_the_others() {
+        let response = |status: u16| {
+            message(&format!(
+                "SIP/2.0 {status} X\r\nVia: SIP/2.0/UDP us\r\nVia: SIP/2.0/UDP them\r\n\
+                 WWW-Authenticate: Digest realm=\"{status}\"\r\n\r\nbody"
+            ))
+        };
+        let mut context = context(TargetKind::Binding);
+        context.note_final(401, Some(response(401)));
+        context.note_final(603, Some(response(603)));
+        let mut scratch = Vec::new();
+        let best = context.best.as_ref().unwrap().response.clone().unwrap();
+        assert_eq!(
+            context.write_best(&best, &mut scratch),
+            "SIP/2.0 603 X\r\nVia: SIP/2.0/UDP them\r\nWWW-Authenticate: Digest realm=\"603\"\r\n\r\nbody"
+        );
     }
 }

@@ -124,3 +124,158 @@ pub fn flow_to_address(uri: &Uri<'_>, ip: IpAddr, interfaces: &Interfaces) -> Op
         interfaces.flow_to(Side::Lan, Transport::Tcp, remote).filter(|_| choice)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::protocol::account::Accounts;
+    use crate::protocol::flow::{ConnectionId, InterfaceId};
+    use crate::protocol::interface::Interface;
+    use crate::protocol::message::{Carriage, MessageLimits};
+    use crate::protocol::record_route::{Face, values};
+    use crate::protocol::transaction::Timers;
+
+    fn settings() -> Settings {
+        Settings {
+            requests_per_second_per_address: 0,
+            presence_domains: vec!["a.test".to_owned(), "office.a.test".to_owned()],
+            realm: "a.test".to_owned(),
+            accounts: Arc::new(Accounts::default()),
+            lan_networks: vec!["127.0.0.0/8".parse().unwrap()],
+            digest_algorithms: Vec::new(),
+            nonce_lifetime: Duration::ZERO,
+            timers: Timers::default(),
+            timer_c: Duration::ZERO,
+            udp_mtu: 1300,
+            maximum_transactions: 1,
+        }
+    }
+
+    fn interfaces() -> Interfaces {
+        let interface = |id, transport, bound: &str| Interface {
+            id: InterfaceId(id),
+            side: Side::Lan,
+            transport,
+            bound: bound.parse().unwrap(),
+            public: Some(("proxy.test".to_owned(), 5060)),
+        };
+        let list = vec![
+            interface(0, Transport::Udp, "127.0.0.1:5060"),
+            interface(1, Transport::Tls, "127.0.0.1:5061"),
+        ];
+        Interfaces::new(list, Vec::new())
+    }
+
+    fn peer(transport: Transport, port: u16) -> Flow {
+        let interface = if transport == Transport::Tls { 1 } else { 0 };
+        Flow {
+            interface: InterfaceId(interface),
+            transport,
+            local: SocketAddr::from(([127, 0, 0, 1], 5060 + interface)),
+            remote: SocketAddr::from(([127, 0, 0, 9], port)),
+            connection: transport.is_reliable().then(|| ConnectionId(u64::from(port))),
+        }
+    }
+
+    fn routing(method: &str, uri: &str, routes: &[&str], source: &Flow) -> Routing {
+        let mut text = format!("{method} {uri} SIP/2.0\r\n");
+        routes.iter().for_each(|route| text += &format!("Route: {route}\r\n"));
+        let limits = MessageLimits { message_bytes: 65_535, header_bytes: 16_384 };
+        let request = Message::parse(Bytes::from(text + "\r\n"), Carriage::Datagram, limits).unwrap();
+        route(&request, source, &settings(), &interfaces(), &TokenKey::new([1; 16]))
+    }
+
+    fn name(way: &Way) -> String {
+        match way {
+            Way::Ourselves => "ourselves".to_owned(),
+            Way::Location => "location".to_owned(),
+            Way::Token(_) => "token".to_owned(),
+            Way::Direct(flow) => flow.to_string(),
+            Way::Nowhere(reply) => reply.status.to_string(),
+        }
+    }
+
+    #[test]
+    fn the_request_uri_decides_where_no_route_is_left() {
+        let table = [
+            ("MESSAGE", "sip:bob@a.test", "location"),
+            ("MESSAGE", "sips:bob@Office.A.TEST.:5061;x=y", "location"),
+            ("MESSAGE", "sip:a.test", "ourselves"),
+            ("OPTIONS", "sip:127.0.0.1", "ourselves"),
+            ("OPTIONS", "sip:proxy.test:5060", "ourselves"),
+            ("REGISTER", "sip:a.test", "location"),
+            ("REGISTER", "sip:127.0.0.1:5060", "location"),
+            ("REGISTER", "sip:b.test", "404"),
+            ("MESSAGE", "sip:bob@127.0.0.1:5060", "404"),
+            ("MESSAGE", "sip:bob@b.test", "404"),
+            ("MESSAGE", "sip:bob@sub.office.a.test", "404"),
+            ("MESSAGE", "sip:bob@10.0.0.1", "403"),
+            ("MESSAGE", "sip:bob@127.0.0.9", "udp:127.0.0.9:5060"),
+            ("MESSAGE", "sip:bob@127.0.0.9:7;transport=TCP", "tcp:127.0.0.9:7"),
+            ("MESSAGE", "sip:bob@127.0.0.9;transport=tls", "tls:127.0.0.9:5061"),
+            ("MESSAGE", "sips:bob@127.0.0.9", "tls:127.0.0.9:5061"),
+            ("MESSAGE", "sips:bob@127.0.0.9;transport=tcp", "tls:127.0.0.9:5061"),
+            ("MESSAGE", "sips:bob@127.0.0.9;transport=udp", "404"),
+            ("MESSAGE", "sip:bob@127.0.0.9;transport=ws", "404"),
+        ];
+        for (method, uri, expected) in table {
+            let found = routing(method, uri, &[], &peer(Transport::Udp, 1));
+            assert_eq!(
+                (name(&found.way), found.own_routes, found.has_token),
+                (expected.to_owned(), 0, false),
+                "{uri}"
+            );
+        }
+    }
+
+    #[test]
+    fn values_of_our_own_are_used_up_and_the_next_one_decides() {
+        let table: [(&[&str], usize, &str); 7] = [
+            (&["<sip:127.0.0.1;lr>"], 1, "location"),
+            (&["<sip:proxy.test:5060;lr>, <sip:a.test;lr>"], 2, "location"),
+            (&["<sip:127.0.0.1:5060;lr>", "<sip:127.0.0.9:7;lr>"], 1, "udp:127.0.0.9:7"),
+            (&["<sip:127.0.0.9:7;lr>", "<sip:127.0.0.1:5060;lr>"], 0, "udp:127.0.0.9:7"),
+            (&["<sip:p.b.test;lr>"], 0, "404"),
+            // A user of the domain is none of our own URIs.
+            (&["<sip:bob@a.test;lr>"], 0, "404"),
+            (&["<sip:no-token@127.0.0.1:5060;lr>"], 1, "location"),
+        ];
+        for (routes, own_routes, expected) in table {
+            let found = routing("MESSAGE", "sip:bob@a.test", routes, &peer(Transport::Udp, 1));
+            assert_eq!((name(&found.way), found.own_routes), (expected.to_owned(), own_routes), "{routes:?}");
+        }
+    }
+
+    #[test]
+    fn a_token_leads_to_the_side_that_its_sender_is_not_on() {
+        let key = TokenKey::new([1; 16]);
+        for (a, b) in [
+            (Transport::Udp, Transport::Udp),
+            (Transport::Udp, Transport::Tls),
+            (Transport::Tls, Transport::Tls),
+        ] {
+            let (a, b) = (peer(a, 7000), peer(b, 7001));
+            let face = |flow| Face { flow, account: None };
+            let mut recorded = Vec::new();
+            values(&key, &interfaces(), face(&a), face(&b), |write| {
+                let mut out = Vec::new();
+                write(&mut out);
+                recorded.push(String::from_utf8(out).unwrap());
+            });
+            let in_order: Vec<_> = recorded.iter().map(String::as_str).collect();
+            let reversed: Vec<_> = in_order.iter().rev().copied().collect();
+            for (from, to, routes) in [(&a, &b, reversed), (&b, &a, in_order)] {
+                let found = routing("BYE", "sip:x@10.9.9.9", &routes, from);
+                assert!(found.has_token);
+                assert_eq!(found.own_routes, routes.len());
+                let Way::Token(token) = found.way else { panic!("no token: {:?}", found.way) };
+                assert_eq!(token.next_hop(from).unwrap().remote, to.remote);
+            }
+        }
+    }
+}

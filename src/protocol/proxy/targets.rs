@@ -127,3 +127,115 @@ fn hop_of(binding: &Binding, interfaces: &Interfaces) -> Flow {
         None => flow,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::protocol::flow::{ConnectionId, InterfaceId};
+    use crate::protocol::interface::{Interface, Side};
+    use crate::protocol::location::Server;
+
+    use super::*;
+
+    fn interfaces() -> Interfaces {
+        let interface = |id, transport, bound: &str| Interface {
+            id: InterfaceId(id),
+            side: Side::Lan,
+            transport,
+            bound: bound.parse().unwrap(),
+            public: None,
+        };
+        let list = vec![
+            interface(0, Transport::Udp, "127.0.0.1:5060"),
+            interface(1, Transport::Udp, "127.0.0.1:5062"),
+            interface(2, Transport::Tls, "127.0.0.1:5061"),
+        ];
+        Interfaces::new(list, Vec::new())
+    }
+
+    fn flow(transport: Transport, remote: &str) -> Flow {
+        Flow {
+            interface: InterfaceId(1),
+            transport,
+            local: "127.0.0.1:5062".parse().unwrap(),
+            remote: remote.parse().unwrap(),
+            connection: transport.is_reliable().then_some(ConnectionId(7)),
+        }
+    }
+
+    fn binding(uri: &'static str, q: u16, flow: Flow) -> Binding {
+        Binding { uri: Bytes::from_static(uri.as_bytes()), path: Vec::new(), q, flow, account: None }
+    }
+
+    #[test]
+    fn a_binding_is_reached_the_way_that_it_was_made() {
+        let udp = || flow(Transport::Udp, "127.0.0.9:40000");
+        let contact = Flow { remote: "127.0.0.9:5070".parse().unwrap(), ..udp() };
+        let by_tcp = Flow {
+            interface: InterfaceId(0),
+            transport: Transport::Tcp,
+            local: "127.0.0.1:5060".parse().unwrap(),
+            ..contact
+        };
+        let table = [
+            // The same host on another port: where it listens, by the interface that it knows.
+            ("sip:bob@127.0.0.9:5070", udp(), contact),
+            ("sip:bob@127.0.0.9:5070;transport=tcp", udp(), by_tcp),
+            // Another address, or none: a NAT may be between.
+            ("sip:bob@192.168.1.2:5070", udp(), udp()),
+            ("sip:bob@phone.a.test", udp(), udp()),
+            ("sip:bob@127.0.0.9;transport=sctp", udp(), udp()),
+            (
+                "sip:bob@127.0.0.9:5070",
+                flow(Transport::Tls, "127.0.0.9:40000"),
+                flow(Transport::Tls, "127.0.0.9:40000"),
+            ),
+        ];
+        for (uri, made_over, expected) in table {
+            assert_eq!(hop_of(&binding(uri, 1000, made_over), &interfaces()), expected, "{uri}");
+        }
+        let behind_a_proxy =
+            Binding { path: vec!["<sip:p;lr>".into()], ..binding("sip:bob@127.0.0.9:5070", 1000, udp()) };
+        assert_eq!(hop_of(&behind_a_proxy, &interfaces()), udp());
+    }
+
+    #[test]
+    fn bindings_of_one_preference_are_one_group() {
+        let udp = flow(Transport::Udp, "127.0.0.9:40000");
+        let uris = ["sip:a@h", "sip:b@h?x=y", "sip:c@h", "sip:d@h"];
+        let targets = uris.iter().zip([1000, 500, 500, 0]).map(|(uri, q)| binding(uri, q, udp)).collect();
+        let located = Located { targets, ..Located::default() };
+        let groups: Vec<Vec<_>> = target_set(located, Method::Invite, &interfaces())
+            .into_iter()
+            .map(|group| group.into_iter().map(|target| target.request_uri.unwrap()).collect())
+            .collect();
+        assert_eq!(groups, [vec!["sip:a@h"], vec!["sip:b@h", "sip:c@h"], vec!["sip:d@h"]]);
+    }
+
+    #[test]
+    fn a_search_asks_all_at_once_but_for_subscribe_and_what_was_learned() {
+        let table: [(Method, bool, &[usize]); 6] = [
+            (Method::Message, false, &[3]),
+            (Method::Message, true, &[1, 2]),
+            (Method::Invite, false, &[3]),
+            (Method::Other, true, &[1, 2]),
+            (Method::Subscribe, false, &[1, 1, 1]),
+            (Method::Subscribe, true, &[1, 1, 1]),
+        ];
+        let server = |n: u16| Server {
+            account: AccountId(n),
+            flow: flow(Transport::Udp, &format!("127.0.0.9:{}", 6000 + n)),
+        };
+        for (method, learned, sizes) in table {
+            let located = Located { targets: Vec::new(), servers: (0..3).map(server).collect(), learned };
+            let groups = target_set(located, method, &interfaces());
+            assert_eq!(groups.iter().map(SmallVec::len).collect::<Vec<_>>(), sizes, "{method:?} {learned}");
+            let accounts: Vec<_> = groups.iter().flatten().filter_map(|target| target.account).collect();
+            assert_eq!(accounts, [AccountId(0), AccountId(1), AccountId(2)]);
+            assert!(groups.iter().flatten().all(|target| target.request_uri.is_none()));
+        }
+        assert!(
+            target_set(Located { learned: true, ..Located::default() }, Method::Invite, &interfaces())
+                .is_empty()
+        );
+    }
+}

@@ -107,8 +107,7 @@ impl Proxy {
             && !context.has_answered
             && let Some(user) = Self::searched_user(&context.request)
         {
-            let flow = target.hop;
-            self.outputs.push_back(Output::Learned { user, flow });
+            self.outputs.push_back(Output::Learned { user, flow: target.hop });
         }
         self.pass_upstream(now, slot, status, response);
         self.cancel_pending(now, slot);
@@ -278,6 +277,10 @@ impl Proxy {
     /// Who asked has stopped waiting: what is still open is ended.
     fn abandon(&mut self, now: Instant, slot: Slot) {
         let Some(context) = self.contexts.get_mut(slot) else { return };
+        if !context.has_answered {
+            let silent = context.branches.iter().filter(|branch| branch.is_failed_flow());
+            self.outputs.extend(silent.map(|branch| Output::FlowFailed(branch.target.hop)));
+        }
         context.has_answered = true;
         context.server = None;
         context.patience = None;

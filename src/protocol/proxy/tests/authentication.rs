@@ -1,6 +1,7 @@
 //! Challenges and credentials (§22, RFC 7616, RFC 8760), as far as the proxy carries them.
 
-use super::bench::{Bench, Peer, SCOPED, UCS};
+use super::bench::Bench;
+use super::network::{Peer, SCOPED, UCS};
 use super::text::{answer, challenge_parameter, credentials, for_invite, request, value, values, with};
 use crate::protocol::account::{Account, AccountKind, Accounts, Scope, Secret};
 use crate::protocol::proxy::DropReason;

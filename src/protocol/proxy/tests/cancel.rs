@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::bench::{Bench, Peer, UCS};
+use super::bench::Bench;
+use super::network::{Peer, UCS};
 use super::text::{answer, for_invite, request, value, values, with};
 use crate::protocol::proxy::DropReason;
 

@@ -4,7 +4,8 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::bench::{Bench, Peer, UCS};
+use super::bench::Bench;
+use super::network::{Peer, UCS};
 use super::text::{answer_with, branch, for_invite, kind, request, value};
 use crate::protocol::proxy::Random;
 use crate::protocol::transaction::Branch;

@@ -1,6 +1,7 @@
 //! Dialogs through the proxy: Record-Route, tokens, what follows in both directions (§16.4, §16.6 step 4; RFC 5658).
 
-use super::bench::{Bench, Peer, UCS};
+use super::bench::Bench;
+use super::network::{Peer, UCS};
 use super::text::{Dialog, answer, answer_with, request, uri, value, values, with};
 use crate::protocol::flow::Transport;
 use crate::protocol::proxy::DropReason;

@@ -1,6 +1,7 @@
 //! Several bindings: in which order they are asked, and which of their answers goes upstream (§16.5 to §16.7).
 
-use super::bench::{Bench, Peer, UCS};
+use super::bench::Bench;
+use super::network::{Peer, UCS};
 use super::text::{answer, answer_with, branch, for_invite, kind, request, uri, value, values};
 use crate::protocol::flow::Transport;
 

@@ -4,6 +4,7 @@
 //! checks at its end that nothing is left behind.
 
 mod bench;
+mod network;
 mod text;
 
 mod authentication;

@@ -1,6 +1,7 @@
 //! What is not forwarded: validation (§16.3), routing (§16.5), limits, and the ACK to what was refused.
 
-use super::bench::{Bench, Peer, UCS};
+use super::bench::Bench;
+use super::network::{Peer, UCS};
 use super::text::{Dialog, answer, answer_with, branch, for_invite, kind, request, value, values, with};
 use crate::protocol::proxy::DropReason;
 

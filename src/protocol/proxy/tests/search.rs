@@ -1,6 +1,7 @@
 //! The search for the UC server on which a user lives (product rule).
 
-use super::bench::{Bench, Peer, UCS};
+use super::bench::Bench;
+use super::network::{Peer, UCS};
 use super::text::{answer, kind, request, uri};
 
 const A: fn() -> Peer = || Peer::udp(5070);

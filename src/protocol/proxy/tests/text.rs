@@ -3,7 +3,7 @@
 use md5::Md5;
 use sha2::{Digest, Sha256, Sha512_256};
 
-use super::bench::Peer;
+use super::network::Peer;
 
 /// A request of `peer`'s from alice to bob, with the rows that every one has. `call` names it: Call-ID, and a
 /// branch for each method.

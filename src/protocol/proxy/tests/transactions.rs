@@ -1,6 +1,7 @@
 //! One request, one target: what is forwarded, what is repeated, what is swallowed (§16.6, §16.7, §17).
 
-use super::bench::{Bench, Peer, Sent, UCS};
+use super::bench::{Bench, Sent};
+use super::network::{Peer, UCS};
 use super::text::{answer, answer_with, branch, for_invite, kind, request, value, values, with, without};
 use crate::protocol::proxy::DropReason;
 

@@ -1,6 +1,7 @@
 //! What follows when a message cannot be sent, is too large, or its connection ends (§16.9, §17.1.4, §18.1.1).
 
-use super::bench::{Bench, Peer, UCS};
+use super::bench::Bench;
+use super::network::{Peer, UCS};
 use super::text::{answer, branch, request, value, values};
 use crate::protocol::flow::{Flow, Transport};
 use crate::protocol::transaction::Branch;

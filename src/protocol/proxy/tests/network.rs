@@ -1,0 +1,122 @@
+//! Who is there: the proxy's interfaces and accounts, and its peers.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::protocol::account::{Account, AccountId, AccountKind, Accounts, Scope, Secret};
+use crate::protocol::digest::Algorithm;
+use crate::protocol::flow::{ConnectionId, Flow, InterfaceId, Transport};
+use crate::protocol::interface::{Interface, Interfaces, Side};
+use crate::protocol::proxy::settings::Settings;
+use crate::protocol::transaction::Timers;
+
+/// The UC servers' account: password `pw`, any user of the domain.
+pub(super) const UCS: AccountId = AccountId(0);
+/// A UC server that speaks for carol alone: password `pw`.
+pub(super) const SCOPED: AccountId = AccountId(1);
+
+/// Somebody on the network, as the flow between the proxy and them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Peer(pub(super) Flow);
+
+impl Peer {
+    /// On 127.0.0.1, by UDP.
+    pub(super) fn udp(port: u16) -> Self {
+        Self::at(Transport::Udp, SocketAddr::from(([127, 0, 0, 1], port)))
+    }
+
+    /// On 127.0.0.1, over a TCP connection that has the port's number.
+    pub(super) fn tcp(port: u16) -> Self {
+        Self::at(Transport::Tcp, SocketAddr::from(([127, 0, 0, 1], port)))
+    }
+
+    /// On 127.0.0.1, over a TLS connection that has the port's number.
+    pub(super) fn tls(port: u16) -> Self {
+        Self::at(Transport::Tls, SocketAddr::from(([127, 0, 0, 1], port)))
+    }
+
+    /// Anywhere.
+    pub(super) fn at(transport: Transport, remote: SocketAddr) -> Self {
+        let (interface, port) = match transport {
+            Transport::Udp => (0, 5060),
+            Transport::Tcp => (1, 5060),
+            Transport::Tls => (2, 5061),
+        };
+        Self(Flow {
+            interface: InterfaceId(interface),
+            transport,
+            local: SocketAddr::from(([127, 0, 0, 1], port)),
+            remote,
+            connection: transport.is_reliable().then(|| ConnectionId(u64::from(remote.port()))),
+        })
+    }
+
+    /// By the interface that faces other organisations.
+    pub(super) fn outside(port: u16) -> Self {
+        let remote = SocketAddr::from(([127, 0, 0, 9], port));
+        let local = SocketAddr::from(([127, 0, 0, 8], 5061));
+        Self(Flow { interface: InterfaceId(3), local, ..Self::at(Transport::Tls, remote).0 })
+    }
+
+    /// The beginning of the Via that it writes.
+    pub(super) fn via(&self) -> String {
+        format!("SIP/2.0/{} {}", self.0.transport.via_token(), self.0.remote)
+    }
+
+    /// The URI under which it can be reached.
+    pub(super) fn contact(&self, user: &str) -> String {
+        match self.0.transport {
+            Transport::Udp => format!("sip:{user}@{}", self.0.remote),
+            Transport::Tcp | Transport::Tls => {
+                format!("sip:{user}@{};transport={}", self.0.remote, self.0.transport)
+            }
+        }
+    }
+}
+
+/// The settings of the proxy under test.
+pub(super) fn settings() -> Settings {
+    let account = |user_name: &str, scope, kind| Account {
+        user_name: user_name.to_owned(),
+        secret: Secret::Password("pw".to_owned()),
+        scope,
+        kind,
+    };
+    let accounts = vec![
+        account("ucs", Scope::everybody(), AccountKind::UcServer),
+        account("scoped", Scope::parse(&["carol@a.test"]).unwrap(), AccountKind::UcServer),
+        account("partner", Scope::parse(&["*@partner.example"]).unwrap(), AccountKind::Registrant),
+    ];
+    Settings {
+        presence_domains: vec!["a.test".to_owned()],
+        realm: "a.test".to_owned(),
+        accounts: Arc::new(Accounts(accounts)),
+        lan_networks: vec!["127.0.0.0/8".parse().unwrap()],
+        digest_algorithms: vec![Algorithm::Sha512_256, Algorithm::Sha256, Algorithm::Md5],
+        nonce_lifetime: Duration::from_secs(300),
+        timers: Timers::default(),
+        timer_c: Duration::from_secs(185),
+        udp_mtu: 1300,
+        maximum_transactions: 1000,
+        requests_per_second_per_address: 0,
+    }
+}
+
+/// Its interfaces: UDP, TCP and TLS on the LAN, TLS outside.
+pub(super) fn interfaces() -> Interfaces {
+    let interface = |id, side, transport, bound: &str| Interface {
+        id: InterfaceId(id),
+        side,
+        transport,
+        bound: bound.parse().unwrap(),
+        public: None,
+    };
+    let list = vec![
+        interface(0, Side::Lan, Transport::Udp, "127.0.0.1:5060"),
+        interface(1, Side::Lan, Transport::Tcp, "127.0.0.1:5060"),
+        interface(2, Side::Lan, Transport::Tls, "127.0.0.1:5061"),
+        interface(3, Side::Wan, Transport::Tls, "127.0.0.8:5061"),
+    ];
+    Interfaces::new(list, vec!["127.0.0.1".parse().unwrap()])
+}
