@@ -137,39 +137,6 @@ impl Proxy {
         self.arm_context(slot);
     }
 
-    /// Forwards what nobody answers to the first target, and forgets it.
-    fn forward_and_forget(&mut self, slot: Slot) {
-        let Some(mut context) = self.contexts.remove(slot) else { return };
-        let Some(target) = context.waiting.pop_front().and_then(|group| group.into_iter().next()) else {
-            return self.dropped(&context.source, super::DropReason::Unanswerable);
-        };
-        // The same request must get the same branch when it comes again (§16.11).
-        let branch = Branch {
-            router: self.router,
-            slot: u32::MAX,
-            generation: self.stateless_generation(&context.request),
-            loop_hash: context.loop_hash,
-        };
-        let forwarding = Forwarding {
-            request: &context.request,
-            source: &context.source,
-            account: context.account,
-            own_routes: context.own_routes,
-            max_forwards: context.max_forwards,
-            is_recorded: false,
-            realm: &self.settings.realm,
-            interfaces: &self.interfaces,
-            token_key: &self.token_key,
-        };
-        let bytes = forwarding.write(&target, &target.hop, branch, &mut self.scratch);
-        self.transmit(target.hop, None, bytes, None);
-    }
-
-    fn stateless_generation(&self, request: &Message) -> u32 {
-        let key = request.top_via().map(|via| self.server_key(request, &via, request.method_token()));
-        key.map_or(0, |key| key.0 as u32)
-    }
-
     /// Where a token of ours leads now: its flow while that is open, else the newest flow of the UC server that it
     /// belonged to, else for datagrams its address.
     pub(super) fn token_target(&self, token: &Token, source: &Flow) -> Option<Target> {

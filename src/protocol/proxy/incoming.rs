@@ -1,6 +1,5 @@
 //! Requests as they come in: matched (RFC 3261 §17.2.3), validated (§16.3), admitted, and given a way.
 
-use std::collections::VecDeque;
 use std::hash::Hasher as _;
 use std::net::SocketAddr;
 use std::time::Instant;
@@ -24,7 +23,7 @@ use super::forward::is_recorded;
 use super::response_context::{Pending, ResponseContext};
 use super::route::{Routing, Way, route};
 use super::table::{ReplyPath, ServerMachine, ServerTransaction, Slot};
-use super::targets::{Group, Target, TargetSet};
+use super::targets::{Target, TargetSet};
 use super::validate::{MaxForwards, check_max_forwards, check_proxy_require, check_syntax};
 use super::{DropReason, Event, EventDetail, FlowKey, Output, Proxy, is_unanswered};
 
@@ -276,87 +275,6 @@ impl Proxy {
             server.context = Some(context);
         }
         context
-    }
-
-    /// An ACK belongs to the INVITE transaction that it ends, or it is one to a 2xx, which is forwarded and
-    /// forgotten (§16.10 last paragraph, §17.1.1.3).
-    fn handle_ack(&mut self, now: Instant, certificate: Option<AccountId>, incoming: &Incoming) {
-        if let Some(&slot) = self.by_key.get(&incoming.key) {
-            let timers = self.settings.timers;
-            let actions = match self.servers.get_mut(slot).map(|server| &mut server.machine) {
-                Some(ServerMachine::Invite(machine)) => machine.handle_ack(now, &timers),
-                Some(ServerMachine::NonInvite(_)) | None => return,
-            };
-            let is_for_2xx = actions.contains(&crate::protocol::transaction::ServerAction::PassUp);
-            self.perform_server(now, slot, actions);
-            if !is_for_2xx {
-                return;
-            }
-        }
-        // Of a refusal that left no transaction behind, the To tag is the one that we made.
-        let own_tag = self.to_tag(incoming.key);
-        let is_for_refusal = incoming.request.to().and_then(|to| to.tag()) == Some(&own_tag[..]);
-        if !is_for_refusal && self.forward_unanswered(now, certificate, incoming).is_none() {
-            self.dropped(&incoming.flow, DropReason::StrayAck);
-        }
-    }
-
-    /// Forwards a request that nobody answers and no transaction remembers. `None` if it may not or cannot pass.
-    pub(super) fn forward_unanswered(
-        &mut self,
-        now: Instant,
-        certificate: Option<AccountId>,
-        incoming: &Incoming,
-    ) -> Option<()> {
-        let request = &incoming.request;
-        check_syntax(request).ok()?;
-        let MaxForwards::Forward(max_forwards) = check_max_forwards(request).ok()? else { return None };
-        let settings = self.settings.clone();
-        let routing = route(request, &incoming.flow, &settings, &self.interfaces, &self.token_key);
-        let sender = self.sender(&incoming.flow, certificate);
-        let identified = admission::identify(request, &sender, &settings, &self.nonces, self.millis(now));
-        // An ACK repeats the credentials of its INVITE (§22.1), whose nonce is spent. One without is let into a
-        // dialog that we have recorded.
-        let account = match identified {
-            Ok(admitted) => Some(admitted.account),
-            Err(_) if routing.has_token => None,
-            Err(_) => return None,
-        };
-        let loop_hash = self.loop_hash(request);
-        if self.is_loop(request, loop_hash) {
-            return None;
-        }
-        let hop = match &routing.way {
-            Way::Direct(hop) => Target::direct(*hop),
-            Way::Token(token) => self.token_target(token, &incoming.flow)?,
-            Way::Location if self.contexts.len() >= settings.maximum_transactions => return None,
-            Way::Location => {
-                let uri = Uri::parse(request.request_uri()).ok()?;
-                let ask = Ask::Locate(AddressOfRecord::from_uri(&uri));
-                let context = self.insert_context(incoming, None, account, &routing, max_forwards, loop_hash);
-                let state = self.contexts.get_mut(context)?;
-                state.pending = Pending::Location;
-                state.patience = Some(now + settings.timers.f() / 4);
-                self.arm_context(context);
-                let context = ContextId { slot: context.index, generation: context.generation };
-                let flow = incoming.flow;
-                self.outputs.push_back(Output::Ask(Question {
-                    context,
-                    flow,
-                    log_on: None,
-                    nonce_use: None,
-                    ask,
-                }));
-                return Some(());
-            }
-            Way::Ourselves | Way::Nowhere(_) => return None,
-        };
-        let context = self.insert_context(incoming, None, account, &routing, max_forwards, loop_hash);
-        if let Some(state) = self.contexts.get_mut(context) {
-            state.waiting = VecDeque::from([Group::from_iter([hop])]);
-        }
-        self.go_on(now, context);
-        Some(())
     }
 
     /// Answers without a transaction: the same request gets the same answer again.

@@ -1,0 +1,136 @@
+//! Requests that nobody answers and no transaction remembers: ACK to a 2xx (RFC 3261 §13.2.2.4, §16.11), BENOTIFY,
+//! and a CANCEL whose INVITE is not here (§16.10).
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use super::forward::Forwarding;
+use super::incoming::Incoming;
+use super::response_context::Pending;
+use super::route::{Way, route};
+use super::table::{ServerMachine, Slot};
+use super::targets::{Group, Target};
+use super::validate::{MaxForwards, check_max_forwards, check_syntax};
+use super::{DropReason, Output, Proxy};
+use crate::protocol::account::AccountId;
+use crate::protocol::admission;
+use crate::protocol::location::{AddressOfRecord, Ask, ContextId, Question};
+use crate::protocol::message::Message;
+use crate::protocol::message::uri::Uri;
+use crate::protocol::transaction::{Branch, ServerAction};
+
+impl Proxy {
+    /// An ACK belongs to the INVITE transaction that it ends, or it is one to a 2xx, which is forwarded and
+    /// forgotten (§16.10 last paragraph, §17.1.1.3).
+    pub(super) fn handle_ack(&mut self, now: Instant, certificate: Option<AccountId>, incoming: &Incoming) {
+        if let Some(&slot) = self.by_key.get(&incoming.key) {
+            let timers = self.settings.timers;
+            let actions = match self.servers.get_mut(slot).map(|server| &mut server.machine) {
+                Some(ServerMachine::Invite(machine)) => machine.handle_ack(now, &timers),
+                Some(ServerMachine::NonInvite(_)) | None => return,
+            };
+            let is_for_2xx = actions.contains(&ServerAction::PassUp);
+            self.perform_server(now, slot, actions);
+            if !is_for_2xx {
+                return;
+            }
+        }
+        // Of a refusal that left no transaction behind, the To tag is the one that we made.
+        let own_tag = self.to_tag(incoming.key);
+        let is_for_refusal = incoming.request.to().and_then(|to| to.tag()) == Some(&own_tag[..]);
+        if !is_for_refusal && self.forward_unanswered(now, certificate, incoming).is_none() {
+            self.dropped(&incoming.flow, DropReason::StrayAck);
+        }
+    }
+
+    /// Forwards a request that nobody answers and no transaction remembers. `None` if it may not or cannot pass.
+    pub(super) fn forward_unanswered(
+        &mut self,
+        now: Instant,
+        certificate: Option<AccountId>,
+        incoming: &Incoming,
+    ) -> Option<()> {
+        let request = &incoming.request;
+        check_syntax(request).ok()?;
+        let MaxForwards::Forward(max_forwards) = check_max_forwards(request).ok()? else { return None };
+        let settings = self.settings.clone();
+        let routing = route(request, &incoming.flow, &settings, &self.interfaces, &self.token_key);
+        let sender = self.sender(&incoming.flow, certificate);
+        let identified = admission::identify(request, &sender, &settings, &self.nonces, self.millis(now));
+        // An ACK repeats the credentials of its INVITE (§22.1), whose nonce is spent. One without is let into a
+        // dialog that we have recorded.
+        let account = match identified {
+            Ok(admitted) => Some(admitted.account),
+            Err(_) if routing.has_token => None,
+            Err(_) => return None,
+        };
+        let loop_hash = self.loop_hash(request);
+        if self.is_loop(request, loop_hash) {
+            return None;
+        }
+        let hop = match &routing.way {
+            Way::Direct(hop) => Target::direct(*hop),
+            Way::Token(token) => self.token_target(token, &incoming.flow)?,
+            Way::Location if self.contexts.len() >= settings.maximum_transactions => return None,
+            Way::Location => {
+                let uri = Uri::parse(request.request_uri()).ok()?;
+                let ask = Ask::Locate(AddressOfRecord::from_uri(&uri));
+                let context = self.insert_context(incoming, None, account, &routing, max_forwards, loop_hash);
+                let state = self.contexts.get_mut(context)?;
+                state.pending = Pending::Location;
+                state.patience = Some(now + settings.timers.f() / 4);
+                self.arm_context(context);
+                let context = ContextId { slot: context.index, generation: context.generation };
+                let flow = incoming.flow;
+                self.outputs.push_back(Output::Ask(Question {
+                    context,
+                    flow,
+                    log_on: None,
+                    nonce_use: None,
+                    ask,
+                }));
+                return Some(());
+            }
+            Way::Ourselves | Way::Nowhere(_) => return None,
+        };
+        let context = self.insert_context(incoming, None, account, &routing, max_forwards, loop_hash);
+        if let Some(state) = self.contexts.get_mut(context) {
+            state.waiting = VecDeque::from([Group::from_iter([hop])]);
+        }
+        self.go_on(now, context);
+        Some(())
+    }
+
+    /// Forwards what nobody answers to the first target, and forgets it.
+    pub(super) fn forward_and_forget(&mut self, slot: Slot) {
+        let Some(mut context) = self.contexts.remove(slot) else { return };
+        let Some(target) = context.waiting.pop_front().and_then(|group| group.into_iter().next()) else {
+            return self.dropped(&context.source, DropReason::Unanswerable);
+        };
+        // The same request must get the same branch when it comes again (§16.11).
+        let branch = Branch {
+            router: self.router,
+            slot: u32::MAX,
+            generation: self.stateless_generation(&context.request),
+            loop_hash: context.loop_hash,
+        };
+        let forwarding = Forwarding {
+            request: &context.request,
+            source: &context.source,
+            account: context.account,
+            own_routes: context.own_routes,
+            max_forwards: context.max_forwards,
+            is_recorded: false,
+            realm: &self.settings.realm,
+            interfaces: &self.interfaces,
+            token_key: &self.token_key,
+        };
+        let bytes = forwarding.write(&target, &target.hop, branch, &mut self.scratch);
+        self.transmit(target.hop, None, bytes, None);
+    }
+
+    fn stateless_generation(&self, request: &Message) -> u32 {
+        let key = request.top_via().map(|via| self.server_key(request, &via, request.method_token()));
+        key.map_or(0, |key| key.0 as u32)
+    }
+}
