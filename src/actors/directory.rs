@@ -58,10 +58,18 @@ impl Directory {
             datagram: (0..interfaces).map(|_| vacant(cores)).collect(),
             stream: vacant(interfaces),
             connections: Mutex::default(),
-            next_connection: AtomicU64::new(1),
+            next_connection: AtomicU64::new(Self::first_connection(&hash_key)),
             hash_key,
             limits,
         }
+    }
+
+    /// Where the numbers of this process's connections begin. Flow tokens outlive the process, and must not name a
+    /// connection of the next one by chance.
+    fn first_connection(hash_key: &[u8; 16]) -> u64 {
+        let mut hasher = SipHasher13::new_with_key(hash_key);
+        hasher.write(b"connections");
+        hasher.finish() >> 1 | 1
     }
 
     /// The Router that `message` belongs to: a response to the one that has sent the request, which its branch

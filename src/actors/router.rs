@@ -333,6 +333,7 @@ impl Handler<RegistrarRestarted> for Router {
     type Result = ();
 
     fn handle(&mut self, _: RegistrarRestarted, _: &mut Context<Self>) {
+        self.core.forget_registrations();
         // No context waits for the answers.
         let context = ContextId { slot: u32::MAX, generation: 0 };
         let question = |(flow, account)| Question {

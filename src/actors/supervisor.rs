@@ -40,6 +40,9 @@ use crate::protocol::record_route::TokenKey;
 /// More failures than this in [`RESTART_WINDOW`], of all children together, end the process.
 const MAXIMUM_RESTARTS: usize = 10;
 
+/// A branch names its Router in one octet; `service.worker_threads` has the same bound.
+const MAXIMUM_CORES: usize = 256;
+
 const RESTART_WINDOW: Duration = Duration::from_secs(60);
 
 /// Before the second restart in a window; doubled with each further one, so that a child that fails at once does
@@ -113,7 +116,7 @@ impl Supervisor {
     pub fn launch(config: Arc<Config>, logs: &Arc<Diagnostics>) -> io::Result<Addr<Self>> {
         let log = logs.logger("supervisor");
         let cores = match config.service.worker_threads {
-            0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(MAXIMUM_CORES),
             threads => threads,
         };
         let token_key = state::token_key(&config.service.state_directory).or_else(|fault| {

@@ -7,27 +7,35 @@
 //! Where a message enters and leaves by different sockets, or by streams, two URIs are recorded, the inner one
 //! on top (RFC 5658 §6): each side sees the one that it can reach. On one UDP socket a single URI holds both ends.
 
+use std::hash::Hasher as _;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use siphasher::sip::SipHasher13;
 use siphasher::sip128::SipHasher24;
 use smallvec::SmallVec;
 
-use super::account::AccountId;
+use super::account::{Account, AccountId, Accounts};
 use super::flow::{ConnectionId, Flow, InterfaceId, Transport};
 use super::interface::Interfaces;
 
 const CODE: usize = 12;
-/// Head, two IPv6 ends, code.
-const LONGEST: usize = 4 + 2 * (1 + 18) + 10 + CODE;
+/// Room for head, two IPv6 ends with their accounts, and code.
+const LONGEST: usize = 96;
 
 /// The key that makes tokens ours. Kept in `service.state_directory`, so that dialogs outlive a restart.
 ///
 /// SipHash-2-4 is a pseudorandom function with a 128-bit key; 96 bits of its output leave a forger one chance
 /// in 2^96 for each request.
 #[derive(Clone)]
-pub struct TokenKey([u8; 16]);
+pub struct TokenKey {
+    key: [u8; 16],
+    /// What stands for each account in tokens: a hash of its name, since its number is another one when the
+    /// configuration has changed.
+    account_tags: Arc<[u32]>,
+}
 
 impl std::fmt::Debug for TokenKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -82,8 +90,20 @@ impl From<&Flow> for Hop {
 
 impl TokenKey {
     /// With 16 octets from a good source of randomness.
-    pub const fn new(key: [u8; 16]) -> Self {
-        Self(key)
+    pub fn new(key: [u8; 16]) -> Self {
+        Self { key, account_tags: Arc::default() }
+    }
+
+    /// The same key, for tokens that name these accounts.
+    #[must_use]
+    pub fn with_accounts(&self, accounts: &Accounts) -> Self {
+        let tag = |account: &Account| {
+            let mut hasher = SipHasher13::new_with_key(&self.key);
+            hasher.write(account.user_name.as_bytes());
+            // 0 stands for no account.
+            (hasher.finish() as u32).max(1)
+        };
+        Self { key: self.key, account_tags: accounts.0.iter().map(tag).collect() }
     }
 
     /// Appends the token as the user part of a URI.
@@ -99,14 +119,14 @@ impl TokenKey {
                 octets.extend_from_slice(&hop.interface.0.to_be_bytes());
                 push_end(&mut octets, hop.remote);
                 octets.extend_from_slice(&hop.connection.map_or(0, |connection| connection.0).to_be_bytes());
-                push_account(&mut octets, *account);
+                self.push_account(&mut octets, *account);
             }
             Token::Between { interface, ends, accounts } => {
                 octets.push(3);
                 octets.extend_from_slice(&interface.0.to_be_bytes());
                 for (end, account) in ends.iter().zip(accounts) {
                     push_end(&mut octets, *end);
-                    push_account(&mut octets, *account);
+                    self.push_account(&mut octets, *account);
                 }
             }
         }
@@ -137,20 +157,32 @@ impl TokenKey {
             1 => Transport::Tcp,
             2 => Transport::Tls,
             _ => {
-                let (first_account, rest) = read_account(rest)?;
+                let (first_account, rest) = self.read_account(rest)?;
                 let (second, rest) = read_end(rest)?;
-                let accounts = [first_account, read_account(rest)?.0];
+                let accounts = [first_account, self.read_account(rest)?.0];
                 return Some(Token::Between { interface, ends: [first, second], accounts });
             }
         };
         let (connection, rest) = rest.split_first_chunk::<8>()?;
-        let (account, _) = read_account(rest)?;
+        let (account, _) = self.read_account(rest)?;
         let connection = Some(u64::from_be_bytes(*connection)).filter(|&id| id != 0).map(ConnectionId);
         Some(Token::Toward { hop: Hop { interface, transport, remote: first, connection }, account })
     }
 
+    fn push_account(&self, octets: &mut SmallVec<[u8; LONGEST]>, account: Option<AccountId>) {
+        let tag = account.and_then(|account| self.account_tags.get(usize::from(account.0)));
+        octets.extend_from_slice(&tag.copied().unwrap_or(0).to_be_bytes());
+    }
+
+    /// An account that is not configured any more is none.
+    fn read_account<'a>(&self, octets: &'a [u8]) -> Option<(Option<AccountId>, &'a [u8])> {
+        let (tag, rest) = octets.split_first_chunk::<4>()?;
+        let at = self.account_tags.iter().position(|known| *known == u32::from_be_bytes(*tag));
+        Some((at.and_then(|at| u16::try_from(at).ok()).map(AccountId), rest))
+    }
+
     fn code(&self, octets: &[u8]) -> [u8; CODE] {
-        let whole = SipHasher24::new_with_key(&self.0).hash(octets).as_bytes();
+        let whole = SipHasher24::new_with_key(&self.key).hash(octets).as_bytes();
         let mut code = [0; CODE];
         code.copy_from_slice(&whole[..CODE]);
         code
@@ -182,16 +214,6 @@ fn read_end(octets: &[u8]) -> Option<(SocketAddr, &[u8])> {
     Some((SocketAddr::new(ip, u16::from_be_bytes(*port)), rest))
 }
 
-fn push_account(octets: &mut SmallVec<[u8; LONGEST]>, account: Option<AccountId>) {
-    octets.extend_from_slice(&account.map_or(u16::MAX, |account| account.0).to_be_bytes());
-}
-
-fn read_account(octets: &[u8]) -> Option<(Option<AccountId>, &[u8])> {
-    let (account, rest) = octets.split_first_chunk::<2>()?;
-    let account = Some(u16::from_be_bytes(*account)).filter(|&id| id != u16::MAX).map(AccountId);
-    Some((account, rest))
-}
-
 impl Token {
     /// The account of the UC server that `source` leads to, if the token names that very flow: whoever sends on it
     /// is one of the two between whom we have recorded the dialog.
@@ -202,6 +224,16 @@ impl Token {
                 let at =
                     ends.iter().position(|end| *end == source.remote && *interface == source.interface)?;
                 accounts[at]
+            }
+        }
+    }
+
+    /// Whether `source` is one of the flows that the token names.
+    pub fn names(&self, source: &Flow) -> bool {
+        match self {
+            Self::Toward { hop, .. } => *hop == Hop::from(source),
+            Self::Between { interface, ends, .. } => {
+                *interface == source.interface && ends.contains(&source.remote)
             }
         }
     }
@@ -278,6 +310,18 @@ fn write_value(key: &TokenKey, interfaces: &Interfaces, token: &Token, face: &Fl
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::account::{AccountKind, Scope, Secret};
+
+    fn key() -> TokenKey {
+        let account = |name: &str| Account {
+            user_name: name.to_owned(),
+            secret: Secret::Address,
+            scope: Scope::default(),
+            kind: AccountKind::UcServer,
+        };
+        let names = ["a", "b", "c", "d", "e", "f"];
+        TokenKey::new([1; 16]).with_accounts(&Accounts(names.map(account).to_vec()))
+    }
 
     fn flow(transport: Transport, remote: &str, connection: Option<u64>) -> Flow {
         Flow {
@@ -291,7 +335,7 @@ mod tests {
 
     #[test]
     fn every_token_is_read_back_and_no_other() {
-        let key = TokenKey::new([1; 16]);
+        let key = key();
         let tokens = [
             Token::Toward { hop: Hop::from(&flow(Transport::Udp, "10.0.0.1:9", None)), account: None },
             Token::Toward {
@@ -319,6 +363,29 @@ mod tests {
         }
         assert_eq!(key.read(&[b'A'; 500]), None);
         assert_eq!(key.read(b"alice"), None);
+    }
+
+    #[test]
+    fn an_account_is_known_by_its_name_and_not_by_its_number() {
+        let token = Token::Toward {
+            hop: Hop::from(&flow(Transport::Udp, "10.0.0.1:9", None)),
+            account: Some(AccountId(2)),
+        };
+        let mut text = Vec::new();
+        key().write(&token, &mut text);
+        let account_of = |names: &[&str]| {
+            let account = |name: &&str| Account {
+                user_name: (*name).to_owned(),
+                secret: Secret::Address,
+                scope: Scope::default(),
+                kind: AccountKind::UcServer,
+            };
+            let key = TokenKey::new([1; 16]).with_accounts(&Accounts(names.iter().map(account).collect()));
+            let Some(Token::Toward { account, .. }) = key.read(&text) else { panic!("not read") };
+            account
+        };
+        assert_eq!(account_of(&["c", "a"]), Some(AccountId(0)));
+        assert_eq!(account_of(&["a", "b", "d"]), None);
     }
 
     #[test]

@@ -186,7 +186,7 @@ impl Attempt<'_> {
         let phase = match self.phase.get() {
             Phase::Connect => {
                 info!(log, "connect_failed"; "peer" => %remote, "direction" => direction, "reason" => %cause,
-                    "left_out" => left_out);
+                    "repeated" => left_out);
                 return;
             }
             Phase::Handshake => "handshake",
@@ -195,7 +195,7 @@ impl Attempt<'_> {
         let seen = self.certificate.take().unwrap_or_default();
         info!(log, "tls_failed"; "peer" => %remote, "direction" => direction, "phase" => phase, "reason" => %cause,
             "subject" => seen.subject, "names" => seen.names, "issuer" => seen.issuer,
-            "not_after" => seen.not_after, "left_out" => left_out);
+            "not_after" => seen.not_after, "repeated" => left_out);
     }
 }
 

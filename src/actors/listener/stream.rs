@@ -245,7 +245,7 @@ impl Acceptor {
                     // Ready still: what is waiting is accepted after the pause.
                     ready.retain_ready();
                     if let Some(left_out) = self.failures.pass(Instant::now()) {
-                        warn!(self.log, "accept_failed"; "reason" => %error, "left_out" => left_out);
+                        warn!(self.log, "accept_failed"; "reason" => %error, "repeated" => left_out);
                     }
                     tokio::time::sleep(back_off).await;
                     back_off = (back_off * 2).min(BACK_OFF.1);

@@ -8,9 +8,10 @@ use bytes::Bytes;
 use siphasher::sip::SipHasher13;
 use smallvec::SmallVec;
 
-use crate::protocol::account::AccountId;
+use crate::protocol::account::{AccountId, AccountKind};
 use crate::protocol::admission::{self, Admitted, Denied, Sender};
 use crate::protocol::flow::{Flow, Transport};
+use crate::protocol::interface::Side;
 use crate::protocol::location::{AddressOfRecord, Ask, ContextId, Question, Registration};
 use crate::protocol::message::reply::Reply;
 use crate::protocol::message::rsip::capabilities;
@@ -92,7 +93,7 @@ impl Proxy {
         let routing = route(request, &incoming.flow, &settings, &self.interfaces, &self.token_key);
         if matches!(routing.way, Way::Ourselves) && incoming.method == Method::Options {
             // Whoever asks whether we are there may know (§11, and §16.3 step 3 for Max-Forwards 0).
-            return Err(capabilities());
+            return Err(self.answer_options(request));
         }
         if max_forwards == MaxForwards::Exhausted {
             return Err(Reply::new(483));
@@ -102,13 +103,44 @@ impl Proxy {
             return Err(Reply::new(482));
         }
         check_proxy_require(request)?;
-        let admitted = self.admit(now, certificate, incoming, routing.dialog_account)?;
-        if let Some(account) = settings.accounts.get(admitted.account) {
-            admission::check_scope(request, account, &settings)?;
-        }
+        let in_dialog = request.to().is_some_and(|to| to.tag().is_some());
+        let admitted =
+            self.admit(now, certificate, incoming, routing.dialog_account.filter(|_| in_dialog))?;
+        self.check_right(request, &incoming.flow, admitted.account, &routing.way)?;
         self.check_load(request)?;
         let MaxForwards::Forward(max_forwards) = max_forwards else { return Err(Reply::new(483)) };
         self.begin(now, incoming, &routing, admitted, max_forwards, loop_hash)
+    }
+
+    /// Whether `account` may send this request this way: for the users in its scope, and to addresses of the LAN only
+    /// from there and as a UC server.
+    pub(super) fn check_right(
+        &self,
+        request: &Message,
+        flow: &Flow,
+        account: AccountId,
+        way: &Way,
+    ) -> Result<(), Reply> {
+        let Some(account) = self.settings.accounts.get(account) else {
+            return Err(Reply::with_reason(403, "Account Not Configured"));
+        };
+        admission::check_scope(request, account, &self.settings)?;
+        let is_server =
+            account.kind == AccountKind::UcServer && self.interfaces.side(flow.interface) == Side::Lan;
+        match way {
+            Way::Direct(_) if !is_server => Err(Reply::with_reason(403, "Address On The LAN")),
+            _ => Ok(()),
+        }
+    }
+
+    /// The proxy as a user agent: it requires nothing and supports nothing that could be required (§8.2.2.3).
+    fn answer_options(&self, request: &Message) -> Reply {
+        let required: Vec<_> = request.values(Name::Require).map(String::from_utf8_lossy).collect();
+        match required.is_empty() {
+            false => Reply::new(420).row(Name::Unsupported.as_str(), required.join(", ")),
+            true if self.is_draining => Reply::with_reason(503, "Shutting Down"),
+            true => capabilities(),
+        }
     }
 
     fn admit(
@@ -158,8 +190,8 @@ impl Proxy {
         }
         let maximum = self.settings.maximum_transactions;
         let limit = if in_dialog { maximum } else { maximum.saturating_mul(SHARE_OF_NEW_WORK) / 100 };
-        // Contexts without a server transaction are those of requests that nobody answers.
-        let held = self.servers.len().max(self.contexts.len());
+        // Contexts without a server transaction are those of requests that nobody answers; a search has many clients.
+        let held = self.servers.len().max(self.contexts.len()).max(self.clients.len());
         if held < limit { Ok(()) } else { Err(Reply::with_reason(503, "Overloaded")) }
     }
 

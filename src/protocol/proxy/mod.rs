@@ -32,13 +32,13 @@ pub mod validate;
 mod tests;
 
 use std::collections::{HashMap, VecDeque};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use crate::protocol::account::AccountId;
+use crate::protocol::account::{AccountId, AccountKind};
 use crate::protocol::digest::Nonces;
 use crate::protocol::flow::{ConnectionId, Flow, InterfaceId};
 use crate::protocol::interface::Interfaces;
@@ -103,14 +103,14 @@ pub struct Secrets {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum FlowKey {
     Connection(ConnectionId),
-    Datagram(InterfaceId, SocketAddr),
+    Datagram(InterfaceId, SocketAddr, IpAddr),
 }
 
 impl From<&Flow> for FlowKey {
     fn from(flow: &Flow) -> Self {
         match flow.connection {
             Some(connection) => Self::Connection(connection),
-            None => Self::Datagram(flow.interface, flow.remote),
+            None => Self::Datagram(flow.interface, flow.remote, flow.local.ip()),
         }
     }
 }
@@ -165,7 +165,7 @@ impl Proxy {
         Self {
             router,
             hasher: KeyHasher::new(secrets.transaction_key),
-            token_key: secrets.token_key.clone(),
+            token_key: secrets.token_key.with_accounts(&settings.accounts),
             loop_key: secrets.transaction_key,
             nonces: Nonces::new(secrets.nonce_key, settings.nonce_lifetime),
             epoch: secrets.epoch,
@@ -236,10 +236,26 @@ impl Proxy {
                 self.newest_flow.insert(account, *flow);
             }
             None => {
-                self.standing.remove(&FlowKey::from(flow));
-                self.newest_flow.retain(|_, newest| newest != flow);
+                let Some((account, _)) = self.standing.remove(&FlowKey::from(flow)) else { return };
+                if self.newest_flow.get(&account) == Some(flow) {
+                    let other = self.standing.values().find(|(other, _)| *other == account);
+                    match other.map(|(_, flow)| *flow) {
+                        Some(other) => self.newest_flow.insert(account, other),
+                        None => self.newest_flow.remove(&account),
+                    };
+                }
             }
         }
+    }
+
+    /// The Registrar has begun anew: what rested on registrations is gone with them, and is to be proven again.
+    pub fn forget_registrations(&mut self) {
+        let accounts = Arc::clone(&self.settings.accounts);
+        self.standing.retain(|_, (account, flow)| {
+            let is_server =
+                accounts.get(*account).is_some_and(|account| account.kind == AccountKind::UcServer);
+            is_server && flow.connection.is_some()
+        });
     }
 
     /// What has logged on by the last word of the Registrar: one that begins anew is told so.

@@ -13,6 +13,9 @@ use crate::protocol::message::{Message, Method, Name};
 use super::table::{Slot, Tenant};
 use super::targets::{Target, TargetKind, TargetSet};
 
+/// Responses with challenges that are gathered (§16.7 step 7): more realms than a client will have passwords for.
+const CHALLENGES_KEPT: usize = 16;
+
 /// What a context waits for before it can ask anybody.
 #[derive(Debug)]
 pub(super) enum Pending {
@@ -154,7 +157,8 @@ impl ResponseContext {
     /// Notes a final response, and keeps it if it is better than the one kept (§16.7 steps 5, 6).
     pub(super) fn note_final(&mut self, status: u16, response: Option<Message>) {
         self.has_word |= response.is_some();
-        if let Some(message) = response.as_ref().filter(|_| matches!(status, 401 | 407)) {
+        let has_room = self.challenges.len() < CHALLENGES_KEPT;
+        if let Some(message) = response.as_ref().filter(|_| has_room && matches!(status, 401 | 407)) {
             self.challenges.push(message.clone());
         }
         let is_better = self.best.as_ref().is_none_or(|best| self.rank(status) < self.rank(best.status));

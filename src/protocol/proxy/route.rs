@@ -35,6 +35,8 @@ pub struct Routing {
     pub own_routes: usize,
     /// A token of ours was among them: the request belongs to a dialog that we have recorded.
     pub has_token: bool,
+    /// One of them names the very flow that the request came in on: it comes from an end of that dialog.
+    pub is_from_end: bool,
     /// The account at whose end of that dialog the request came in.
     pub dialog_account: Option<AccountId>,
     /// Where it goes.
@@ -52,6 +54,7 @@ pub fn route(
     let mut own_routes = 0;
     let mut token = None;
     let mut dialog_account = None;
+    let mut is_from_end = false;
     let mut next_route = None;
     for value in request.values(Name::Route) {
         let Some(uri) = NameAddr::parse(value).and_then(|route| Uri::parse(route.uri).ok()) else {
@@ -65,6 +68,7 @@ pub fn route(
             break;
         }
         own_routes += 1;
+        is_from_end |= own_token.as_ref().is_some_and(|token| token.names(source));
         dialog_account = own_token.as_ref().and_then(|token| token.account_at(source)).or(dialog_account);
         token = own_token.or(token);
     }
@@ -74,7 +78,7 @@ pub fn route(
         (None, Some(uri)) => direct(&uri, settings, interfaces),
         (None, None) => by_request_uri(request, settings, interfaces),
     };
-    Routing { own_routes, has_token, dialog_account, way }
+    Routing { own_routes, has_token, is_from_end, dialog_account, way }
 }
 
 fn by_request_uri(request: &Message, settings: &Settings, interfaces: &Interfaces) -> Way {
@@ -100,14 +104,14 @@ fn direct(uri: &Uri<'_>, settings: &Settings, interfaces: &Interfaces) -> Way {
     if !settings.is_lan(ip) {
         return Way::Nowhere(Reply::with_reason(403, "Address Not On The LAN"));
     }
-    match flow_to_address(uri, ip, interfaces) {
+    match flow_to_address(uri, ip, Side::Lan, interfaces) {
         Some(flow) => Way::Direct(flow),
         None => Way::Nowhere(Reply::with_reason(404, "No Interface For This Transport")),
     }
 }
 
-/// The flow that a URI with a numeric host means.
-pub fn flow_to_address(uri: &Uri<'_>, ip: IpAddr, interfaces: &Interfaces) -> Option<Flow> {
+/// The flow that a URI with a numeric host means to those on `side`.
+pub fn flow_to_address(uri: &Uri<'_>, ip: IpAddr, side: Side, interfaces: &Interfaces) -> Option<Flow> {
     let transport = match uri.transport() {
         None if uri.is_secure => Transport::Tls,
         None => Transport::Udp,
@@ -118,10 +122,10 @@ pub fn flow_to_address(uri: &Uri<'_>, ip: IpAddr, interfaces: &Interfaces) -> Op
         Some(_) => return None,
     };
     let remote = SocketAddr::new(ip, uri.port.unwrap_or(transport.default_port()));
-    interfaces.flow_to(Side::Lan, transport, remote).or_else(|| {
+    interfaces.flow_to(side, transport, remote).or_else(|| {
         // A peer that names no transport takes what we have (RFC 3263 §4.1 leaves the choice to us).
         let choice = uri.transport().is_none() && !uri.is_secure;
-        interfaces.flow_to(Side::Lan, Transport::Tcp, remote).filter(|_| choice)
+        interfaces.flow_to(side, Transport::Tcp, remote).filter(|_| choice)
     })
 }
 

@@ -115,7 +115,9 @@ fn hop_of(binding: &Binding, interfaces: &Interfaces) -> Flow {
     }
     let contact = match Uri::parse(&binding.uri) {
         Ok(uri) => match uri.host {
-            Host::Address(ip) if ip == flow.remote.ip() => flow_to_address(&uri, ip, interfaces),
+            Host::Address(ip) if ip == flow.remote.ip() => {
+                flow_to_address(&uri, ip, interfaces.side(flow.interface), interfaces)
+            }
             Host::Address(_) | Host::Name(_) => None,
         },
         Err(_) => None,

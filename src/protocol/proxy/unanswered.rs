@@ -57,11 +57,14 @@ impl Proxy {
         let routing = route(request, &incoming.flow, &settings, &self.interfaces, &self.token_key);
         let sender = self.sender(&incoming.flow, certificate);
         let identified = admission::identify(request, &sender, &settings, &self.nonces, self.millis(now));
-        // An ACK repeats the credentials of its INVITE (§22.1), whose nonce is spent. One without is let into a
-        // dialog that we have recorded.
+        // Nobody can be challenged here. Who has proven nothing may go on in a dialog that we have recorded, if it
+        // comes from an end of it; the credentials that an ACK repeats (§22.1) were for another method.
         let account = match identified {
-            Ok(admitted) => Some(admitted.account),
-            Err(_) if routing.has_token => None,
+            Ok(admitted) => {
+                self.check_right(request, &incoming.flow, admitted.account, &routing.way).ok()?;
+                Some(admitted.account)
+            }
+            Err(_) if routing.is_from_end && matches!(routing.way, Way::Token(_)) => None,
             Err(_) => return None,
         };
         let loop_hash = self.loop_hash(request);
