@@ -17,8 +17,9 @@
 //! A Listener (datagrams, in batches) or a Connection (a stream, framed) reads, indexes each message once and hands
 //! it to its Router, so that requests, responses, CANCEL, ACK and forks of a call meet in one place without locks:
 //! of datagrams the Router that the Call-ID hashes to; of a connection that connection's, on its core, because what a
-//! peer sends in order must stay in order and every MESSAGE has a Call-ID of its own; of responses the one that the
-//! branch names. The Router feeds its core ([`protocol::proxy::Proxy`]), which may ask the Registrar
+//! peer sends in order must stay in order and every MESSAGE has a Call-ID of its own; of requests in a dialog the one
+//! that has recorded it, which the Route names; of responses the one that the branch names. (A CANCEL that comes by
+//! another connection than its INVITE, against RFC 3261 §9.1, finds nothing to cancel.) The Router feeds its core ([`protocol::proxy::Proxy`]), which may ask the Registrar
 //! where a user is; the answer resumes the context that asked. What leaves goes to a Listener or Connection in one
 //! batch.
 //!

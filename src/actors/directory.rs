@@ -25,7 +25,10 @@ use super::messages::{
 use super::registrar::LogOn;
 use crate::protocol::account::AccountId;
 use crate::protocol::flow::{ConnectionId, Flow, InterfaceId};
-use crate::protocol::message::Message;
+use crate::protocol::message::name_addr::NameAddr;
+use crate::protocol::message::uri::Uri;
+use crate::protocol::message::{Message, Name};
+use crate::protocol::record_route::TokenKey;
 use crate::protocol::transaction::Branch;
 
 /// An address as it stands now; empty while the actor is away.
@@ -73,14 +76,18 @@ impl Directory {
     }
 
     /// The Router that `message` belongs to: a response to the one that has sent the request, which its branch
-    /// names; a request that came by a connection to that connection's, so that what a peer sends in order stays in
-    /// order; one that came by datagram to the one that all of its Call-ID meet in.
+    /// names; a request in a dialog to the one that has recorded the dialog, which its Route names, so that it does not
+    /// overtake responses; another that came by a connection to that connection's, so that what a peer sends in order
+    /// stays in order; one that came by datagram to the one that all of its Call-ID meet in.
     pub fn router_of(&self, message: &Message, connection: Option<ConnectionId>) -> usize {
         let count = self.routers.len();
         if message.status().is_some() {
             let branch = message.top_via().and_then(|via| via.branch.and_then(Branch::parse));
             // What is not ours is dropped wherever it goes.
             return branch.map_or(0, |branch| usize::from(branch.router)).min(count - 1);
+        }
+        if let Some(router) = dialog_router(message).map(usize::from).filter(|&router| router < count) {
+            return router;
         }
         connection.map_or_else(|| self.router_for(message.call_id()), |id| self.core_of(id))
     }
@@ -214,6 +221,12 @@ impl Directory {
             !matches!(router.failed.try_send(TransmitFailed { branch }), Err(SendError::Full(_)))
         })
     }
+}
+
+/// The Router that has recorded the dialog of a request.
+fn dialog_router(request: &Message) -> Option<u8> {
+    let route = NameAddr::parse(request.values(Name::Route).next()?)?;
+    TokenKey::router_of(Uri::parse(route.uri).ok()?.user?)
 }
 
 fn vacant<T>(count: usize) -> Slots<T> {

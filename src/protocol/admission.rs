@@ -185,9 +185,11 @@ pub fn check_scope(request: &Message, account: &Account, settings: &Settings) ->
     let header = if is_register { request.to() } else { request.from() };
     let (status, fault) = match header.map(|header| speaks_for(&header, account, settings)) {
         Some(Ok(())) => return Ok(()),
+        // The To of a REGISTER is a SIP URI (RFC 3261 §10.3 step 5, RFC 4475 §3.3.4).
+        Some(Err(Outside::Scheme)) if is_register => (400, "Address-Of-Record Is No SIP URI"),
         Some(Err(Outside::Domain)) if is_register => (404, "Address-Of-Record In No Domain Served Here"),
         Some(Err(Outside::Scope)) if is_register => (403, "Address-Of-Record Outside The Account's Scope"),
-        Some(Err(Outside::Domain)) => (403, "From In No Domain Served Here"),
+        Some(Err(Outside::Domain | Outside::Scheme)) => (403, "From In No Domain Served Here"),
         Some(Err(Outside::Scope)) => (403, "From Outside The Account's Scope"),
         None | Some(Err(Outside::Malformed)) => (400, "Malformed From Or To"),
     };
@@ -196,6 +198,7 @@ pub fn check_scope(request: &Message, account: &Account, settings: &Settings) ->
 
 enum Outside {
     Domain,
+    Scheme,
     Scope,
     Malformed,
 }
@@ -203,7 +206,7 @@ enum Outside {
 fn speaks_for(header: &NameAddr<'_>, account: &Account, settings: &Settings) -> Result<(), Outside> {
     let uri = match Uri::parse(header.uri) {
         Ok(uri) => uri,
-        Err(UriFault::Scheme) => return Err(Outside::Domain),
+        Err(UriFault::Scheme) => return Err(Outside::Scheme),
         Err(_) => return Err(Outside::Malformed),
     };
     // Registrants have domains of their own: the scope says which.
@@ -350,7 +353,7 @@ mod tests {
             (&server, "sip:ucs@a.test", 0, 0),
             (&server, "sip:a.test", 0, 0),
             (&server, "sip:carol@b.test", 403, 404),
-            (&server, "tel:+4930", 403, 404),
+            (&server, "tel:+4930", 403, 400),
             (&server, "nonsense", 400, 400),
             (&partner, "sip:anybody@p.test", 0, 0),
             (&partner, "sip:carol@a.test", 403, 403),

@@ -22,6 +22,8 @@ use super::flow::{ConnectionId, Flow, InterfaceId, Transport};
 use super::interface::Interfaces;
 
 const CODE: usize = 12;
+/// The first octet of [`Token::Between`]; below it stand the transports of [`Token::Toward`].
+const BETWEEN: u8 = 3;
 /// Room for head, two IPv6 ends with their accounts, and code.
 const LONGEST: usize = 96;
 
@@ -32,6 +34,8 @@ const LONGEST: usize = 96;
 #[derive(Clone)]
 pub struct TokenKey {
     key: [u8; 16],
+    /// The Router that writes: requests in its dialogs come back to it, so that they do not overtake its responses.
+    router: u8,
     /// What stands for each account in tokens: a hash of its name, since its number is another one when the
     /// configuration has changed.
     account_tags: Arc<[u32]>,
@@ -91,19 +95,19 @@ impl From<&Flow> for Hop {
 impl TokenKey {
     /// With 16 octets from a good source of randomness.
     pub fn new(key: [u8; 16]) -> Self {
-        Self { key, account_tags: Arc::default() }
+        Self { key, router: 0, account_tags: Arc::default() }
     }
 
-    /// The same key, for tokens that name these accounts.
+    /// The same key, for a Router, and for tokens that name these accounts.
     #[must_use]
-    pub fn with_accounts(&self, accounts: &Accounts) -> Self {
+    pub fn of_router(&self, router: u8, accounts: &Accounts) -> Self {
         let tag = |account: &Account| {
             let mut hasher = SipHasher13::new_with_key(&self.key);
             hasher.write(account.user_name.as_bytes());
             // 0 stands for no account.
             (hasher.finish() as u32).max(1)
         };
-        Self { key: self.key, account_tags: accounts.0.iter().map(tag).collect() }
+        Self { key: self.key, router, account_tags: accounts.0.iter().map(tag).collect() }
     }
 
     /// Appends the token as the user part of a URI.
@@ -116,13 +120,15 @@ impl TokenKey {
                     Transport::Tcp => 1,
                     Transport::Tls => 2,
                 });
+                octets.push(self.router);
                 octets.extend_from_slice(&hop.interface.0.to_be_bytes());
                 push_end(&mut octets, hop.remote);
                 octets.extend_from_slice(&hop.connection.map_or(0, |connection| connection.0).to_be_bytes());
                 self.push_account(&mut octets, *account);
             }
             Token::Between { interface, ends, accounts } => {
-                octets.push(3);
+                octets.push(BETWEEN);
+                octets.push(self.router);
                 octets.extend_from_slice(&interface.0.to_be_bytes());
                 for (end, account) in ends.iter().zip(accounts) {
                     push_end(&mut octets, *end);
@@ -148,7 +154,7 @@ impl TokenKey {
         if difference != 0 {
             return None;
         }
-        let (&kind, rest) = content.split_first()?;
+        let (&[kind, _router], rest) = content.split_first_chunk::<2>()?;
         let (interface, rest) = rest.split_first_chunk::<2>()?;
         let interface = InterfaceId(u16::from_be_bytes(*interface));
         let (first, rest) = read_end(rest)?;
@@ -167,6 +173,14 @@ impl TokenKey {
         let (account, _) = self.read_account(rest)?;
         let connection = Some(u64::from_be_bytes(*connection)).filter(|&id| id != 0).map(ConnectionId);
         Some(Token::Toward { hop: Hop { interface, transport, remote: first, connection }, account })
+    }
+
+    /// The Router that has written the user part of a URI, if it is one of ours: not proven, good for finding the
+    /// Router that will see.
+    pub fn router_of(user: &[u8]) -> Option<u8> {
+        let mut octets = [0; 3];
+        URL_SAFE_NO_PAD.decode_slice(user.get(..4)?, &mut octets).ok()?;
+        (octets[0] <= BETWEEN).then_some(octets[1])
     }
 
     fn push_account(&self, octets: &mut SmallVec<[u8; LONGEST]>, account: Option<AccountId>) {
@@ -320,7 +334,7 @@ mod tests {
             kind: AccountKind::UcServer,
         };
         let names = ["a", "b", "c", "d", "e", "f"];
-        TokenKey::new([1; 16]).with_accounts(&Accounts(names.map(account).to_vec()))
+        TokenKey::new([1; 16]).of_router(9, &Accounts(names.map(account).to_vec()))
     }
 
     fn flow(transport: Transport, remote: &str, connection: Option<u64>) -> Flow {
@@ -352,7 +366,7 @@ mod tests {
             let mut text = Vec::new();
             key.write(&token, &mut text);
             assert!(text.iter().all(|c| c.is_ascii_alphanumeric() || b"-_".contains(c)));
-            assert_eq!(key.read(&text), Some(token));
+            assert_eq!((key.read(&text), TokenKey::router_of(&text)), (Some(token), Some(9)));
             assert_eq!(TokenKey::new([2; 16]).read(&text), None);
             for at in 0..text.len() {
                 let mut forged = text.clone();
@@ -380,7 +394,7 @@ mod tests {
                 scope: Scope::default(),
                 kind: AccountKind::UcServer,
             };
-            let key = TokenKey::new([1; 16]).with_accounts(&Accounts(names.iter().map(account).collect()));
+            let key = TokenKey::new([1; 16]).of_router(0, &Accounts(names.iter().map(account).collect()));
             let Some(Token::Toward { account, .. }) = key.read(&text) else { panic!("not read") };
             account
         };

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 
 use super::index::Message;
-use super::lexical::CommaList;
+use super::lexical::{CommaList, push_decimal};
 use super::name::Name;
 
 #[derive(Clone, Debug)]
@@ -55,6 +55,15 @@ impl<'m, 't> Edit<'m, 't> {
     /// Inserts a row behind all others.
     pub fn append_row(&mut self, name: Name, write_value: impl FnOnce(&mut Vec<u8>)) {
         self.insert_row_at(self.message.header_end(), name, write_value);
+    }
+
+    /// Says how long the body is, where the message does not: a datagram may leave that out, a stream must have it
+    /// (§18.3, §20.14).
+    pub fn measure_body(&mut self) {
+        let message = self.message;
+        if message.row(Name::ContentLength).is_none() {
+            self.append_row(Name::ContentLength, |out| push_decimal(out, message.body().len() as u64));
+        }
     }
 
     fn insert_row_at(&mut self, at: usize, name: Name, write_value: impl FnOnce(&mut Vec<u8>)) {
@@ -152,6 +161,18 @@ mod tests {
         });
         assert!(out.starts_with("INVITE sip:new@contact SIP/2.0\r\nVia: top\r\nRecord-Route: <outer>\r\nRecord-Route: <inner>\r\nVia: SIP"));
         assert!(out.ends_with("X-Bin: \u{e9}\r\nMax-Forwards: 70\r\n\r\n\u{0}body"));
+    }
+
+    #[test]
+    fn a_body_is_measured_once() {
+        assert!(edited(|edit| edit.measure_body()).ends_with("\r\nContent-Length: 5\r\n\r\n\u{0}body"));
+        let limits = MessageLimits { message_bytes: 65_535, header_bytes: 16_384 };
+        let text = b"SIP/2.0 200 OK\r\nl:1\r\n\r\nx";
+        let message = Message::parse(Bytes::from_static(text), Carriage::Datagram, limits).unwrap();
+        let mut scratch = Vec::new();
+        let mut edit = Edit::new(&message, &mut scratch);
+        edit.measure_body();
+        assert_eq!(&edit.write()[..], text);
     }
 
     #[test]

@@ -48,9 +48,9 @@ pub fn q_value(text: &[u8]) -> Option<u16> {
 }
 
 impl Message {
-    /// The topmost Via, where it is one.
+    /// The topmost Via, as far as it can be read: where to answer is known although a parameter may be malformed.
     pub fn top_via(&self) -> Option<Via<'_>> {
-        self.values(Name::Via).next().and_then(Via::parse)
+        self.values(Name::Via).next().and_then(Via::read)
     }
 
     /// CSeq, where it is one.

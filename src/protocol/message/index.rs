@@ -352,6 +352,10 @@ impl Scan<'_> {
                 }
             }
             let next = found + if self.bytes[found] == b'\r' { 2 } else { 1 };
+            // The limit may lie between the CR and its LF.
+            if next > self.limit {
+                return None;
+            }
             let is_folded = matches!(self.bytes.get(next), Some(b' ' | b'\t')) && found > start && start > 0;
             if is_folded {
                 from = next;
@@ -498,5 +502,20 @@ mod tests {
         let message = read(&text);
         assert_eq!(message.fault(), Some(Fault::TooLarge));
         assert_eq!(message.call_id(), b"1");
+    }
+
+    #[test]
+    fn a_limit_anywhere_in_a_message_is_no_more_than_a_limit() {
+        let text = b"OPTIONS sip:a SIP/2.0\r\nCall-ID: 1\r\nX: y\r\n z\r\n\r\n";
+        for header_bytes in 0..text.len() {
+            let limits = MessageLimits { header_bytes, ..LIMITS };
+            if let Ok(message) = Message::parse(Bytes::from_static(text), Carriage::Datagram, limits) {
+                assert_eq!(message.fault(), Some(Fault::TooLarge), "{header_bytes}");
+                assert!(message.all_rows().count() < 3);
+            }
+        }
+        let limits = MessageLimits { header_bytes: text.len(), ..LIMITS };
+        let message = Message::parse(Bytes::from_static(text), Carriage::Datagram, limits).unwrap();
+        assert_eq!((message.fault(), message.all_rows().count()), (None, 2));
     }
 }

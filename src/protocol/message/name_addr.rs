@@ -26,7 +26,8 @@ impl<'a> NameAddr<'a> {
             },
         };
         let parameters = Parameters(trim(rest));
-        (!uri.is_empty() && parameters.is_valid()).then_some(Self { uri, parameters })
+        (!uri.is_empty() && !uri.iter().any(|&c| is_lws(c)) && parameters.is_valid())
+            .then_some(Self { uri, parameters })
     }
 
     /// The tag parameter, where it has a value.
@@ -45,7 +46,7 @@ fn bracketed(text: &[u8]) -> Option<(&[u8], &[u8])> {
 fn bare(text: &[u8]) -> Option<(&[u8], &[u8])> {
     let end = memchr::memchr(b';', text).unwrap_or(text.len());
     let uri = trim(&text[..end]);
-    let is_good = !uri.iter().any(|&c| is_lws(c) || matches!(c, b',' | b'?' | b'"' | b'>'));
+    let is_good = !uri.iter().any(|c| matches!(c, b',' | b'?' | b'"' | b'>'));
     is_good.then_some((uri, &text[end..]))
 }
 
@@ -84,6 +85,7 @@ mod tests {
             "sip:a@b?x=y",
             "sip:a b",
             "<>",
+            "< sip:a@b >",
             "Bell, Alice <sip:a@b>",
             "<sip:a>x",
         ] {

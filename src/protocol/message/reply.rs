@@ -76,7 +76,7 @@ impl Reply {
 fn write_vias(out: &mut Vec<u8>, request: &Message, source: SocketAddr) {
     for (at, value) in request.values(Name::Via).enumerate() {
         out.extend_from_slice(b"Via: ");
-        match Via::parse(value).filter(|_| at == 0) {
+        match Via::read(value).filter(|_| at == 0) {
             Some(via) => via.write_stamped(source, out),
             None => out.extend_from_slice(value),
         }

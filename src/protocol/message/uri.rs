@@ -36,8 +36,7 @@ impl<'a> Host<'a> {
     pub fn parse(text: &'a [u8]) -> Option<Self> {
         if let Some(inner) = text.strip_prefix(b"[") {
             let inner = inner.strip_suffix(b"]")?;
-            let address: Ipv6Addr = std::str::from_utf8(inner).ok()?.parse().ok()?;
-            return Some(Self::Address(IpAddr::V6(address)));
+            return parse_ipv6(std::str::from_utf8(inner).ok()?).map(|v6| Self::Address(IpAddr::V6(v6)));
         }
         let is_name = |c: &u8| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'.' | b'_');
         if text.is_empty() || text.len() > 253 || !text.iter().all(is_name) {
@@ -76,6 +75,16 @@ impl<'a> Host<'a> {
             Self::Address(address) => address.to_string().into_bytes(),
         }
     }
+}
+
+/// The grammar of RFC 3261 puts one colon too many before a trailing IPv4 address, so both forms are taken
+/// (RFC 5118 §4.10).
+fn parse_ipv6(text: &str) -> Option<Ipv6Addr> {
+    text.parse().ok().or_else(|| {
+        let (head, tail) = text.split_once(":::")?;
+        tail.parse::<Ipv4Addr>().ok()?;
+        format!("{head}::{tail}").parse().ok()
+    })
 }
 
 /// Splits `host[:port]`; a port that is no number is an error.
@@ -261,6 +270,16 @@ mod tests {
         assert_eq!((uri.host_text, uri.port), (&b"[2001:db8::1]"[..], Some(5061)));
         assert_eq!((uri.transport(), uri.headers), (Some(&b"tcp"[..]), &b"subject=x&a=b"[..]));
         assert_eq!(Uri::parse(b"sip:example.org").unwrap().host_text, b"example.org");
+    }
+
+    #[test]
+    fn a_third_colon_before_an_ipv4_address_is_taken_for_two() {
+        let right = Host::parse(b"[2001:db8::192.0.2.1]");
+        assert!(right.is_some());
+        assert_eq!(Host::parse(b"[2001:db8:::192.0.2.1]"), right);
+        for bad in [&b"[2001:db8:::1]"[..], b"[2001:db8::::192.0.2.1]", b"[::1:::192.0.2.1]", b"[:::]"] {
+            assert_eq!(Host::parse(bad), None, "{}", String::from_utf8_lossy(bad));
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
-use super::lexical::{Parameters, find_outside, is_lws, is_token_only, push_decimal, trim};
+use super::lexical::{Parameters, find_outside, is_lws, is_token, is_token_only, push_decimal, trim};
 use super::uri::{Host, parse_host_port};
 
 /// A Via value, borrowed.
@@ -26,19 +26,25 @@ pub struct Via<'a> {
 }
 
 impl<'a> Via<'a> {
-    /// Reads one value: white space may stand around `/` and `:` (§25.1). `None` where it is none.
+    /// Reads one value: white space may stand around `/` and `:`, name and version of the protocol are any tokens
+    /// (§25.1). `None` where it is none.
     pub fn parse(text: &'a [u8]) -> Option<Self> {
+        Self::read(text).filter(|via| via.parameters.is_valid())
+    }
+
+    /// Reads as much of a value as an answer needs, so that its sender can be told of the fault: after one,
+    /// [`Self::parameters`] has no more.
+    pub fn read(text: &'a [u8]) -> Option<Self> {
         let text = trim(text);
-        let rest = token(text, b"SIP")?;
-        let rest = token(slash(rest)?, b"2.0")?;
-        let rest = slash(rest)?;
+        let rest = slash(skip_token(text)?)?;
+        let rest = slash(skip_token(rest)?)?;
         let transport_end = rest.iter().position(|&c| is_lws(c))?;
         let transport = &rest[..transport_end];
         let rest = trim(&rest[transport_end..]);
         let semicolon = find_outside(rest, b";").unwrap_or(rest.len());
         let parameters = Parameters(&rest[semicolon..]);
         let sent_by = trim(&rest[..semicolon]);
-        if !is_token_only(transport) || !parameters.is_valid() {
+        if !is_token_only(transport) {
             return None;
         }
         let (host_text, host, port) = parse_sent_by(sent_by)?;
@@ -108,9 +114,9 @@ fn push_address(out: &mut Vec<u8>, address: IpAddr) {
     }
 }
 
-fn token<'a>(text: &'a [u8], word: &[u8]) -> Option<&'a [u8]> {
-    let (head, rest) = text.split_at_checked(word.len())?;
-    head.eq_ignore_ascii_case(word).then_some(rest)
+fn skip_token(text: &[u8]) -> Option<&[u8]> {
+    let end = text.iter().position(|&c| !is_token(c))?;
+    (end > 0).then_some(&text[end..])
 }
 
 fn slash(text: &[u8]) -> Option<&[u8]> {
@@ -143,7 +149,7 @@ mod tests {
     #[test]
     fn values_that_are_allowed() {
         type Row<'a> = (&'a [u8], &'a [u8], &'a [u8], Option<u16>, Option<&'a [u8]>);
-        let table: [Row<'_>; 6] = [
+        let table: [Row<'_>; 7] = [
             (
                 b"SIP/2.0/UDP 192.0.2.1:5060;branch=z9hG4bK1",
                 b"UDP",
@@ -154,6 +160,7 @@ mod tests {
             (b"sip / 2.0 / tcp  host.example ;rport; branch = x", b"tcp", b"host.example", None, Some(b"x")),
             (b"SIP/2.0/TLS [2001:db8::9]:5061;branch=y", b"TLS", b"[2001:db8::9]", Some(5061), Some(b"y")),
             (b"SIP/2.0/TLS [2001:db8::9];received=[::1]", b"TLS", b"[2001:db8::9]", None, None),
+            (b"SIP/7.0/UDP a;branch=z", b"UDP", b"a", None, Some(b"z")),
             (b"SIP/2.0/UNKNOWN a : 7 ;x=\"q;z\"", b"UNKNOWN", b"a", Some(7), None),
             (
                 b"SIP / 2.0\r\n /UDP\r\n\t192.0.2.2;branch=390skdjuw",
@@ -191,15 +198,25 @@ mod tests {
     }
 
     #[test]
+    fn a_value_with_a_malformed_parameter_still_says_where_to_answer() {
+        for text in ["SIP/2.0/UDP 192.0.2.15:9;branch=z;;", "SIP/2.0/UDP 192.0.2.15:9;branch=z;=1;x"] {
+            let via = Via::read(text.as_bytes()).unwrap();
+            assert_eq!((via.host_text, via.port, via.branch), (&b"192.0.2.15"[..], Some(9), Some(&b"z"[..])));
+            assert!(Via::parse(text.as_bytes()).is_none());
+        }
+    }
+
+    #[test]
     fn values_that_are_none() {
         for text in [
             "",
             "SIP/2.0/UDP",
-            "SIP/3.0/UDP a",
+            "/2.0/UDP a",
+            "SIP//UDP a",
             "SIP/2.0/UDP ;branch=1",
             "SIP/2.0/UDP a:x",
             "SIP/2.0/UDP a b",
-            "HTTP/2.0/UDP a",
+            "S P/2.0/UDP a",
             "SIP/2.0/U DP a",
             "SIP/2.0/UDP [::1",
             "SIP/2.0/UDP a;=1",

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use crate::protocol::account::AccountId;
 use crate::protocol::flow::{Flow, Transport};
 use crate::protocol::location::{AddressOfRecord, Answer, Verdict};
 use crate::protocol::message::reply::Reply;
@@ -137,8 +138,9 @@ impl Proxy {
         self.arm_context(slot);
     }
 
-    /// Where a token of ours leads now: its flow while that is open, else the newest flow of the UC server that it
-    /// belonged to, else for datagrams its address.
+    /// Where a token of ours leads now: its flow while that is open; if its connection has ended, the one that the same
+    /// UC server has opened since. Servers may share an account, so that is only known where the account has one flow
+    /// from the same address.
     pub(super) fn token_target(&self, token: &Token, source: &Flow) -> Option<Target> {
         let hop = token.next_hop(source)?;
         let account = match token {
@@ -147,9 +149,12 @@ impl Proxy {
         };
         let mut flow = self.flow_of(&hop)?;
         if hop.connection.is_some() && !self.standing.contains_key(&FlowKey::from(&flow)) {
-            let newest = account.and_then(|account| self.newest_flow.get(&account));
-            if let Some(newest) = newest.filter(|newest| newest.remote.ip() == hop.remote.ip()) {
-                flow = *newest;
+            let is_same = |(other, flow): &&(AccountId, Flow)| {
+                Some(*other) == account && flow.remote.ip() == hop.remote.ip() && flow != source
+            };
+            let mut others = self.standing.values().filter(is_same);
+            if let (Some((_, only)), None) = (others.next(), others.next()) {
+                flow = *only;
             }
         }
         Some(Target { account, ..Target::direct(flow) })

@@ -56,8 +56,8 @@ impl Forwarding<'_> {
             });
         }
         self.remove_credentials(&mut edit);
-        if hop.transport.is_reliable() && request.row(Name::ContentLength).is_none() {
-            edit.append_row(Name::ContentLength, |out| push_decimal(out, request.body().len() as u64));
+        if hop.transport.is_reliable() {
+            edit.measure_body();
         }
         edit.write()
     }

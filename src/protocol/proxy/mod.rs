@@ -143,8 +143,6 @@ pub struct Proxy {
     contexts: Table<ResponseContext>,
     /// Which flows have logged on, by the Registrar's word.
     standing: HashMap<FlowKey, (AccountId, Flow)>,
-    /// The newest flow of each UC server, for dialogs whose own flow has ended.
-    newest_flow: HashMap<AccountId, Flow>,
     source_rate: SourceRate,
     is_draining: bool,
     wheel: TimerWheel<Due>,
@@ -165,7 +163,7 @@ impl Proxy {
         Self {
             router,
             hasher: KeyHasher::new(secrets.transaction_key),
-            token_key: secrets.token_key.with_accounts(&settings.accounts),
+            token_key: secrets.token_key.of_router(router, &settings.accounts),
             loop_key: secrets.transaction_key,
             nonces: Nonces::new(secrets.nonce_key, settings.nonce_lifetime),
             epoch: secrets.epoch,
@@ -180,7 +178,6 @@ impl Proxy {
             waiting: Waiting::default(),
             contexts: Table::new(),
             standing: HashMap::new(),
-            newest_flow: HashMap::new(),
             is_draining: false,
             wheel: TimerWheel::new(now, TICK),
             outputs: VecDeque::new(),
@@ -233,17 +230,9 @@ impl Proxy {
         match account {
             Some(account) => {
                 self.standing.insert(FlowKey::from(flow), (account, *flow));
-                self.newest_flow.insert(account, *flow);
             }
             None => {
-                let Some((account, _)) = self.standing.remove(&FlowKey::from(flow)) else { return };
-                if self.newest_flow.get(&account) == Some(flow) {
-                    let other = self.standing.values().find(|(other, _)| *other == account);
-                    match other.map(|(_, flow)| *flow) {
-                        Some(other) => self.newest_flow.insert(account, other),
-                        None => self.newest_flow.remove(&account),
-                    };
-                }
+                self.standing.remove(&FlowKey::from(flow));
             }
         }
     }

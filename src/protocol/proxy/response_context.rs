@@ -191,6 +191,9 @@ impl ResponseContext {
     pub(super) fn write_best(&self, response: &Message, scratch: &mut Vec<u8>) -> Bytes {
         let mut edit = Edit::new(response, scratch);
         edit.remove_first_values(Name::Via, 1);
+        if self.source.transport.is_reliable() {
+            edit.measure_body();
+        }
         let others = self.challenges.iter().filter(|other| {
             matches!(response.status(), Some(401 | 407))
                 && other.bytes().as_ptr() != response.bytes().as_ptr()
@@ -347,7 +350,8 @@ mod tests {
         let best = context.best.as_ref().unwrap().response.clone().unwrap();
         assert_eq!(
             context.write_best(&best, &mut scratch),
-            "SIP/2.0 603 X\r\nVia: SIP/2.0/UDP them\r\nWWW-Authenticate: Digest realm=\"603\"\r\n\r\nbody"
+            "SIP/2.0 603 X\r\nVia: SIP/2.0/UDP them\r\nWWW-Authenticate: Digest realm=\"603\"\r\n\
+             Content-Length: 4\r\n\r\nbody"
         );
     }
 }

@@ -116,8 +116,12 @@ impl Proxy {
 
     /// Sends a response of downstream's on: without our Via, else as it came (§16.7 steps 3, 9).
     fn pass_upstream(&mut self, now: Instant, slot: Slot, status: u16, response: &Message) {
+        let Some(context) = self.contexts.get(slot) else { return };
         let mut edit = Edit::new(response, &mut self.scratch);
         edit.remove_first_values(Name::Via, 1);
+        if context.source.transport.is_reliable() {
+            edit.measure_body();
+        }
         let bytes = edit.write();
         self.respond(now, slot, status, &bytes);
     }

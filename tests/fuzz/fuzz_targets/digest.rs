@@ -1,0 +1,8 @@
+//! One value of Authorization.
+
+#![no_main]
+
+#[path = "../targets/mod.rs"]
+mod targets;
+
+libfuzzer_sys::fuzz_target!(|octets: &[u8]| targets::digest(octets));

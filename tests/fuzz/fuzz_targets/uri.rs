@@ -1,0 +1,8 @@
+//! Two URIs.
+
+#![no_main]
+
+#[path = "../targets/mod.rs"]
+mod targets;
+
+libfuzzer_sys::fuzz_target!(|octets: &[u8]| targets::uri(octets));
