@@ -47,6 +47,8 @@ pub struct FlowStanding {
     pub flow: Flow,
     /// As whom it is logged on.
     pub account: Option<AccountId>,
+    /// It has logged off: it will not answer what it was asked either.
+    pub is_gone: bool,
 }
 
 /// A connection has proven an account by its certificate: that is the log-on. From Connections.
@@ -116,12 +118,16 @@ impl Registrar {
             LocationEvent::LoggedOn { flow, account, passes } => {
                 info!(self.log, "logged_on"; "peer" => %flow, "account" => self.core.account_name(*account),
                     "passes" => passes);
-                self.broadcast(FlowStanding { flow: *flow, account: passes.then_some(*account) });
+                self.broadcast(FlowStanding {
+                    flow: *flow,
+                    account: passes.then_some(*account),
+                    is_gone: false,
+                });
             }
             LocationEvent::LoggedOff { flow, account, reason } => {
                 info!(self.log, "logged_off"; "peer" => %flow, "account" => self.core.account_name(*account),
                     "reason" => reason.as_str());
-                self.broadcast(FlowStanding { flow: *flow, account: None });
+                self.broadcast(FlowStanding { flow: *flow, account: None, is_gone: true });
             }
             LocationEvent::BindingAdded { address_of_record, contact, flow } => {
                 debug!(self.log, "binding_added"; "aor" => %address_of_record, "peer" => %flow,
@@ -231,7 +237,7 @@ impl Handler<RouterRestarted> for Registrar {
     fn handle(&mut self, RouterRestarted { router }: RouterRestarted, _: &mut Context<Self>) {
         let Some(address) = self.directory.router(router).as_deref().cloned() else { return };
         for (flow, account) in self.core.standings() {
-            address.standing.do_send(FlowStanding { flow, account: Some(account) });
+            address.standing.do_send(FlowStanding { flow, account: Some(account), is_gone: false });
         }
     }
 }

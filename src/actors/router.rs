@@ -316,8 +316,14 @@ impl Handler<ConnectionClosed> for Router {
 impl Handler<FlowStanding> for Router {
     type Result = ();
 
-    fn handle(&mut self, FlowStanding { flow, account }: FlowStanding, _: &mut Context<Self>) {
-        self.core.handle_standing(&flow, account);
+    fn handle(&mut self, standing: FlowStanding, ctx: &mut Context<Self>) {
+        let FlowStanding { flow, account, is_gone } = standing;
+        if is_gone {
+            self.core.handle_log_off(Instant::now(), &flow);
+            self.settle(ctx);
+        } else {
+            self.core.handle_standing(&flow, account);
+        }
     }
 }
 

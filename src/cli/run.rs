@@ -4,7 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use actix::System;
-use slog::{error, warn};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use slog::{Logger, error, warn};
 
 use super::{Exit, load};
 use crate::actors::supervisor::Supervisor;
@@ -28,6 +29,7 @@ pub(super) fn run(file: &Path) -> Exit {
         warn!(log, "configuration_doubtful"; "key" => &warning.key, "place" => %warning.place,
             "reason" => &warning.text);
     }
+    raise_descriptor_limit(config.limits.maximum_connections, &logs.logger("service"));
     let system = System::new();
     let started = system.block_on(async { Supervisor::launch(Arc::new(config), &logs) });
     if let Err(fault) = started {
@@ -37,5 +39,21 @@ pub(super) fn run(file: &Path) -> Exit {
     match system.run_with_code() {
         Ok(0) => Exit::Done,
         Ok(_) | Err(_) => Exit::Internal,
+    }
+}
+
+/// Descriptors beside those of connections: sockets that listen, files, event queues.
+const OTHER_DESCRIPTORS: u64 = 256;
+
+/// Each connection takes a descriptor, and the usual limit is far below `limits.maximum_connections`.
+fn raise_descriptor_limit(connections: usize, log: &Logger) {
+    let wanted = connections as u64 + OTHER_DESCRIPTORS;
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return };
+    let raised = wanted.clamp(soft, hard.max(soft));
+    if raised > soft && setrlimit(Resource::RLIMIT_NOFILE, raised, hard).is_err() {
+        warn!(log, "descriptors_not_raised"; "limit" => soft);
+    } else if raised < wanted {
+        warn!(log, "descriptors_short"; "limit" => raised, "wanted" => wanted,
+            "remedy" => "raise the limit of open files (LimitNOFILE) or lower limits.maximum_connections");
     }
 }

@@ -74,7 +74,7 @@ pub fn identify(
         if let Some(account) = by_address(sender, settings) {
             return Ok(Admitted { account, is_new_proof: true, nonce_use: None });
         }
-        if let Some(account) = sender.dialog {
+        if let Some(account) = sender.dialog.filter(|_| is_in_dialog(request)) {
             return Ok(Admitted { account, is_new_proof: false, nonce_use: None });
         }
         let can_answer = settings.accounts.0.iter().any(|account| {
@@ -92,6 +92,12 @@ pub fn identify(
 /// the bindings of a server is proven each time.
 fn counts(request: &Message, sender: &Sender<'_>) -> bool {
     sender.flow.transport.is_reliable() || request.method() != Some(Method::Register)
+}
+
+/// Whether a token can speak for this request: it stands in the Route of what follows in a dialog, and everybody on
+/// the dialog's path has read it. A registration belongs to none.
+fn is_in_dialog(request: &Message) -> bool {
+    request.method() != Some(Method::Register) && request.to().is_some_and(|to| to.tag().is_some())
 }
 
 /// UC servers log on at the LAN; who else may register does so anywhere.
@@ -269,7 +275,11 @@ mod tests {
     }
 
     fn request(method: &str, from: &str, to: &str, row: &str) -> Message {
-        let text = format!("{method} sip:a.test SIP/2.0\r\nFrom: <{from}>;tag=1\r\nTo: <{to}>\r\n{row}\r\n");
+        request_to(method, from, &format!("<{to}>"), row)
+    }
+
+    fn request_to(method: &str, from: &str, to: &str, row: &str) -> Message {
+        let text = format!("{method} sip:a.test SIP/2.0\r\nFrom: <{from}>;tag=1\r\nTo: {to}\r\n{row}\r\n");
         let limits = MessageLimits { message_bytes: 65_535, header_bytes: 16_384 };
         Message::parse(Bytes::from(text), Carriage::Datagram, limits).unwrap()
     }
@@ -321,6 +331,29 @@ mod tests {
         ];
         for (side, remote, known, expected) in table {
             assert_eq!(taken_for(&open, side, remote, known), expected, "{side:?} {remote} {known:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_datagram_proves_by_its_source_does_not_go_for_everything() {
+        let settings = settings(vec![account("ucs", password(), AccountKind::UcServer, "*")]);
+        let nonces = Nonces::new([1; 32], settings.nonce_lifetime);
+        let (flow, own, known) = (flow("127.0.0.2:1"), "sip:x@a.test", Some(AccountId(0)));
+        let in_dialog = "<sip:y@a.test>;tag=2";
+        let table = [
+            ("MESSAGE", "<sip:y@a.test>", known, None, true),
+            ("REGISTER", "<sip:x@a.test>", known, None, false),
+            ("INFO", in_dialog, None, known, true),
+            ("INFO", in_dialog, None, None, false),
+            // Outside of a dialog a token says nothing.
+            ("MESSAGE", "<sip:y@a.test>", None, known, false),
+            ("REGISTER", in_dialog, known, known, false),
+        ];
+        for (method, to, standing, dialog, is_admitted) in table {
+            let request = request_to(method, own, to, "");
+            let sender = Sender { flow: &flow, side: Side::Lan, certificate: None, standing, dialog };
+            let outcome = identify(&request, &sender, &settings, &nonces, 0);
+            assert_eq!(outcome.is_ok(), is_admitted, "{method} {to} {outcome:?}");
         }
     }
 

@@ -49,12 +49,21 @@ pub struct Interfaces {
     list: Vec<Interface>,
     /// The addresses of this machine: what a wildcard stands for.
     addresses: Vec<IpAddr>,
+    /// Names that this machine is known by, with the port of any interface.
+    names: Vec<String>,
 }
 
 impl Interfaces {
     /// `addresses` are those of this machine, the preferred one of each family first.
     pub const fn new(list: Vec<Interface>, addresses: Vec<IpAddr>) -> Self {
-        Self { list, addresses }
+        Self { list, addresses, names: Vec::new() }
+    }
+
+    /// Peers may also write these names, such as those of the certificate.
+    #[must_use]
+    pub fn with_names(mut self, names: Vec<String>) -> Self {
+        self.names = names;
+        self
     }
 
     /// How many there are.
@@ -101,7 +110,9 @@ impl Interfaces {
                 Host::Address(ip) => {
                     self.covers(interface.bound.ip(), *ip) && is_port(interface.bound.port())
                 }
-                Host::Name(_) => false,
+                Host::Name(_) => {
+                    is_port(interface.bound.port()) && self.names.iter().any(|name| host.is_name(name))
+                }
             };
             let is_public = interface.public.as_ref().is_some_and(|(name, ours)| {
                 is_port(*ours) && Host::parse(name.as_bytes()).is_some_and(|public| public.is_same(host))

@@ -52,7 +52,8 @@ pub(super) fn listening(
             });
         }
     }
-    Interfaces::new(list, local_addresses())
+    let names = config.certificate.as_ref().map(|certificate| certificate.names.clone()).unwrap_or_default();
+    Interfaces::new(list, local_addresses()).with_names(names)
 }
 
 /// What the WAN side is known as: the name that the certificate has, or the public address where there is none.

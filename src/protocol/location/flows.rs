@@ -17,7 +17,7 @@ use crate::protocol::flow::{ConnectionId, Flow, Transport};
 
 /// UC servers that are asked for one user; more logged-on flows than this are no servers, but somebody who would have
 /// one message become thousands.
-const SEARCHED_AT_MOST: usize = 256;
+pub(super) const SEARCHED_AT_MOST: usize = 256;
 
 /// Closed connections that are remembered.
 const CLOSED_REMEMBERED: usize = 4096;

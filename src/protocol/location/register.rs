@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::bindings::{Binding, BindingList};
 use super::clock::Millis;
 use super::event::{LocationEvent, LogOffReason, RemovalReason};
+use super::flows::SEARCHED_AT_MOST;
 use super::plan::{Bounds, Plan, Step, plan};
 use super::registration::{Change, Contact, Registration};
 use super::{AddressOfRecord, Location};
@@ -42,11 +43,14 @@ impl Location {
         if registration.kept_bytes() > limits.binding_bytes {
             return Err(Reply::with_reason(400, "Contact, Path And Call-ID Too Long"));
         }
+        // Servers that share an account share its address-of-record: as many as are ever asked.
+        let is_own = self.is_own(&registration.address_of_record, registration.account);
+        let maximum_contacts = if is_own { SEARCHED_AT_MOST } else { self.settings.maximum_contacts };
         let bounds = Bounds {
             minimum_expires: self.settings.minimum_expires,
             default_expires: self.settings.default_expires,
             maximum_expires: self.settings.maximum_expires,
-            maximum_contacts: self.settings.maximum_contacts,
+            maximum_contacts,
         };
         let steps = plan(self.bindings.get(&registration.address_of_record), registration, &bounds)?;
         let added = steps.iter().filter(|step| step.binding.is_none()).count();

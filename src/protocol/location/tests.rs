@@ -745,3 +745,17 @@ fn datagrams_pass_without_a_challenge_while_a_registration_stands() {
     at.log_on(tcp(1), SERVER);
     assert_eq!((passes(&mut at), at.location.standings().count()), (vec![true], 1));
 }
+
+#[test]
+fn servers_that_share_an_account_may_all_register_themselves() {
+    let mut at = new();
+    for server in 1..=50 {
+        let contact = format!("Contact: <sip:ucserver@10.0.1.{server}>");
+        let reply = at.register(
+            tcp(server),
+            registration(SERVER, "sip:ucserver@a.test", &server.to_string(), 1, &[&contact]),
+        );
+        assert_eq!(reply.status, 200, "{server}");
+    }
+    assert_eq!(at.servers("sip:x@a.test").len(), 50);
+}

@@ -237,6 +237,14 @@ impl Proxy {
         }
     }
 
+    /// A UC server has logged off: what a search has asked it, it will not answer.
+    pub fn handle_log_off(&mut self, now: Instant, flow: &Flow) {
+        self.handle_standing(flow, None);
+        for client in self.clients.slots(|client| client.hop == *flow && client.request_is_open()) {
+            self.give_up_search(now, client);
+        }
+    }
+
     /// The Registrar has begun anew: what rested on registrations is gone with them, and is to be proven again.
     pub fn forget_registrations(&mut self) {
         let accounts = Arc::clone(&self.settings.accounts);

@@ -46,6 +46,14 @@ impl<T: Tenant> Table<T> {
         self.0.iter().map(|(_, tenant)| tenant)
     }
 
+    /// The slots of those that `test` accepts.
+    pub(super) fn slots(&self, test: impl Fn(&T) -> bool) -> Vec<Slot> {
+        let accepted = self.0.iter().filter(|(_, tenant)| test(tenant));
+        let slot =
+            |(index, tenant): (usize, &T)| Slot { index: index as u32, generation: tenant.generation() };
+        accepted.map(slot).collect()
+    }
+
     /// The slot that [`Self::insert`] fills next.
     pub(super) fn next_index(&self) -> u32 {
         u32::try_from(self.0.vacant_key()).expect("limits keep tables far below 2^32")
@@ -259,6 +267,13 @@ impl ClientTransaction {
             armed: None,
             waiting: None,
         }
+    }
+}
+
+impl ClientTransaction {
+    /// Whether its response context still waits for it.
+    pub(super) const fn request_is_open(&self) -> bool {
+        self.owner.is_some()
     }
 }
 

@@ -125,6 +125,26 @@ fn a_notify_in_a_recorded_subscription_is_recorded_too() {
 }
 
 #[test]
+fn a_token_lets_in_what_follows_in_its_dialog_and_nothing_else() {
+    let (a, b) = (Peer::udp(5070), Peer::udp(5072));
+    let mut bench = Bench::new();
+    bench.log_on_all(&[a, b]);
+    let (caller, callee) = call(&mut bench, a, b, "c");
+    for peer in [a, b] {
+        bench.proxy.handle_standing(&peer.0, None);
+    }
+    exchange(&mut bench, a, b, &caller.request("INFO", 2), "INFO");
+    exchange(&mut bench, b, a, &callee.request("INFO", 1), "INFO");
+    // Both ends have read the token, so neither may use it in the other's name.
+    let route = format!("Route: {}", value(&caller.request("BYE", 3), "Route"));
+    bench.receive(a, &with(&request("REGISTER", "sip:a.test", a, "d"), &route));
+    bench.one(a, "401");
+    bench.receive(a, &with(&request("MESSAGE", "sip:bob@a.test", a, "e"), &route));
+    bench.one(a, "407");
+    bench.nothing_more();
+}
+
+#[test]
 fn two_calls_between_the_same_ends_do_not_mix() {
     let (a, b, c) = (Peer::udp(5070), Peer::udp(5072), Peer::tcp(5074));
     let mut bench = Bench::new();

@@ -144,6 +144,46 @@ fn a_server_that_cannot_be_reached_or_logs_off_makes_it_480() {
 }
 
 #[test]
+fn a_call_does_not_wait_for_a_server_that_has_gone_before_it_rang() {
+    for (provisional, ends_at_once) in [(0, true), (100, true), (180, false)] {
+        let servers = [Peer::udp(6000), Peer::tcp(6001)];
+        let mut bench = bench(&servers);
+        bench.receive(A(), &request("INVITE", "sip:bob@a.test", A(), "c"));
+        let asked = servers.map(|server| bench.one(server, "INVITE"));
+        if provisional > 0 {
+            bench.receive(servers[1], &answer(&asked[1], provisional));
+        }
+        bench.receive(servers[0], &answer(&asked[0], 404));
+        bench.take(A());
+        bench.close(servers[1]);
+        let expected: &[&str] = if ends_at_once { &["480"] } else { &[] };
+        assert_eq!(bench.kinds(A()), expected, "{provisional}");
+        if !ends_at_once {
+            // It may come back and answer (§18.2.2).
+            bench.receive(Peer::tcp(6009), &answer(&asked[1], 200));
+            bench.one(A(), "200");
+        }
+    }
+}
+
+#[test]
+fn a_call_ends_in_480_if_some_do_not_have_the_user_and_in_408_if_nobody_speaks() {
+    for (is_refused, expected) in [(true, "480"), (false, "408")] {
+        let servers = servers(2);
+        let mut bench = bench(&servers);
+        bench.receive(A(), &request("INVITE", "sip:bob@a.test", A(), "c"));
+        let asked = bench.one(servers[0], "INVITE");
+        if is_refused {
+            bench.receive(servers[0], &answer(&asked, 404));
+        }
+        bench.pass_millis(32_010);
+        let outcome = bench.kinds(A());
+        assert_eq!(outcome.first().map(String::as_str), Some("100"));
+        assert_eq!(outcome.get(1).map(String::as_str), Some(expected));
+    }
+}
+
+#[test]
 fn the_server_that_has_answered_is_asked_first_next_time() {
     for method in ["MESSAGE", "INVITE", "SUBSCRIBE"] {
         let servers = servers(3);

@@ -149,6 +149,25 @@ fn a_connection_that_ends_fails_what_waits_on_it_at_once() {
 }
 
 #[test]
+fn a_connection_that_was_opened_for_a_request_fails_it_when_it_ends() {
+    let b = Peer::udp(6000);
+    for is_large in [true, false] {
+        let mut bench = Bench::new();
+        bench.log_on_all(&[A(), b]);
+        let direct = request("MESSAGE", "sip:bob@127.0.0.1:6000;transport=tcp", A(), "c");
+        bench.receive(A(), &if is_large { large("MESSAGE", "c") } else { direct });
+        bench.one(by_tcp(b), "MESSAGE");
+        bench.close(Peer::tcp(6000));
+        if is_large {
+            bench.one(b, "MESSAGE");
+        } else {
+            bench.one(A(), "480");
+        }
+        bench.nothing_more();
+    }
+}
+
+#[test]
 fn a_call_that_rings_outlives_its_connection() {
     let b = Peer::tcp(6000);
     let mut bench = Bench::new();
