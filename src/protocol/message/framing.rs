@@ -11,7 +11,8 @@
 
 use bytes::{Buf as _, Bytes, BytesMut};
 
-use super::index::{Carriage, Fault, Message, MessageLimits};
+use super::fault::Fault;
+use super::index::{Carriage, Message, MessageLimits};
 use super::lexical::{decimal, is_token, trim};
 
 /// The ping of a peer that keeps the connection alive.

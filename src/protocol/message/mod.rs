@@ -6,6 +6,7 @@
 
 pub mod demux;
 pub mod edit;
+mod fault;
 pub mod framing;
 pub mod headers;
 mod index;
@@ -19,6 +20,7 @@ pub mod start_line;
 pub mod uri;
 pub mod via;
 
-pub use index::{Carriage, Fault, Message, MessageLimits, Unreadable};
+pub use fault::{Fault, Unreadable};
+pub use index::{Carriage, Message, MessageLimits};
 pub use name::Name;
 pub use start_line::{Method, StartLine};

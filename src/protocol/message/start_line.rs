@@ -1,6 +1,6 @@
 //! Request-Line and Status-Line (RFC 3261 §7.1, §7.2).
 
-use super::index::Fault;
+use super::fault::Fault;
 use super::lexical::is_token_only;
 
 /// The methods that the proxy treats apart; all others are [`Method::Other`] and pass. Compared with case (§7.1).
