@@ -2,6 +2,7 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -126,8 +127,8 @@ impl Service {
             system.run_with_code().unwrap()
         });
         let (supervisor, system) = told.recv().unwrap();
-        let placeholder = SocketAddr::from(([0, 0, 0, 0], 0));
-        let mut service = Self { supervisor, system, thread: Some(thread), address: placeholder, directory };
+        let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
+        let mut service = Self { supervisor, system, thread: Some(thread), address: nowhere, directory };
         // Two cores' datagram Listeners and the TCP companion, all on one port.
         let addresses = eventually(|| Some(service.ask(WhereListening)).filter(|all| all.len() == 3));
         assert!(addresses.iter().all(|address| *address == addresses[0]), "{addresses:?}");
@@ -224,11 +225,22 @@ impl Server {
         }
     }
 
+    /// The next message of this call; others are strays of attempts before, or searches for somebody else.
+    fn receive_of(&mut self, call_id: &str) -> Option<String> {
+        loop {
+            let message = self.receive()?;
+            if message.contains(call_id) {
+                return Some(message);
+            }
+        }
+    }
+
     fn register(&mut self) {
         let contact = format!("Contact: <sip:{}@{}>\r\n", self.name, self.stream.local_addr().unwrap());
         let text = self.request("REGISTER", self.name, &contact);
         assert!(self.send(&text));
-        assert!(self.receive().unwrap().starts_with("SIP/2.0 200"));
+        let call_id = format!("Call-ID: {}-{}\r\n", self.name, self.sent);
+        assert!(eventually(|| self.receive_of(&call_id)).starts_with("SIP/2.0 200"));
     }
 
     fn is_open(&mut self) -> bool {
@@ -244,16 +256,53 @@ fn exchange(from: &mut Server, to: &mut Server) -> String {
         let text = from.request("MESSAGE", to.name, "");
         assert!(from.send(&text), "the sender's connection has ended");
         let call_id = format!("Call-ID: {}-{}\r\n", from.name, from.sent);
-        let request = to.receive().filter(|request| request.contains(&call_id))?;
+        let request = to.receive_of(&call_id)?;
         let kept = request.lines().filter(|line| {
             ["Via", "From", "To", "Call-ID", "CSeq"].iter().any(|name| line.starts_with(&format!("{name}:")))
         });
         let rows: Vec<_> = kept.collect();
         assert!(to.send(&format!("SIP/2.0 200 OK\r\n{}\r\nContent-Length: 0\r\n\r\n", rows.join("\r\n"))));
-        let response = from.receive()?;
-        (response.starts_with("SIP/2.0 200") && response.contains(&call_id))
-            .then(|| request.lines().next().unwrap_or_default().to_owned())
+        let response = from.receive_of(&call_id)?;
+        response.starts_with("SIP/2.0 200").then(|| request.lines().next().unwrap_or_default().to_owned())
     })
+}
+
+/// Two more servers that exchange MESSAGEs all the time, so that whatever fails has requests in flight.
+struct Traffic {
+    exchanged: Arc<AtomicUsize>,
+    is_over: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Traffic {
+    fn start(service: &Service) -> Self {
+        let (mut dave, mut erin) = (Server::connect(service, "dave"), Server::connect(service, "erin"));
+        dave.register();
+        erin.register();
+        let (exchanged, is_over) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+        let (count, stop) = (Arc::clone(&exchanged), Arc::clone(&is_over));
+        let thread = std::thread::spawn(move || {
+            while !stop.load(Ordering::Relaxed) {
+                exchange(&mut dave, &mut erin);
+                count.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        let traffic = Self { exchanged, is_over, thread: Some(thread) };
+        traffic.goes_on();
+        traffic
+    }
+
+    /// More is exchanged from now on, over the same connections.
+    fn goes_on(&self) {
+        let before = self.exchanged.load(Ordering::Relaxed);
+        eventually(|| (self.exchanged.load(Ordering::Relaxed) > before + 1).then_some(()));
+    }
+
+    fn end(mut self) {
+        self.goes_on();
+        self.is_over.store(true, Ordering::Relaxed);
+        self.thread.take().unwrap().join().unwrap();
+    }
 }
 
 fn two_servers(service: &Service) -> (Server, Server) {
@@ -268,28 +317,33 @@ fn two_servers(service: &Service) -> (Server, Server) {
 fn routers_that_panic_are_rebuilt_and_connections_log_ons_and_bindings_survive() {
     let service = Service::start("router");
     let (mut alice, mut bob) = two_servers(&service);
+    let traffic = Traffic::start(&service);
     for _ in 0..2 {
         service.collapse(|child| matches!(child, ChildId::Router(_)));
         assert!(exchange(&mut alice, &mut bob).contains("sip:bob@127.0.0.1"));
         assert!(exchange(&mut bob, &mut alice).contains("sip:alice@127.0.0.1"));
     }
+    traffic.end();
 }
 
 #[test]
 fn a_registrar_that_panics_loses_bindings_but_servers_are_found_by_search() {
     let service = Service::start("registrar");
     let (mut alice, mut bob) = two_servers(&service);
+    let traffic = Traffic::start(&service);
     service.collapse(|child| child == ChildId::Registrar);
     // The Router may still reach the one that is about to panic.
     eventually(|| exchange(&mut alice, &mut bob).contains(" sip:bob@a.test ").then_some(()));
     bob.register();
     assert!(exchange(&mut alice, &mut bob).contains("sip:bob@127.0.0.1"));
+    traffic.end();
 }
 
 #[test]
 fn a_datagram_listener_that_panics_comes_back_on_its_port() {
     let service = Service::start("datagram");
     let (mut alice, mut bob) = two_servers(&service);
+    let traffic = Traffic::start(&service);
     let is_datagram = |child| matches!(child, ChildId::Listener(_, ListenerKind::Datagram { .. }));
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
@@ -311,12 +365,14 @@ fn a_datagram_listener_that_panics_comes_back_on_its_port() {
     service.collapse(is_datagram);
     answers();
     assert!(exchange(&mut alice, &mut bob).contains("sip:bob@127.0.0.1"));
+    traffic.end();
 }
 
 #[test]
 fn a_stream_listener_that_panics_accepts_again_and_open_connections_go_on() {
     let service = Service::start("stream");
     let (mut alice, mut bob) = two_servers(&service);
+    let traffic = Traffic::start(&service);
     service.collapse(|child| matches!(child, ChildId::Listener(_, ListenerKind::Stream)));
     assert!(exchange(&mut alice, &mut bob).contains("sip:bob@127.0.0.1"));
     let mut carol = eventually(|| {
@@ -326,6 +382,7 @@ fn a_stream_listener_that_panics_accepts_again_and_open_connections_go_on() {
     });
     carol.register();
     assert!(exchange(&mut alice, &mut carol).contains("sip:carol@127.0.0.1"));
+    traffic.end();
 }
 
 #[test]
