@@ -147,7 +147,7 @@ impl Supervisor {
             logs: Arc::clone(logs),
             config,
         };
-        let arbiters = (0..cores).map(children::new_arbiter).collect();
+        let arbiters = (0..cores).map(|_| children::new_arbiter()).collect();
         Ok(Self {
             parts,
             arbiters,

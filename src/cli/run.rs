@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use actix::System;
+use actix_rt::System;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use slog::{Logger, error, warn};
 

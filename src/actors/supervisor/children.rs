@@ -32,8 +32,8 @@ const STACK_BYTES: usize = 2 << 20;
 const BLOCKING_THREADS: usize = 1;
 
 /// A worker: one thread with its own runtime.
-pub(super) fn new_arbiter(_core: usize) -> Arbiter {
-    Arbiter::with_tokio_rt(|| {
+pub(super) fn new_arbiter() -> actix_rt::Arbiter {
+    actix_rt::Arbiter::with_tokio_rt(|| {
         tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .max_blocking_threads(BLOCKING_THREADS)
