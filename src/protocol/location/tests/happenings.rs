@@ -1,0 +1,107 @@
+//! Whatever happens, in any order: the indices agree, and the events tell the whole story.
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// What may happen, in any order.
+#[derive(Clone, Debug)]
+enum Happening {
+    LogOn { flow: u64, account: u16 },
+    Register { flow: u64, account: u16, user: u8, contact: u8, cseq: u32, expires: u32 },
+    Clear { flow: u64, account: u16, user: u8 },
+    Close { flow: u64 },
+    Pass { seconds: u64 },
+}
+
+fn happening() -> impl Strategy<Value = Happening> {
+    let (flow, account, user) = (0..6u64, 0..3u16, 0..4u8);
+    prop_oneof![
+        (flow.clone(), account.clone()).prop_map(|(flow, account)| Happening::LogOn { flow, account }),
+        (flow.clone(), account.clone(), user.clone(), 0..4u8, 1..9u32, prop_oneof![Just(0), 50..4000u32])
+            .prop_map(|(flow, account, user, contact, cseq, expires)| {
+                Happening::Register { flow, account, user, contact, cseq, expires }
+            }),
+        (flow.clone(), account, user).prop_map(|(flow, account, user)| Happening::Clear {
+            flow,
+            account,
+            user
+        }),
+        flow.prop_map(|flow| Happening::Close { flow }),
+        (0..3000u64).prop_map(|seconds| Happening::Pass { seconds }),
+    ]
+}
+
+impl Fixture {
+    fn let_happen(&mut self, what: &Happening) {
+        // Half of the flows are streams. A closed one never opens again, as in life.
+        let flow = |number: u64| if number < 3 { tcp(number) } else { udp(&format!("10.0.0.3:{number}")) };
+        let to = |user: u8| {
+            ["sip:alice@a.test", "sip:bob@a.test", "sip:ucserver@a.test", "sip:a.test"][usize::from(user)]
+        };
+        match *what {
+            Happening::LogOn { flow: number, account } => self.log_on(flow(number), AccountId(account)),
+            Happening::Register { flow: number, account, user, contact, cseq, expires } => {
+                let row = format!("Contact: <sip:{contact}@10.0.0.3>;expires={expires}");
+                self.register(flow(number), registration(AccountId(account), to(user), "c", cseq, &[&row]));
+            }
+            Happening::Clear { flow: number, account, user } => {
+                let rows = ["Contact: *", "Expires: 0"];
+                self.register(flow(number), registration(AccountId(account), to(user), "d", 1, &rows));
+            }
+            Happening::Close { flow: number } => {
+                self.location.handle_connection_closed(self.now, &flow(number));
+            }
+            Happening::Pass { seconds } => {
+                self.after(Duration::from_secs(seconds));
+            }
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn indices_agree_and_events_tell_the_whole_story(happenings in prop::collection::vec(happening(), 1..60)) {
+        let mut at = new();
+        let mut standing = std::collections::BTreeMap::new();
+        let mut bound = 0;
+        for what in &happenings {
+            at.let_happen(what);
+            at.location.flows.check(at.location.bindings.check());
+            for event in at.events() {
+                match event {
+                    LocationEvent::LoggedOn { flow, account, passes } => {
+                        let before = standing.insert(flow, (account, passes));
+                        prop_assert!(before.is_none_or(|before| before == (account, !passes)), "{:?}", before);
+                    }
+                    LocationEvent::LoggedOff { flow, account, .. } => {
+                        prop_assert_eq!(standing.remove(&flow).map(|(account, _)| account), Some(account));
+                    }
+                    LocationEvent::BindingAdded { .. } => bound += 1,
+                    LocationEvent::BindingRemoved { .. } => bound -= 1,
+                }
+            }
+            let passing = standing.iter().filter(|(_, (_, passes))| *passes);
+            let passing: std::collections::BTreeSet<_> = passing.map(|(flow, (account, _))| (*flow, *account)).collect();
+            prop_assert_eq!(at.location.standings().collect::<std::collections::BTreeSet<_>>(), passing);
+            prop_assert_eq!(at.location.bindings(), bound);
+            prop_assert!(at.location.next_timeout().is_none_or(|next| next > at.now));
+        }
+        at.after(Duration::from_secs(100_000));
+        prop_assert_eq!(at.location.bindings(), 0);
+        prop_assert_eq!(at.location.next_timeout(), None);
+    }
+
+    #[test]
+    fn any_register_is_read_or_refused(contact in "[ -~]{0,40}", path in "[ -~]{0,20}", expires in "[ -~]{0,12}") {
+        let text = format!(
+            "REGISTER sip:a.test SIP/2.0\r\nTo: <sip:x@a.test>\r\nCall-ID: c\r\nCSeq: 1 REGISTER\r\n\
+             Contact: {contact}\r\nPath: {path}\r\nExpires: {expires}\r\n\r\n"
+        );
+        let limits = MessageLimits { message_bytes: 65_535, header_bytes: 16_384 };
+        let message = Message::parse(Bytes::from(text), Carriage::Datagram, limits).unwrap();
+        if let Err(reply) = Registration::read(&message, None) {
+            prop_assert_eq!(reply.status, 400);
+        }
+    }
+}
