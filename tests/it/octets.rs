@@ -26,7 +26,7 @@ fn difficult(wire: &Wire, user: &str) -> Vec<u8> {
     octets
 }
 
-/// What of `arrived` is not the proxy's: its own Via line is gone, Max-Forwards is put back.
+/// What of `arrived` is not the proxy's: its own Via line and its Max-Breadth are gone, Max-Forwards is put back.
 fn without_the_proxy(arrived: &[u8], proxy: &str) -> Vec<u8> {
     let end = arrived.windows(4).position(|four| four == b"\r\n\r\n").expect("a header section") + 2;
     let mut lines: Vec<&[u8]> = arrived[..end].split_inclusive(|octet| *octet == b'\n').collect();
@@ -35,6 +35,7 @@ fn without_the_proxy(arrived: &[u8], proxy: &str) -> Vec<u8> {
     let first_via = lines.iter().position(|line| line.to_ascii_lowercase().starts_with(b"v"));
     assert_eq!(Some(own), first_via, "the proxy's Via is the first");
     lines.remove(own);
+    assert_eq!(lines.pop(), Some(&b"Max-Breadth: 60\r\n"[..]), "the proxy's row is the last");
     let text = [&lines.concat(), &arrived[end..]].concat();
     let place = text.windows(5).position(|five| five == b"   69").expect("Max-Forwards, counted down");
     [&text[..place], b"   70", &text[place + 5..]].concat()

@@ -233,6 +233,8 @@ fn with_hop_counted(octets: &[u8]) -> Vec<u8> {
         }
         None => added.push(b"Max-Forwards: 70".to_vec()),
     }
+    // RFC 5393 §5.3.3: every request that is forwarded has one.
+    added.push(b"Max-Breadth: 60".to_vec());
     if !has_length {
         added.push(format!("Content-Length: {body}").into_bytes());
     }

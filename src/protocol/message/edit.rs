@@ -75,11 +75,23 @@ impl<'m, 't> Edit<'m, 't> {
         });
     }
 
-    /// Removes all rows with this name.
-    pub fn remove_rows(&mut self, name: Name) {
+    /// Removes those values of a header whose rows are comma-separated lists for whose number, counted across the
+    /// rows, `is_removed` says so: whole rows where nothing is left of them.
+    pub fn remove_values(&mut self, name: Name, mut is_removed: impl FnMut(usize) -> bool) {
         let message = self.message;
-        for span in message.row_spans(name) {
-            self.replace(span, |_| ());
+        let mut number = 0;
+        for (row, span) in message.rows(name).zip(message.row_spans(name)) {
+            let values: SmallVec<[&[u8]; 4]> = CommaList::new(row).collect();
+            let mut kept = values.clone();
+            kept.retain(|_| {
+                number += 1;
+                !is_removed(number - 1)
+            });
+            if kept.is_empty() {
+                self.replace(span, |_| ());
+            } else if kept.len() < values.len() {
+                self.replace(message.span_of(row), |out| out.extend_from_slice(&kept.join(&b", "[..])));
+            }
         }
     }
 
@@ -109,8 +121,8 @@ impl<'m, 't> Edit<'m, 't> {
     /// Writes the changed message.
     pub fn write(mut self) -> Bytes {
         let original = self.message.bytes();
-        // Stable: insertions at one place keep their order.
-        self.splices.sort_by_key(|splice| splice.removed.start);
+        // Stable: insertions at one place keep their order, and come before what is removed from there on.
+        self.splices.sort_by_key(|splice| (splice.removed.start, splice.removed.end));
         let mut out = Vec::with_capacity(original.len() + self.text.len());
         let mut copied = 0;
         for splice in &self.splices {
@@ -164,6 +176,22 @@ mod tests {
     }
 
     #[test]
+    fn what_is_inserted_where_something_is_removed_comes_before_it() {
+        for is_first in [true, false] {
+            let out = edited(|edit| {
+                if is_first {
+                    edit.insert_row(Name::Route, |out| out.extend_from_slice(b"<new>"));
+                }
+                edit.remove_first_values(Name::Route, 2);
+                if !is_first {
+                    edit.insert_row(Name::Route, |out| out.extend_from_slice(b"<new>"));
+                }
+            });
+            assert!(out.contains("branch=1\r\nRoute: <new>\r\nr: odd"), "{out}");
+        }
+    }
+
+    #[test]
     fn a_body_is_measured_once() {
         assert!(edited(|edit| edit.measure_body()).ends_with("\r\nContent-Length: 5\r\n\r\n\u{0}body"));
         let limits = MessageLimits { message_bytes: 65_535, header_bytes: 16_384 };
@@ -188,6 +216,21 @@ mod tests {
             let expected = format!("branch=1\r\n{rest}X-Bin");
             assert!(out.contains(&expected), "{count}: {out}");
         }
-        assert!(!edited(|edit| edit.remove_rows(Name::Route)).to_ascii_lowercase().contains("route"));
+    }
+
+    #[test]
+    fn values_are_taken_from_anywhere() {
+        let table: [(&[usize], &str); 5] = [
+            (&[0], "ROUTE: <sip:two;lr>\r\nr: odd\r\nRoute: <sip:three;lr>\r\n"),
+            (&[1], "ROUTE: <sip:one;lr>\r\nr: odd\r\nRoute: <sip:three;lr>\r\n"),
+            (&[0, 1], "r: odd\r\nRoute: <sip:three;lr>\r\n"),
+            (&[0, 2], "ROUTE: <sip:two;lr>\r\nr: odd\r\n"),
+            (&[0, 1, 2], "r: odd\r\n"),
+        ];
+        for (removed, rest) in table {
+            let out = edited(|edit| edit.remove_values(Name::Route, |number| removed.contains(&number)));
+            let expected = format!("branch=1\r\n{rest}X-Bin");
+            assert!(out.contains(&expected), "{removed:?}: {out}");
+        }
     }
 }

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::lexical::{Parameters, decimal};
+use crate::protocol::flow::Transport;
 
 /// Why a URI is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -163,6 +164,25 @@ impl<'a> Uri<'a> {
     /// The `transport` parameter, where written.
     pub fn transport(&self) -> Option<&'a [u8]> {
         self.parameters.value(b"transport")
+    }
+
+    /// What a request to it leaves by, where the URI says (RFC 3263 §4.1): `sips` by TLS, another without transport by
+    /// UDP. `None`: by something that is not known.
+    pub fn wanted_transport(&self) -> Option<Transport> {
+        match self.transport() {
+            None if self.is_secure => Some(Transport::Tls),
+            None => Some(Transport::Udp),
+            Some(token) if token.eq_ignore_ascii_case(b"tls") => Some(Transport::Tls),
+            Some(token) if token.eq_ignore_ascii_case(b"tcp") && self.is_secure => Some(Transport::Tls),
+            Some(token) if token.eq_ignore_ascii_case(b"tcp") => Some(Transport::Tcp),
+            Some(token) if token.eq_ignore_ascii_case(b"udp") && !self.is_secure => Some(Transport::Udp),
+            Some(_) => None,
+        }
+    }
+
+    /// The host of the `maddr` parameter: where a request goes in the place of the URI's own (§19.1.1).
+    pub fn maddr(&self) -> Option<Host<'a>> {
+        self.parameters.value(b"maddr").and_then(Host::parse)
     }
 
     /// Whether the loose-routing flag is there (§16.12).

@@ -11,7 +11,7 @@ use crate::protocol::message::{Carriage, Message, MessageLimits, Name};
 use crate::protocol::record_route::{Hop, Token};
 use crate::protocol::transaction::{Actions, Branch, ClientAction};
 
-use super::forward::{Forwarding, write_for_invite};
+use super::forward::{Forwarding, Leg, write_for_invite};
 use super::response_context::{BranchRecord, BranchState, Pending};
 use super::table::{ClientMachine, ClientTransaction, Slot};
 use super::targets::{Group, Target, TargetKind, TargetSet, target_set};
@@ -55,16 +55,16 @@ impl Proxy {
         if context.server.is_none() && !context.has_answered {
             return self.forward_and_forget(slot);
         }
-        let next = if context.is_open() { context.waiting.pop_front() } else { None };
-        match next {
-            Some(group) => {
-                for target in group {
-                    self.start_branch(now, slot, target, true);
-                }
-                self.set_patience(now, slot);
+        let next = context.next_targets();
+        if !next.is_empty() {
+            for (target, breadth) in next {
+                self.start_branch(now, slot, target, breadth, true);
             }
-            None if !context.has_pending_branch() => self.conclude(now, slot),
-            None => self.arm_context(slot),
+            self.set_patience(now, slot);
+        } else if !context.has_pending_branch() {
+            self.conclude(now, slot);
+        } else {
+            self.arm_context(slot);
         }
     }
 
@@ -87,30 +87,39 @@ impl Proxy {
     }
 
     /// Sends the request to `target`, by a stream if it is large and `may_change_transport`.
-    fn start_branch(&mut self, now: Instant, slot: Slot, target: Target, may_change_transport: bool) {
+    fn start_branch(
+        &mut self,
+        now: Instant,
+        slot: Slot,
+        target: Target,
+        breadth: u32,
+        may_change_transport: bool,
+    ) {
         let timers = self.settings.timers;
         let index = self.clients.next_index();
         let generation = self.random.next() as u32;
         let Some(context) = self.contexts.get_mut(slot) else { return };
-        let branch = Branch { router: self.router, slot: index, generation, loop_hash: context.loop_hash };
+        let loop_hash = context.passage.loop_hash;
+        let branch = Branch { router: self.router, slot: index, generation, loop_hash };
         let forwarding = Forwarding {
             request: &context.request,
             source: &context.source,
             account: context.account,
             own_routes: context.own_routes,
-            max_forwards: context.max_forwards,
+            max_forwards: context.passage.max_forwards,
             is_recorded: context.is_recorded,
             realm: &self.settings.realm,
             interfaces: &self.interfaces,
             token_key: &self.token_key,
         };
         let mut hop = target.hop;
-        let mut bytes = forwarding.write(&target, &hop, branch, &mut self.scratch);
+        let leg = Leg { target: &target, hop: &target.hop, branch, max_breadth: breadth };
+        let mut bytes = forwarding.write(&leg, &mut self.scratch);
         let is_changed =
             may_change_transport && hop.transport == Transport::Udp && bytes.len() > self.settings.udp_mtu;
         if is_changed {
             hop.transport = Transport::Tcp;
-            bytes = forwarding.write(&target, &hop, branch, &mut self.scratch);
+            bytes = forwarding.write(&Leg { hop: &hop, ..leg }, &mut self.scratch);
         }
         let is_invite = context.is_invite();
         let (machine, actions) = ClientMachine::start(is_invite, now, &timers, hop.transport.is_reliable());
@@ -122,6 +131,7 @@ impl Proxy {
             has_rung: false,
             is_cancelled: false,
             deadline: is_invite.then(|| now + self.settings.timer_c),
+            breadth,
             may_fall_back: is_changed,
         });
         let client = self.clients.insert(ClientTransaction::new(
@@ -261,9 +271,9 @@ impl Proxy {
         }
         let is_failed_flow = record.is_failed_flow();
         record.state = BranchState::Ended(status);
-        let target = record.target.clone();
+        let (target, breadth) = (record.target.clone(), record.breadth);
         if record.may_fall_back && status == 503 && context.is_open() {
-            return self.start_branch(now, slot, target, false);
+            return self.start_branch(now, slot, target, breadth, false);
         }
         if is_failed_flow {
             self.outputs.push_back(Output::FlowFailed(target.hop));
@@ -277,7 +287,7 @@ impl Proxy {
     /// Somebody has to be asked, told, or waited for.
     pub(super) fn after_final(&mut self, now: Instant, slot: Slot) {
         let Some(context) = self.contexts.get(slot) else { return };
-        if !context.has_pending_branch() {
+        if !context.has_pending_branch() || context.is_group_cut {
             self.go_on(now, slot);
         } else if context.is_impatient {
             self.patience_ended(now, slot);
@@ -309,7 +319,15 @@ impl Proxy {
             return;
         }
         if !context.waiting.is_empty() {
-            return self.go_on(now, slot);
+            if context.free_breadth() > 0 {
+                return self.go_on(now, slot);
+            }
+            // An INVITE waits for its turn; for others it would come too late.
+            if context.is_invite() {
+                return;
+            }
+            context.waiting.clear();
+            context.note_final(440, None);
         }
         // Of a search, the silent ones will not know either. With nobody's word at all there is nothing to say.
         if context.best.is_some() && !context.is_invite() {

@@ -8,6 +8,8 @@ use crate::protocol::flow::{Flow, Transport};
 use crate::protocol::interface::Interfaces;
 use crate::protocol::message::edit::Edit;
 use crate::protocol::message::lexical::push_decimal;
+use crate::protocol::message::name_addr::NameAddr;
+use crate::protocol::message::uri::Uri;
 use crate::protocol::message::{Message, Method, Name};
 use crate::protocol::record_route::{self, Face, TokenKey};
 use crate::protocol::transaction::Branch;
@@ -37,16 +39,27 @@ pub struct Forwarding<'a> {
     pub token_key: &'a TokenKey,
 }
 
+/// What each branch has of its own.
+#[derive(Clone, Copy, Debug)]
+pub struct Leg<'a> {
+    /// Who is asked.
+    pub target: &'a Target,
+    /// Where the octets go: to the target's hop, or there by another transport.
+    pub hop: &'a Flow,
+    /// The branch parameter of our Via.
+    pub branch: Branch,
+    /// The share of Max-Breadth (RFC 5393 §5.3.3).
+    pub max_breadth: u32,
+}
+
 impl Forwarding<'_> {
-    /// Writes the request for `target`, with `hop` in the place of the target's own (steps 1 to 9).
-    pub fn write(&self, target: &Target, hop: &Flow, branch: Branch, scratch: &mut Vec<u8>) -> Bytes {
-        let request = self.request;
-        let mut edit = Edit::new(request, scratch);
-        if let Some(uri) = &target.request_uri {
-            edit.replace_request_uri(uri);
-        }
+    /// Writes the request for one branch (steps 1 to 9).
+    pub fn write(&self, leg: &Leg<'_>, scratch: &mut Vec<u8>) -> Bytes {
+        let Leg { target, hop, branch, max_breadth } = *leg;
+        let mut edit = Edit::new(self.request, scratch);
         self.write_vias(&mut edit, hop, branch);
-        self.write_max_forwards(&mut edit);
+        self.write_number(&mut edit, Name::MaxForwards, self.max_forwards);
+        self.write_number(&mut edit, Name::MaxBreadth, max_breadth);
         self.write_routes(&mut edit, target);
         if self.is_recorded {
             let upstream = Face { flow: self.source, account: self.account };
@@ -80,20 +93,39 @@ impl Forwarding<'_> {
         }
     }
 
-    fn write_max_forwards(&self, edit: &mut Edit<'_, '_>) {
-        match self.request.row(Name::MaxForwards) {
-            Some(value) => edit.replace(self.request.span_of(value), |out| {
-                push_decimal(out, u64::from(self.max_forwards));
-            }),
-            None => edit.append_row(Name::MaxForwards, |out| push_decimal(out, u64::from(self.max_forwards))),
+    /// Step 3, and the same for Max-Breadth.
+    fn write_number(&self, edit: &mut Edit<'_, '_>, name: Name, number: u32) {
+        match self.request.row(name) {
+            Some(value) => {
+                edit.replace(self.request.span_of(value), |out| push_decimal(out, u64::from(number)));
+            }
+            None => edit.append_row(name, |out| push_decimal(out, u64::from(number))),
         }
     }
 
+    /// Steps 2 and 6. A strict router next on the way finds itself in the Request-URI, and the target behind all
+    /// routes.
     fn write_routes(&self, edit: &mut Edit<'_, '_>, target: &Target) {
-        for value in &target.path {
+        let request_uri = target.request_uri.as_deref();
+        let first = target.path.first().map(|value| &value[..]);
+        let first = first.or_else(|| self.request.values(Name::Route).nth(self.own_routes));
+        let strict = first.and_then(strict_router);
+        if let Some(uri) = strict.or(request_uri) {
+            edit.replace_request_uri(uri);
+        }
+        let passed = usize::from(strict.is_some());
+        for value in target.path.iter().skip(passed) {
             edit.insert_row(Name::Route, |out| out.extend_from_slice(value));
         }
-        edit.remove_first_values(Name::Route, self.own_routes);
+        let passed = if target.path.is_empty() { passed } else { 0 };
+        edit.remove_first_values(Name::Route, self.own_routes + passed);
+        if strict.is_some() {
+            edit.append_row(Name::Route, |out| {
+                out.push(b'<');
+                out.extend_from_slice(request_uri.unwrap_or(self.request.request_uri()));
+                out.push(b'>');
+            });
+        }
     }
 
     /// Takes out the credentials that were for us; those of other realms are for others.
@@ -107,6 +139,12 @@ impl Forwarding<'_> {
             }
         }
     }
+}
+
+/// The URI of a Route value without `lr`.
+fn strict_router(value: &[u8]) -> Option<&[u8]> {
+    let uri = NameAddr::parse(value)?.uri;
+    (!Uri::parse(uri).ok()?.is_loose_router()).then_some(uri)
 }
 
 /// Whether the proxy stays on the path (step 4, RFC 6665 §4.3): it does for whatever forms a dialog, and for
@@ -195,7 +233,8 @@ mod tests {
             ..Target::direct(hop)
         };
         let branch = Branch { router: 1, slot: 2, generation: 3, loop_hash: 4 };
-        let written = forwarding.write(&target, &hop, branch, &mut Vec::new());
+        let leg = Leg { target: &target, hop: &hop, branch, max_breadth: 60 };
+        let written = forwarding.write(&leg, &mut Vec::new());
         let written = std::str::from_utf8(&written).unwrap();
         let rows: Vec<_> = written.split("\r\n").collect();
         let expected = [
@@ -212,6 +251,7 @@ mod tests {
             "Record-Route: <sip:before;lr>",
             "X-Last: 1",
             "Max-Forwards: 70",
+            "Max-Breadth: 60",
             "Content-Length: 4",
             "",
             "body",
@@ -222,6 +262,63 @@ mod tests {
                 && rows[8].ends_with("@127.0.0.1:5060;transport=tcp;lr>")
         );
         assert!(rows[9].starts_with("Record-Route: <sip:") && rows[9].ends_with("@127.0.0.1:5060;lr>"));
+    }
+
+    #[test]
+    fn a_strict_router_finds_itself_in_the_request_uri() {
+        let written = |routes: &str, own_routes, path: &[&'static str], uri: Option<&'static str>| {
+            let request =
+                message(&format!("BYE sip:bob@h SIP/2.0\r\n{routes}Via: SIP/2.0/UDP h\r\nTo: t\r\n\r\n"));
+            let source = flow(Transport::Udp, 7);
+            let forwarding = Forwarding {
+                request: &request,
+                source: &source,
+                account: None,
+                own_routes,
+                max_forwards: 70,
+                is_recorded: false,
+                realm: "a.test",
+                interfaces: &Interfaces::default(),
+                token_key: &TokenKey::new([1; 16]),
+            };
+            let target = Target {
+                request_uri: uri.map(|uri| Bytes::from_static(uri.as_bytes())),
+                path: path.iter().map(|value| Bytes::from_static(value.as_bytes())).collect(),
+                ..Target::direct(flow(Transport::Udp, 9))
+            };
+            let branch = Branch { router: 1, slot: 2, generation: 3, loop_hash: 4 };
+            let leg = Leg { target: &target, hop: &target.hop, branch, max_breadth: 60 };
+            let written = forwarding.write(&leg, &mut Vec::new());
+            let text = String::from_utf8(written.to_vec()).unwrap();
+            let first = text.split(' ').nth(1).unwrap().to_owned();
+            let rows = text.lines().filter_map(|row| row.strip_prefix("Route: ")).map(str::to_owned);
+            (first, rows.collect::<Vec<_>>())
+        };
+        let table: [(&str, usize, &[&'static str], Option<&'static str>, &str, &[&str]); 8] = [
+            ("Route: <sip:next;lr>\r\n", 0, &[], None, "sip:bob@h", &["<sip:next;lr>"]),
+            ("Route: <sip:strict>\r\n", 0, &[], None, "sip:strict", &["<sip:bob@h>"]),
+            (
+                "Route: <sip:us;lr>, <sip:strict;x=1>,<sip:far>\r\n",
+                1,
+                &[],
+                None,
+                "sip:strict;x=1",
+                &["<sip:far>", "<sip:bob@h>"],
+            ),
+            ("Route: <sip:us;lr>\r\nRoute: <sip:s>\r\n", 1, &[], Some("sip:c"), "sip:s", &["<sip:c>"]),
+            ("Route: <sip:us>\r\n", 1, &[], None, "sip:bob@h", &[]),
+            ("", 0, &["<sip:p;lr>", "<sip:q>"], Some("sip:c"), "sip:c", &["<sip:p;lr>", "<sip:q>"]),
+            ("", 0, &["<sip:p>", "<sip:q>"], Some("sip:c"), "sip:p", &["<sip:q>", "<sip:c>"]),
+            ("Route: <sip:r>\r\n", 0, &["<sip:p>"], None, "sip:p", &["<sip:r>", "<sip:bob@h>"]),
+        ];
+        for (routes, own_routes, path, uri, expected, rows) in table {
+            let (first, found) = written(routes, own_routes, path, uri);
+            assert_eq!(
+                (first.as_str(), found),
+                (expected, rows.iter().map(|&row| row.to_owned()).collect()),
+                "{routes}"
+            );
+        }
     }
 
     #[test]

@@ -21,11 +21,14 @@ use crate::protocol::message::{Message, Method, Name};
 use crate::protocol::transaction::{Branch, LegacyKey, ServerInvite, ServerNonInvite, TransactionKey};
 
 use super::forward::is_recorded;
-use super::response_context::{Pending, ResponseContext};
+use super::preprocess::preprocess;
+use super::response_context::{Passage, Pending, ResponseContext};
 use super::route::{Routing, Way, route};
 use super::table::{ReplyPath, ServerMachine, ServerTransaction, Slot};
 use super::targets::{Target, TargetSet};
-use super::validate::{MaxForwards, check_max_forwards, check_proxy_require, check_syntax};
+use super::validate::{
+    MaxForwards, check_max_breadth, check_max_forwards, check_proxy_require, check_syntax,
+};
 use super::{DropReason, Event, EventDetail, FlowKey, Output, Proxy, is_unanswered};
 
 /// The share of the transaction table, in percent, that new dialogs and messages may fill; the rest is for requests
@@ -60,9 +63,9 @@ impl Proxy {
         };
         let key = self.server_key(&request, &via, request.method_token());
         let reply_path = reply_path(&via, flow);
-        let incoming = Incoming { method, flow: *flow, key, reply_path, request };
+        let mut incoming = Incoming { method, flow: *flow, key, reply_path, request };
         match method {
-            Method::Ack => return self.handle_ack(now, certificate, &incoming),
+            Method::Ack => return self.handle_ack(now, certificate, incoming),
             Method::Cancel => return self.handle_cancel(now, certificate, incoming),
             _ => {}
         }
@@ -74,7 +77,7 @@ impl Proxy {
             }
             return;
         }
-        if let Err(reply) = self.accept(now, certificate, &incoming) {
+        if let Err(reply) = self.accept(now, certificate, &mut incoming) {
             self.refuse(&incoming, &reply);
         }
     }
@@ -84,13 +87,12 @@ impl Proxy {
         &mut self,
         now: Instant,
         certificate: Option<AccountId>,
-        incoming: &Incoming,
+        incoming: &mut Incoming,
     ) -> Result<(), Reply> {
+        check_syntax(&incoming.request)?;
+        let max_forwards = check_max_forwards(&incoming.request)?;
+        let routing = self.route(incoming);
         let request = &incoming.request;
-        check_syntax(request)?;
-        let max_forwards = check_max_forwards(request)?;
-        let settings = self.settings.clone();
-        let routing = route(request, &incoming.flow, &settings, &self.interfaces, &self.token_key);
         if matches!(routing.way, Way::Ourselves) && incoming.method == Method::Options {
             // Whoever asks whether we are there may know (§11, and §16.3 step 3 for Max-Forwards 0).
             return Err(self.answer_options(request));
@@ -103,13 +105,23 @@ impl Proxy {
             return Err(Reply::new(482));
         }
         check_proxy_require(request)?;
+        let max_breadth = check_max_breadth(request)?;
         let in_dialog = request.to().is_some_and(|to| to.tag().is_some());
         let admitted =
             self.admit(now, certificate, incoming, routing.dialog_account.filter(|_| in_dialog))?;
         self.check_right(request, &incoming.flow, admitted.account, &routing.way)?;
         self.check_load(request)?;
         let MaxForwards::Forward(max_forwards) = max_forwards else { return Err(Reply::new(483)) };
-        self.begin(now, incoming, &routing, admitted, max_forwards, loop_hash)
+        self.begin(now, incoming, &routing, admitted, Passage { max_forwards, max_breadth, loop_hash })
+    }
+
+    /// §16.4, and where the request goes then. Its URIs have been validated.
+    pub(super) fn route(&self, incoming: &mut Incoming) -> Routing {
+        let (settings, interfaces, key) = (&self.settings, &self.interfaces, &self.token_key);
+        if let Some(request) = preprocess(&incoming.request, &incoming.flow, settings, interfaces, key) {
+            incoming.request = request;
+        }
+        route(&incoming.request, &incoming.flow, settings, interfaces, key)
     }
 
     /// Whether `account` may send this request this way: for the users in its scope, and to addresses of the LAN only
@@ -202,8 +214,7 @@ impl Proxy {
         incoming: &Incoming,
         routing: &Routing,
         admitted: Admitted,
-        max_forwards: u32,
-        loop_hash: u64,
+        passage: Passage,
     ) -> Result<(), Reply> {
         let request = &incoming.request;
         let (pending, ask) = match &routing.way {
@@ -224,8 +235,7 @@ impl Proxy {
             }
         };
         let server = (!is_unanswered(incoming.method)).then(|| self.insert_server(now, incoming));
-        let context =
-            self.insert_context(incoming, server, Some(admitted.account), routing, max_forwards, loop_hash);
+        let context = self.insert_context(incoming, server, Some(admitted.account), routing, passage);
         let is_question =
             !matches!(ask, Ask::Nothing) || admitted.is_new_proof || admitted.nonce_use.is_some();
         if let Some(context) = self.contexts.get_mut(context) {
@@ -276,8 +286,7 @@ impl Proxy {
         server: Option<Slot>,
         account: Option<AccountId>,
         routing: &Routing,
-        max_forwards: u32,
-        loop_hash: u64,
+        passage: Passage,
     ) -> Slot {
         let context = self.contexts.insert(ResponseContext {
             generation: self.random.next() as u32,
@@ -287,11 +296,11 @@ impl Proxy {
             source: incoming.flow,
             account,
             own_routes: routing.own_routes,
-            max_forwards,
             is_recorded: is_recorded(&incoming.request, routing.has_token),
-            loop_hash,
+            passage,
             pending: Pending::Nothing,
             waiting: TargetSet::new(),
+            is_group_cut: false,
             branches: SmallVec::new(),
             best: None,
             challenges: Vec::new(),

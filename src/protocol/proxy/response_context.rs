@@ -11,7 +11,7 @@ use crate::protocol::message::edit::Edit;
 use crate::protocol::message::{Message, Method, Name};
 
 use super::table::{Slot, Tenant};
-use super::targets::{Target, TargetKind, TargetSet};
+use super::targets::{Group, Target, TargetKind, TargetSet};
 
 /// Responses with challenges that are gathered (§16.7 step 7): more realms than a client will have passwords for.
 const CHALLENGES_KEPT: usize = 16;
@@ -27,6 +27,17 @@ pub(super) enum Pending {
     Registration,
     /// Nothing: the target set is there.
     Nothing,
+}
+
+/// What a request brings along that says how far it may still go.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Passage {
+    /// What Max-Forwards becomes (§16.6 step 3).
+    pub(super) max_forwards: u32,
+    /// Incoming Max-Breadth: branches that may be at work at one time, here and behind (RFC 5393 §5.3.3).
+    pub(super) max_breadth: u32,
+    /// What its way depends on (RFC 5393 §4.2.1).
+    pub(super) loop_hash: u64,
 }
 
 /// How a branch stands.
@@ -52,6 +63,8 @@ pub(super) struct BranchRecord {
     pub(super) is_cancelled: bool,
     /// Timer C, for INVITE (§16.6 step 11); when it was cancelled, the end of waiting for its final response.
     pub(super) deadline: Option<Instant>,
+    /// Its share of Max-Breadth, until it has ended.
+    pub(super) breadth: u32,
     /// It went by a stream only because of its size, and may go as its target says if that fails (§18.1.1).
     pub(super) may_fall_back: bool,
 }
@@ -88,11 +101,12 @@ pub(super) struct ResponseContext {
     pub(super) source: Flow,
     pub(super) account: Option<AccountId>,
     pub(super) own_routes: usize,
-    pub(super) max_forwards: u32,
     pub(super) is_recorded: bool,
-    pub(super) loop_hash: u64,
+    pub(super) passage: Passage,
     pub(super) pending: Pending,
     pub(super) waiting: TargetSet,
+    /// The first group of `waiting` is what Max-Breadth had no room for of the one before.
+    pub(super) is_group_cut: bool,
     pub(super) branches: SmallVec<[BranchRecord; 1]>,
     pub(super) best: Option<Best>,
     /// Responses with challenges, whose rows the best of them carries as well (§16.7 step 7).
@@ -135,6 +149,34 @@ impl ResponseContext {
     /// Whether somebody else may still be asked (§16.7 step 5).
     pub(super) const fn is_open(&self) -> bool {
         !self.is_cancelled && !self.is_declined && !self.has_answered
+    }
+
+    /// Those to ask next, each with its share of what Max-Breadth leaves: as many of a group as there is room for. Of
+    /// a search some is kept for those that are asked as well when the first are silent.
+    pub(super) fn next_targets(&mut self) -> SmallVec<[(Target, u32); 1]> {
+        let free = self.free_breadth();
+        let Some(mut group) = self.waiting.pop_front().filter(|_| self.is_open()) else {
+            return SmallVec::new();
+        };
+        let room = group.len().min(free as usize);
+        let rest: Group = group.drain(room..).collect();
+        self.is_group_cut = !rest.is_empty();
+        if self.is_group_cut {
+            self.waiting.push_front(rest);
+        }
+        let is_search = group.first().is_some_and(|target| target.kind == TargetKind::Search);
+        let later = if is_search { self.waiting.iter().map(Group::len).sum() } else { 0 };
+        let shares = u32::try_from(group.len() + later).unwrap_or(u32::MAX).max(1);
+        let (share, odd) = ((free / shares).max(1), if later == 0 { free % shares } else { 0 });
+        let shared = group.into_iter().zip(0..);
+        shared.map(|(target, at)| (target, share + u32::from(at < odd))).collect()
+    }
+
+    /// What the pending branches leave of Max-Breadth.
+    pub(super) fn free_breadth(&self) -> u32 {
+        let pending = self.branches.iter().filter(|branch| branch.is_pending());
+        let outgoing: u32 = pending.map(|branch| branch.breadth).sum();
+        self.passage.max_breadth.saturating_sub(outgoing)
     }
 
     pub(super) fn has_pending_branch(&self) -> bool {
@@ -239,6 +281,7 @@ mod tests {
             state: BranchState::Silent,
             is_cancelled: false,
             deadline: None,
+            breadth: 60,
             may_fall_back: false,
         };
         ResponseContext {
@@ -250,11 +293,11 @@ mod tests {
             source: flow(),
             account: None,
             own_routes: 0,
-            max_forwards: 69,
             is_recorded: false,
-            loop_hash: 0,
+            passage: Passage { max_forwards: 69, max_breadth: 60, loop_hash: 0 },
             pending: Pending::Nothing,
             waiting: TargetSet::new(),
+            is_group_cut: false,
             branches: SmallVec::from_iter([branch]),
             best: None,
             challenges: Vec::new(),

@@ -1,4 +1,4 @@
-//! Route information preprocessing (RFC 3261 §16.4) and what the request is to be done with then (§16.5).
+//! Where a request goes by its Route header and Request-URI (RFC 3261 §16.4 last paragraph, §16.5).
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -88,6 +88,8 @@ fn by_request_uri(request: &Message, settings: &Settings, interfaces: &Interface
     let is_domain = settings.is_presence_domain(&uri.host);
     let is_ours = is_domain || interfaces.is_ours(&uri.host, uri.port);
     match uri.user {
+        // It is the only target (§16.5); what has led here is gone (`preprocess.rs`).
+        _ if uri.maddr().is_some() => direct(&uri, settings, interfaces),
         _ if is_ours && request.method() == Some(Method::Register) => Way::Location,
         Some(_) if is_domain => Way::Location,
         None if is_ours => Way::Ourselves,
@@ -98,7 +100,7 @@ fn by_request_uri(request: &Message, settings: &Settings, interfaces: &Interface
 
 /// A numeric host on the LAN is reached as it says (RFC 3263 §4.1, §4.2 for numeric hosts).
 fn direct(uri: &Uri<'_>, settings: &Settings, interfaces: &Interfaces) -> Way {
-    let Host::Address(ip) = uri.host else {
+    let Host::Address(ip) = uri.maddr().unwrap_or(uri.host) else {
         return Way::Nowhere(Reply::with_reason(404, "No Route To Domain"));
     };
     if !settings.is_lan(ip) {
@@ -112,15 +114,7 @@ fn direct(uri: &Uri<'_>, settings: &Settings, interfaces: &Interfaces) -> Way {
 
 /// The flow that a URI with a numeric host means to those on `side`.
 pub fn flow_to_address(uri: &Uri<'_>, ip: IpAddr, side: Side, interfaces: &Interfaces) -> Option<Flow> {
-    let transport = match uri.transport() {
-        None if uri.is_secure => Transport::Tls,
-        None => Transport::Udp,
-        Some(token) if token.eq_ignore_ascii_case(b"tls") => Transport::Tls,
-        Some(token) if token.eq_ignore_ascii_case(b"tcp") && uri.is_secure => Transport::Tls,
-        Some(token) if token.eq_ignore_ascii_case(b"tcp") => Transport::Tcp,
-        Some(token) if token.eq_ignore_ascii_case(b"udp") && !uri.is_secure => Transport::Udp,
-        Some(_) => return None,
-    };
+    let transport = uri.wanted_transport()?;
     let remote = SocketAddr::new(ip, uri.port.unwrap_or(transport.default_port()));
     interfaces.flow_to(side, transport, remote).or_else(|| {
         // A peer that names no transport takes what we have (RFC 3263 §4.1 leaves the choice to us).

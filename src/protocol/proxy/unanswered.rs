@@ -4,13 +4,13 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use super::forward::Forwarding;
+use super::forward::{Forwarding, Leg};
 use super::incoming::Incoming;
-use super::response_context::Pending;
-use super::route::{Way, route};
+use super::response_context::{Passage, Pending};
+use super::route::Way;
 use super::table::{ServerMachine, Slot};
 use super::targets::{Group, Target};
-use super::validate::{MaxForwards, check_max_forwards, check_syntax};
+use super::validate::{MaxForwards, check_max_breadth, check_max_forwards, check_syntax};
 use super::{DropReason, Output, Proxy};
 use crate::protocol::account::AccountId;
 use crate::protocol::admission;
@@ -22,7 +22,12 @@ use crate::protocol::transaction::{Branch, ServerAction};
 impl Proxy {
     /// An ACK belongs to the INVITE transaction that it ends, or it is one to a 2xx, which is forwarded and
     /// forgotten (§16.10 last paragraph, §17.1.1.3).
-    pub(super) fn handle_ack(&mut self, now: Instant, certificate: Option<AccountId>, incoming: &Incoming) {
+    pub(super) fn handle_ack(
+        &mut self,
+        now: Instant,
+        certificate: Option<AccountId>,
+        mut incoming: Incoming,
+    ) {
         if let Some(&slot) = self.by_key.get(&incoming.key) {
             let timers = self.settings.timers;
             let actions = match self.servers.get_mut(slot).map(|server| &mut server.machine) {
@@ -38,7 +43,7 @@ impl Proxy {
         // Of a refusal that left no transaction behind, the To tag is the one that we made.
         let own_tag = self.to_tag(incoming.key);
         let is_for_refusal = incoming.request.to().and_then(|to| to.tag()) == Some(&own_tag[..]);
-        if !is_for_refusal && self.forward_unanswered(now, certificate, incoming).is_none() {
+        if !is_for_refusal && self.forward_unanswered(now, certificate, &mut incoming).is_none() {
             self.dropped(&incoming.flow, DropReason::StrayAck);
         }
     }
@@ -48,13 +53,16 @@ impl Proxy {
         &mut self,
         now: Instant,
         certificate: Option<AccountId>,
-        incoming: &Incoming,
+        incoming: &mut Incoming,
     ) -> Option<()> {
-        let request = &incoming.request;
-        check_syntax(request).ok()?;
-        let MaxForwards::Forward(max_forwards) = check_max_forwards(request).ok()? else { return None };
+        check_syntax(&incoming.request).ok()?;
+        let MaxForwards::Forward(max_forwards) = check_max_forwards(&incoming.request).ok()? else {
+            return None;
+        };
+        let max_breadth = check_max_breadth(&incoming.request).ok()?;
         let settings = self.settings.clone();
-        let routing = route(request, &incoming.flow, &settings, &self.interfaces, &self.token_key);
+        let routing = self.route(incoming);
+        let request = &incoming.request;
         let sender = self.sender(&incoming.flow, certificate);
         let identified = admission::identify(request, &sender, &settings, &self.nonces, self.millis(now));
         // Nobody can be challenged here. Who has proven nothing may go on in a dialog that we have recorded, if it
@@ -71,6 +79,7 @@ impl Proxy {
         if self.is_loop(request, loop_hash) {
             return None;
         }
+        let passage = Passage { max_forwards, max_breadth, loop_hash };
         let hop = match &routing.way {
             Way::Direct(hop) => Target::direct(*hop),
             Way::Token(token) => self.token_target(token, &incoming.flow)?,
@@ -78,7 +87,7 @@ impl Proxy {
             Way::Location => {
                 let uri = Uri::parse(request.request_uri()).ok()?;
                 let ask = Ask::Locate(AddressOfRecord::from_uri(&uri));
-                let context = self.insert_context(incoming, None, account, &routing, max_forwards, loop_hash);
+                let context = self.insert_context(incoming, None, account, &routing, passage);
                 let state = self.contexts.get_mut(context)?;
                 state.pending = Pending::Location;
                 state.patience = Some(now + settings.timers.f() / 4);
@@ -96,7 +105,7 @@ impl Proxy {
             }
             Way::Ourselves | Way::Nowhere(_) => return None,
         };
-        let context = self.insert_context(incoming, None, account, &routing, max_forwards, loop_hash);
+        let context = self.insert_context(incoming, None, account, &routing, passage);
         if let Some(state) = self.contexts.get_mut(context) {
             state.waiting = VecDeque::from([Group::from_iter([hop])]);
         }
@@ -115,20 +124,21 @@ impl Proxy {
             router: self.router,
             slot: u32::MAX,
             generation: self.stateless_generation(&context.request),
-            loop_hash: context.loop_hash,
+            loop_hash: context.passage.loop_hash,
         };
         let forwarding = Forwarding {
             request: &context.request,
             source: &context.source,
             account: context.account,
             own_routes: context.own_routes,
-            max_forwards: context.max_forwards,
+            max_forwards: context.passage.max_forwards,
             is_recorded: false,
             realm: &self.settings.realm,
             interfaces: &self.interfaces,
             token_key: &self.token_key,
         };
-        let bytes = forwarding.write(&target, &target.hop, branch, &mut self.scratch);
+        let leg = Leg { target: &target, hop: &target.hop, branch, max_breadth: context.passage.max_breadth };
+        let bytes = forwarding.write(&leg, &mut self.scratch);
         self.transmit(target.hop, None, bytes, None);
     }
 

@@ -148,7 +148,7 @@ impl Proxy {
             (None, 408) if context.is_search() && context.has_word => {
                 self.reply(now, slot, &Reply::with_reason(480, "Not All UC Servers Have Answered"));
             }
-            (None, 408) => self.reply(now, slot, &Reply::new(408)),
+            (None, status @ (408 | 440)) => self.reply(now, slot, &Reply::new(status)),
             (None, 503) => self.reply(now, slot, &Reply::with_reason(480, "No UC Server Reachable")),
             (None, _) => self.reply(now, slot, &Reply::with_reason(480, "Not All UC Servers Have Answered")),
         }

@@ -1,5 +1,6 @@
 //! Request validation (RFC 3261 §16.3): what must be right before anything is done with a request.
 
+use crate::protocol::message::headers::delta_seconds;
 use crate::protocol::message::lexical::decimal;
 use crate::protocol::message::name_addr::NameAddr;
 use crate::protocol::message::reply::Reply;
@@ -9,6 +10,9 @@ use crate::protocol::message::{Message, Method, Name};
 
 /// Max-Forwards of a request that has none (§16.6 step 3).
 pub const DEFAULT_MAX_FORWARDS: u32 = 70;
+
+/// Max-Breadth of a request that has none, and the largest that is let in (RFC 5393 §5.3.3).
+pub const MAXIMUM_BREADTH: u32 = 60;
 
 /// Step 1, reasonable syntax, and step 2, URI scheme. The error is the refusal.
 pub fn check_syntax(request: &Message) -> Result<(), Reply> {
@@ -70,6 +74,18 @@ pub fn check_max_forwards(request: &Message) -> Result<MaxForwards, Reply> {
         Some(0) => Ok(MaxForwards::Exhausted),
         Some(hops) => Ok(MaxForwards::Forward(hops - 1)),
         None => Err(Reply::with_reason(400, "Malformed Max-Forwards")),
+    }
+}
+
+/// How many branches the request may have at one time (RFC 5393 §5.3.3). One that may have none cannot be forwarded.
+pub fn check_max_breadth(request: &Message) -> Result<u32, Reply> {
+    let Some(value) = request.row(Name::MaxBreadth) else {
+        return Ok(MAXIMUM_BREADTH);
+    };
+    match delta_seconds(value) {
+        Some(0) => Err(Reply::new(440)),
+        Some(breadth) => Ok(breadth.min(MAXIMUM_BREADTH)),
+        None => Err(Reply::with_reason(400, "Malformed Max-Breadth")),
     }
 }
 

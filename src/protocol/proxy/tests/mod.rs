@@ -4,10 +4,11 @@
 //! checks at its end that nothing is left behind.
 
 mod bench;
-mod network;
+pub(super) mod network;
 mod text;
 
 mod authentication;
+mod breadth;
 mod cancel;
 mod chaos;
 mod dialogs;

@@ -18,26 +18,26 @@ pub(super) const SCOPED: AccountId = AccountId(1);
 
 /// Somebody on the network, as the flow between the proxy and them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Peer(pub(super) Flow);
+pub(in crate::protocol::proxy) struct Peer(pub(in crate::protocol::proxy) Flow);
 
 impl Peer {
     /// On 127.0.0.1, by UDP.
-    pub(super) fn udp(port: u16) -> Self {
+    pub(in crate::protocol::proxy) fn udp(port: u16) -> Self {
         Self::at(Transport::Udp, SocketAddr::from(([127, 0, 0, 1], port)))
     }
 
     /// On 127.0.0.1, over a TCP connection that has the port's number.
-    pub(super) fn tcp(port: u16) -> Self {
+    pub(in crate::protocol::proxy) fn tcp(port: u16) -> Self {
         Self::at(Transport::Tcp, SocketAddr::from(([127, 0, 0, 1], port)))
     }
 
     /// On 127.0.0.1, over a TLS connection that has the port's number.
-    pub(super) fn tls(port: u16) -> Self {
+    pub(in crate::protocol::proxy) fn tls(port: u16) -> Self {
         Self::at(Transport::Tls, SocketAddr::from(([127, 0, 0, 1], port)))
     }
 
     /// Anywhere.
-    pub(super) fn at(transport: Transport, remote: SocketAddr) -> Self {
+    pub(in crate::protocol::proxy) fn at(transport: Transport, remote: SocketAddr) -> Self {
         let (interface, port) = match transport {
             Transport::Udp => (0, 5060),
             Transport::Tcp => (1, 5060),
@@ -53,19 +53,19 @@ impl Peer {
     }
 
     /// By the interface that faces other organisations.
-    pub(super) fn outside(port: u16) -> Self {
+    pub(in crate::protocol::proxy) fn outside(port: u16) -> Self {
         let remote = SocketAddr::from(([127, 0, 0, 9], port));
         let local = SocketAddr::from(([127, 0, 0, 8], 5061));
         Self(Flow { interface: InterfaceId(3), local, ..Self::at(Transport::Tls, remote).0 })
     }
 
     /// The beginning of the Via that it writes.
-    pub(super) fn via(&self) -> String {
+    pub(in crate::protocol::proxy) fn via(&self) -> String {
         format!("SIP/2.0/{} {}", self.0.transport.via_token(), self.0.remote)
     }
 
     /// The URI under which it can be reached.
-    pub(super) fn contact(&self, user: &str) -> String {
+    pub(in crate::protocol::proxy) fn contact(&self, user: &str) -> String {
         match self.0.transport {
             Transport::Udp => format!("sip:{user}@{}", self.0.remote),
             Transport::Tcp | Transport::Tls => {
@@ -76,7 +76,7 @@ impl Peer {
 }
 
 /// The settings of the proxy under test.
-pub(super) fn settings() -> Settings {
+pub(in crate::protocol::proxy) fn settings() -> Settings {
     let account = |user_name: &str, scope, kind| Account {
         user_name: user_name.to_owned(),
         secret: Secret::Password("pw".to_owned()),
@@ -104,7 +104,7 @@ pub(super) fn settings() -> Settings {
 }
 
 /// Its interfaces: UDP, TCP and TLS on the LAN, TLS outside.
-pub(super) fn interfaces() -> Interfaces {
+pub(in crate::protocol::proxy) fn interfaces() -> Interfaces {
     let interface = |id, side, transport, bound: &str| Interface {
         id: InterfaceId(id),
         side,

@@ -41,7 +41,7 @@ fn a_message_changes_only_where_the_rfc_says_so() {
     assert_eq!((ours.len(), &ours[..7]), (42, "z9hG4bK"));
     let expected = [head.as_bytes(), format!("Via: SIP/2.0/UDP 127.0.0.1:5060;rport;branch={ours}\r\n").as_bytes(),
         b"v: SIP/2.0/UDP host.example;rport=5070;branch=z9hG4bK1;x=\"y\";received=127.0.0.1 , SIP/2.0/TCP far\r\n",
-        b"Max-forwards : 69\r\n", odd.as_bytes(), b"l: 10\r\n", body].concat();
+        b"Max-forwards : 69\r\n", odd.as_bytes(), b"l: 10\r\n", b"Max-Breadth: 60\r\n", body].concat();
     assert_eq!(sent.bytes, expected);
 
     let first = format!("SIP/2.0 200 Sure\r\nv: SIP/2.0/UDP 127.0.0.1:5060;branch={ours} ,\r\n ");
