@@ -49,6 +49,9 @@ pub struct Sip {
     pub timer_c: Duration,
     /// Larger requests leave by a stream instead of UDP (§18.1.1). Octets, 500 to 65535. Default 1300.
     pub udp_mtu: usize,
+    /// Whether the proxy itself asks the contacts of a 3xx, as far as they are on the LAN (§16.7 step 4), or passes
+    /// it on to the client. Default false.
+    pub follow_redirections: bool,
 }
 
 /// `[registrar]`: bindings (RFC 3261 §10.3) and digest (RFC 8760).

@@ -270,6 +270,7 @@ mod tests {
             timers: Timers::default(),
             timer_c: Duration::from_secs(185),
             udp_mtu: 1300,
+            follow_redirections: false,
             maximum_transactions: 1,
         }
     }

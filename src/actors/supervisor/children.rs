@@ -55,6 +55,7 @@ pub(super) fn settings(config: &Config, cores: usize) -> Settings {
         timers: Timers::new(config.sip.t1, config.sip.t2, config.sip.t4),
         timer_c: config.sip.timer_c,
         udp_mtu: config.sip.udp_mtu,
+        follow_redirections: config.sip.follow_redirections,
         maximum_transactions: (config.limits.maximum_transactions / cores).max(1),
         // Call-IDs spread over the Routers, so each of them sees its share.
         requests_per_second_per_address: config.limits.requests_per_second_per_address.div_ceil(cores as u32),

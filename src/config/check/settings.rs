@@ -69,7 +69,14 @@ pub(super) fn sip(mut section: Section<'_>) -> Sip {
     if section.is_sound() {
         check_timers(&section, t1, t2, timer_c);
     }
-    Sip { t1, t2, t4, timer_c, udp_mtu: section.get("udp_mtu", range(500..=65535), 1300) }
+    Sip {
+        t1,
+        t2,
+        t4,
+        timer_c,
+        udp_mtu: section.get("udp_mtu", range(500..=65535), 1300),
+        follow_redirections: section.get("follow_redirections", flag, false),
+    }
 }
 
 fn check_timers(section: &Section<'_>, t1: Duration, t2: Duration, timer_c: Duration) {

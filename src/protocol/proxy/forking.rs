@@ -41,6 +41,11 @@ impl Proxy {
                 }
                 self.go_on(now, slot);
             }
+            (Verdict::Located(located), Pending::Redirection(uri)) => {
+                let uri = uri.clone();
+                context.pending = Pending::Nothing;
+                self.redirection_located(now, slot, &uri, located);
+            }
             (Verdict::Admitted, Pending::Spending(_)) => self.go_on(now, slot),
             _ => self.reply(now, slot, &Reply::new(500)),
         }
@@ -61,10 +66,10 @@ impl Proxy {
                 self.start_branch(now, slot, target, breadth, true);
             }
             self.set_patience(now, slot);
-        } else if !context.has_pending_branch() {
-            self.conclude(now, slot);
-        } else {
+        } else if context.has_pending_branch() {
             self.arm_context(slot);
+        } else if !self.follow_next(now, slot) {
+            self.conclude(now, slot);
         }
     }
 
@@ -302,6 +307,10 @@ impl Proxy {
         let is_impatient = context.patience.is_some_and(|at| at <= now);
         if is_impatient {
             context.patience = None;
+            if matches!(context.pending, Pending::Redirection(_)) {
+                context.pending = Pending::Nothing;
+                return self.go_on(now, slot);
+            }
             if !matches!(context.pending, Pending::Nothing) {
                 return self.reply(now, slot, &Reply::with_reason(500, "Registrar Did Not Answer"));
             }
@@ -340,8 +349,9 @@ impl Proxy {
     }
 
     /// The user that a search looks for.
-    pub(super) fn searched_user(request: &Message) -> Option<AddressOfRecord> {
-        Uri::parse(request.request_uri()).ok().map(|uri| AddressOfRecord::from_uri(&uri))
+    pub(super) fn searched_user(request: &Message, target: &Target) -> Option<AddressOfRecord> {
+        let uri = target.request_uri.as_deref().unwrap_or(request.request_uri());
+        Uri::parse(uri).ok().map(|uri| AddressOfRecord::from_uri(&uri))
     }
 }
 

@@ -294,7 +294,9 @@ mod tests {
             let rows = text.lines().filter_map(|row| row.strip_prefix("Route: ")).map(str::to_owned);
             (first, rows.collect::<Vec<_>>())
         };
-        let table: [(&str, usize, &[&'static str], Option<&'static str>, &str, &[&str]); 8] = [
+        type Row<'a> =
+            (&'a str, usize, &'static [&'static str], Option<&'static str>, &'a str, &'a [&'a str]);
+        let table: [Row<'_>; 8] = [
             ("Route: <sip:next;lr>\r\n", 0, &[], None, "sip:bob@h", &["<sip:next;lr>"]),
             ("Route: <sip:strict>\r\n", 0, &[], None, "sip:strict", &["<sip:bob@h>"]),
             (

@@ -301,6 +301,7 @@ impl Proxy {
             pending: Pending::Nothing,
             waiting: TargetSet::new(),
             is_group_cut: false,
+            redirections: None,
             branches: SmallVec::new(),
             best: None,
             challenges: Vec::new(),

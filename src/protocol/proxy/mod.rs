@@ -9,6 +9,7 @@
 //! | where it goes | `preprocess.rs`, `route.rs` (§16.4), `targets.rs` (§16.5) |
 //! | asking: branches, forking, failover | `forking.rs`, `forward.rs` (§16.6) |
 //! | answering | `upstream.rs`, `response_context.rs` (§16.7 to §16.9) |
+//! | asking those to whom a 3xx leads | `redirect.rs` (§16.7 step 4) |
 //! | ending it | `cancel.rs` (§16.10) |
 //! | what nobody answers | `unanswered.rs` (§16.11) |
 //! | what is remembered meanwhile | `table.rs` |
@@ -19,6 +20,7 @@ mod forking;
 pub mod forward;
 mod incoming;
 pub mod preprocess;
+mod redirect;
 mod response_context;
 pub mod route;
 pub mod settings;

@@ -10,6 +10,7 @@ use crate::protocol::flow::{Flow, Transport};
 use crate::protocol::message::edit::Edit;
 use crate::protocol::message::{Message, Method, Name};
 
+use super::redirect::Redirections;
 use super::table::{Slot, Tenant};
 use super::targets::{Group, Target, TargetKind, TargetSet};
 
@@ -25,6 +26,8 @@ pub(super) enum Pending {
     Spending(Target),
     /// The Registrar's answer to a REGISTER.
     Registration,
+    /// The Registrar's word on where the user is to whom a redirection has led.
+    Redirection(Bytes),
     /// Nothing: the target set is there.
     Nothing,
 }
@@ -107,6 +110,8 @@ pub(super) struct ResponseContext {
     pub(super) waiting: TargetSet,
     /// The first group of `waiting` is what Max-Breadth had no room for of the one before.
     pub(super) is_group_cut: bool,
+    /// Where 3xx responses have led to.
+    pub(super) redirections: Option<Box<Redirections>>,
     pub(super) branches: SmallVec<[BranchRecord; 1]>,
     pub(super) best: Option<Best>,
     /// Responses with challenges, whose rows the best of them carries as well (§16.7 step 7).
@@ -298,6 +303,7 @@ mod tests {
             pending: Pending::Nothing,
             waiting: TargetSet::new(),
             is_group_cut: false,
+            redirections: None,
             branches: SmallVec::from_iter([branch]),
             best: None,
             challenges: Vec::new(),

@@ -85,16 +85,31 @@ fn by_request_uri(request: &Message, settings: &Settings, interfaces: &Interface
     let Ok(uri) = Uri::parse(request.request_uri()) else {
         return Way::Nowhere(Reply::with_reason(400, "Malformed Request-URI"));
     };
-    let is_domain = settings.is_presence_domain(&uri.host);
-    let is_ours = is_domain || interfaces.is_ours(&uri.host, uri.port);
+    match by_uri(&uri, settings, interfaces) {
+        Way::Ourselves | Way::Nowhere(_)
+            if request.method() == Some(Method::Register) && is_ours(&uri, settings, interfaces) =>
+        {
+            Way::Location
+        }
+        way => way,
+    }
+}
+
+fn is_ours(uri: &Uri<'_>, settings: &Settings, interfaces: &Interfaces) -> bool {
+    settings.is_presence_domain(&uri.host) || interfaces.is_ours(&uri.host, uri.port)
+}
+
+/// Where a request for `uri` goes that is not a REGISTER.
+pub fn by_uri(uri: &Uri<'_>, settings: &Settings, interfaces: &Interfaces) -> Way {
     match uri.user {
         // It is the only target (§16.5); what has led here is gone (`preprocess.rs`).
-        _ if uri.maddr().is_some() => direct(&uri, settings, interfaces),
-        _ if is_ours && request.method() == Some(Method::Register) => Way::Location,
-        Some(_) if is_domain => Way::Location,
-        None if is_ours => Way::Ourselves,
-        Some(_) if is_ours => Way::Nowhere(Reply::with_reason(404, "User In No Domain Served Here")),
-        _ => direct(&uri, settings, interfaces),
+        _ if uri.maddr().is_some() => direct(uri, settings, interfaces),
+        Some(_) if settings.is_presence_domain(&uri.host) => Way::Location,
+        None if is_ours(uri, settings, interfaces) => Way::Ourselves,
+        Some(_) if is_ours(uri, settings, interfaces) => {
+            Way::Nowhere(Reply::with_reason(404, "User In No Domain Served Here"))
+        }
+        _ => direct(uri, settings, interfaces),
     }
 }
 
@@ -150,6 +165,7 @@ mod tests {
             timers: Timers::default(),
             timer_c: Duration::ZERO,
             udp_mtu: 1300,
+            follow_redirections: false,
             maximum_transactions: 1,
         }
     }

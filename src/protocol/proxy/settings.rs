@@ -34,6 +34,8 @@ pub struct Settings {
     pub timer_c: Duration,
     /// Requests larger than this leave by a stream (§18.1.1), in octets.
     pub udp_mtu: usize,
+    /// Whether the contacts of a 3xx are asked in the place of its sender (§16.7 step 4).
+    pub follow_redirections: bool,
     /// Server transactions that one Router may hold.
     pub maximum_transactions: usize,
     /// Requests that one address may send to one Router in a second before it has proven anything; 0 = no limit.

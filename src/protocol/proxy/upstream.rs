@@ -86,13 +86,25 @@ impl Proxy {
         if (200..300).contains(&status) {
             self.branch_succeeded(now, slot, branch, status, response);
         } else if is_first_final {
-            context.note_final(status, Some(response.clone()));
-            if status >= 600 {
-                context.is_declined = true;
-                self.cancel_pending(now, slot);
-            }
-            self.after_final(now, slot);
+            self.branch_refused(now, slot, status, response);
         }
+    }
+
+    /// A final response other than 2xx is kept until all branches have ended (§16.7 steps 4 to 6).
+    fn branch_refused(&mut self, now: Instant, slot: Slot, status: u16, response: &Message) {
+        let left = match status {
+            300..=399 => self.follow_redirection(slot, response),
+            _ => Some(response.clone()),
+        };
+        let Some(context) = self.contexts.get_mut(slot) else { return };
+        if let Some(response) = left {
+            context.note_final(status, Some(response));
+        }
+        if status >= 600 {
+            context.is_declined = true;
+            self.cancel_pending(now, slot);
+        }
+        self.after_final(now, slot);
     }
 
     /// A 2xx: to INVITE each of them goes upstream at once, to others the first (§16.7 step 5).
@@ -105,7 +117,7 @@ impl Proxy {
         let target = &context.branches[usize::from(branch)].target;
         if target.kind == TargetKind::Search
             && !context.has_answered
-            && let Some(user) = Self::searched_user(&context.request)
+            && let Some(user) = Self::searched_user(&context.request, target)
         {
             self.outputs.push_back(Output::Learned { user, flow: target.hop });
         }

@@ -13,6 +13,7 @@ mod cancel;
 mod chaos;
 mod dialogs;
 mod forking;
+mod redirection;
 mod refusals;
 mod search;
 mod transactions;

@@ -98,6 +98,7 @@ pub(in crate::protocol::proxy) fn settings() -> Settings {
         timers: Timers::default(),
         timer_c: Duration::from_secs(185),
         udp_mtu: 1300,
+        follow_redirections: false,
         maximum_transactions: 1000,
         requests_per_second_per_address: 0,
     }

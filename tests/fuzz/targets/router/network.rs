@@ -79,6 +79,7 @@ pub(super) fn proxy(now: Instant) -> Proxy {
         timers: Timers::default(),
         timer_c: Duration::from_secs(185),
         udp_mtu: 1300,
+        follow_redirections: false,
         maximum_transactions: 24,
         requests_per_second_per_address: 0,
     };
