@@ -1,18 +1,21 @@
 //! The Registrar: the thin shell around the one [`Location`], which holds what all Routers share.
 //!
 //! # Restart
-//! What is lost: bindings, log-ons, what was learned, and which nonces were used; questions in the mailbox, whose
+//! What is lost: bindings, log-ons, what was learned, which nonces were used, and how often hosts have erred (the
+//! Routers keep the bans); questions in the mailbox, whose
 //! contexts answer 500 when their patience ends. Who notices: the supervisor, which has each Router repeat the
 //! log-ons that it knows of; UC servers register again by themselves, and are found by search until then. So that
 //! no nonce can be used a second time, those minted before the restart count as stale, which costs a challenge.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
-use slog::{Logger, debug, info};
+use slog::{Logger, debug, info, warn};
 
-use super::directory::Directory;
+use super::directory::{Directory, RouterAddress};
+use super::log_limit::LogLimit;
 use super::messages::ConnectionClosed;
 use super::supervisor::{ChildId, ChildStopped};
 use super::turns::Turns;
@@ -49,6 +52,16 @@ pub struct FlowStanding {
     pub account: Option<AccountId>,
     /// It has logged off: it will not answer what it was asked either.
     pub is_gone: bool,
+}
+
+/// A host has guessed passwords: to every Router, which drops what it sends on flows that have not logged on.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub struct Banned {
+    /// The host; of IPv6 the first 64 bits.
+    pub host: IpAddr,
+    /// For how long.
+    pub until: Instant,
 }
 
 /// A connection has proven an account by its certificate: that is the log-on. From Connections.
@@ -91,6 +104,8 @@ pub struct Registrar {
     timer: Option<(Instant, SpawnHandle)>,
     turns: Turns,
     log: Logger,
+    /// Bounds the lines about bans.
+    bans: LogLimit,
     stopped: Recipient<ChildStopped>,
 }
 
@@ -102,7 +117,15 @@ impl Registrar {
         log: Logger,
         stopped: Recipient<ChildStopped>,
     ) -> Self {
-        Self { core, directory, timer: None, turns: Turns::default(), log, stopped }
+        Self {
+            core,
+            directory,
+            timer: None,
+            turns: Turns::default(),
+            log,
+            bans: LogLimit::default(),
+            stopped,
+        }
     }
 
     /// Tells what has changed, and arms the timer.
@@ -129,6 +152,14 @@ impl Registrar {
                     "reason" => reason.as_str());
                 self.broadcast(FlowStanding { flow: *flow, account: None, is_gone: true });
             }
+            LocationEvent::Banned { host, until } => {
+                if let Some(repeated) = self.bans.pass(Instant::now()) {
+                    warn!(self.log, "address_banned"; "peer" => %host, "reason" => "too many failed log-ons",
+                        "seconds" => until.saturating_duration_since(Instant::now()).as_secs(),
+                        "repeated" => repeated);
+                }
+                self.each_router(|router| router.banned.do_send(Banned { host: *host, until: *until }));
+            }
             LocationEvent::BindingAdded { address_of_record, contact, flow } => {
                 debug!(self.log, "binding_added"; "aor" => %address_of_record, "peer" => %flow,
                     "contact" => %String::from_utf8_lossy(contact));
@@ -143,9 +174,13 @@ impl Registrar {
     /// To every Router, before the answer that follows from it: what the peer sends after that answer finds the
     /// standing there.
     fn broadcast(&self, standing: FlowStanding) {
+        self.each_router(|router| router.standing.do_send(standing));
+    }
+
+    fn each_router(&self, tell: impl Fn(&RouterAddress)) {
         for router in 0..self.directory.router_count() {
             if let Some(address) = self.directory.router(router).as_deref() {
-                address.standing.do_send(standing);
+                tell(address);
             }
         }
     }
@@ -238,6 +273,9 @@ impl Handler<RouterRestarted> for Registrar {
         let Some(address) = self.directory.router(router).as_deref().cloned() else { return };
         for (flow, account) in self.core.standings() {
             address.standing.do_send(FlowStanding { flow, account: Some(account), is_gone: false });
+        }
+        for (host, until) in self.core.bans(Instant::now()) {
+            address.banned.do_send(Banned { host, until });
         }
     }
 }

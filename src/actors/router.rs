@@ -23,7 +23,7 @@ use super::messages::{
     ConnectionClosed, ConnectionOpened, Datagram, Dial, MessagesReceived, Outgoing, Transmit,
     TransmitDatagrams, TransmitFailed,
 };
-use super::registrar::{Answers, FlowFailed, FlowStanding, Learned, Questions};
+use super::registrar::{Answers, Banned, FlowFailed, FlowStanding, Learned, Questions};
 use super::supervisor::{ChildId, ChildStopped};
 use super::turns::Turns;
 use crate::protocol::flow::{ConnectionId, Flow, InterfaceId, Transport};
@@ -324,6 +324,14 @@ impl Handler<FlowStanding> for Router {
         } else {
             self.core.handle_standing(&flow, account);
         }
+    }
+}
+
+impl Handler<Banned> for Router {
+    type Result = ();
+
+    fn handle(&mut self, Banned { host, until }: Banned, _: &mut Context<Self>) {
+        self.core.handle_ban(Instant::now(), host, until);
     }
 }
 

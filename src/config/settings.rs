@@ -73,6 +73,16 @@ pub struct Registrar {
     pub digest_algorithms: Vec<Algorithm>,
     /// How long a nonce is accepted, 1 s to 24 h. Default 5 min.
     pub nonce_lifetime: Duration,
+    /// Whether credentials without `qop` are accepted, as clients of RFC 2069 send them (RFC 8760 §2.6). Default false.
+    pub accept_digest_without_qop: bool,
+    /// Whether the `uri` of credentials may differ from the Request-URI, for elements on the way that change that
+    /// (RFC 3261 §22.4). Default false: 400.
+    pub accept_digest_for_other_uri: bool,
+    /// Wrong answers to challenges after which their host is banned, 0 to 1000000; from the fourth on each waits
+    /// longer. 0 = no waits, no bans. Default 10.
+    pub failed_log_ons: u32,
+    /// How long a host is banned, and how long its wrong answers count: 1 s to 24 h. Default 5 min.
+    pub ban_time: Duration,
 }
 
 /// `[limits]`: what peers can make the proxy spend.

@@ -9,7 +9,7 @@ use super::flow::Flow;
 use super::interface::Side;
 use super::message::name_addr::NameAddr;
 use super::message::reply::Reply;
-use super::message::uri::{Uri, UriFault, unescape};
+use super::message::uri::{Uri, UriFault, is_same_uri, unescape};
 use super::message::{Message, Method, Name};
 use super::proxy::settings::Settings;
 
@@ -48,6 +48,8 @@ pub enum Denied {
         is_stale: bool,
         /// The log name of what was wrong, where credentials were there.
         fault: Option<&'static str>,
+        /// The sender has answered a challenge that was sent to it, and wrongly: it may be guessing.
+        is_guess: bool,
     },
     /// Nothing that it could prove would help.
     Forbidden(&'static str),
@@ -119,7 +121,7 @@ fn by_credentials(
     nonces: &Nonces,
     now_millis: u64,
 ) -> Result<Admitted, Denied> {
-    let mut denied = Denied::Challenge { is_stale: false, fault: None };
+    let mut denied = Denied::Challenge { is_stale: false, fault: None, is_guess: false };
     // REGISTER answers a 401 and all else a 407, but peers mix the two up, and nobody gains by that.
     let rows = request.rows(Name::Authorization).chain(request.rows(Name::ProxyAuthorization));
     for row in rows.take(8) {
@@ -157,10 +159,18 @@ fn check(
     nonces: &Nonces,
     now_millis: u64,
 ) -> Result<Admitted, Denied> {
-    let refused = |fault| Denied::Challenge { is_stale: false, fault: Some(fault) };
+    let refused = |fault, is_guess| Denied::Challenge { is_stale: false, fault: Some(fault), is_guess };
+    // The nonce first: a forged one is not worth the hashing.
+    let (nonce, is_stale) = match nonces.check(&credentials.nonce, now_millis) {
+        NonceVerdict::Forged => return Err(refused("unknown_nonce", false)),
+        NonceVerdict::Stale(nonce) => (nonce, true),
+        NonceVerdict::Valid(nonce) => (nonce, false),
+    };
+    // Who answers from elsewhere may have overheard the challenge to have somebody else blamed.
+    let is_guess = nonce.origin() == nonces.origin_of(sender.flow.remote.ip());
     let found = settings.accounts.by_user_name(&credentials.user_name);
     let (id, account) =
-        found.filter(|(_, account)| is_for(account, sender.side)).ok_or(refused("unknown_user"))?;
+        found.filter(|(_, account)| is_for(account, sender.side)).ok_or(refused("unknown_user", is_guess))?;
     let expected = Expected {
         user_name: &account.user_name,
         secret: &account.secret,
@@ -168,20 +178,21 @@ fn check(
         method: request.method_token(),
         algorithms: &settings.digest_algorithms,
     };
-    // The nonce first: a forged one is not worth the hashing.
-    let nonce = match nonces.check(&credentials.nonce, now_millis) {
-        NonceVerdict::Forged => return Err(refused("unknown_nonce")),
-        NonceVerdict::Stale => None,
-        NonceVerdict::Valid(nonce) => Some(nonce),
-    };
-    let verified = verify(credentials, &expected).map_err(|_| refused("wrong_response"))?;
+    let verified = verify(credentials, &expected).map_err(|_| refused("wrong_response", is_guess))?;
     let count = match verified {
         Verified::Counted(count) => Some(count),
-        Verified::Uncounted => None,
+        Verified::Uncounted if settings.accepts_digest_without_qop => None,
+        Verified::Uncounted => return Err(refused("without_qop", false)),
     };
+    let is_for_request = is_same_uri(&credentials.uri, request.request_uri());
+    if !is_for_request && !settings.accepts_digest_for_other_uri {
+        return Err(Denied::Malformed("Digest URI Is Not The Request-URI"));
+    }
     // Only who knows the password learns that its nonce was merely too old.
-    let id_of_nonce = nonce.ok_or(Denied::Challenge { is_stale: true, fault: Some("stale_nonce") })?;
-    Ok(Admitted { account: id, is_new_proof: true, nonce_use: Some(NonceUse { id: id_of_nonce, count }) })
+    if is_stale {
+        return Err(Denied::Challenge { is_stale, fault: Some("stale_nonce"), is_guess: false });
+    }
+    Ok(Admitted { account: id, is_new_proof: true, nonce_use: Some(NonceUse { id: nonce, count }) })
 }
 
 /// Whether `account` may send `request`: the user of From, of REGISTER the one of To (third-party registration),
@@ -252,7 +263,7 @@ mod tests {
     use crate::protocol::message::{Carriage, MessageLimits};
     use crate::protocol::transaction::Timers;
 
-    const NOBODY: Denied = Denied::Challenge { is_stale: false, fault: None };
+    const NOBODY: Denied = Denied::Challenge { is_stale: false, fault: None, is_guess: false };
 
     fn account(user_name: &str, secret: Secret, kind: AccountKind, scope: &str) -> Account {
         Account { user_name: user_name.to_owned(), secret, scope: Scope::parse(&[scope]).unwrap(), kind }
@@ -271,6 +282,9 @@ mod tests {
             timer_c: Duration::from_secs(185),
             udp_mtu: 1300,
             follow_redirections: false,
+            accepts_digest_without_qop: false,
+            accepts_digest_for_other_uri: false,
+            counts_guesses: true,
             maximum_transactions: 1,
         }
     }

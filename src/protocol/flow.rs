@@ -1,7 +1,7 @@
 //! Flows: who a message came from, and where one goes, as values (RFC 5626 §3, RFC 3261 §18).
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 /// What carries the octets. MTLS is [`Transport::Tls`] with a client certificate demanded by the interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -48,6 +48,14 @@ impl fmt::Display for Transport {
     }
 }
 
+/// Whose address this is, as far as addresses tell: one machine has a whole IPv6 network of 64 bits to choose from.
+pub fn host_of(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
+    }
+}
+
 /// A network interface of the configuration; its index in `Config::interfaces`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct InterfaceId(pub u16);
@@ -74,5 +82,22 @@ pub struct Flow {
 impl fmt::Display for Flow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.transport, self.remote)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_has_one_ipv4_address_or_64_bits_of_ipv6() {
+        let table = [
+            ("192.0.2.1", "192.0.2.1"),
+            ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::"),
+            ("2001:db8:1:2::", "2001:db8:1:2::"),
+        ];
+        for (address, host) in table {
+            assert_eq!(host_of(address.parse().unwrap()), host.parse::<IpAddr>().unwrap());
+        }
     }
 }

@@ -14,6 +14,7 @@ mod connections;
 mod dialogs;
 mod digest;
 mod forking;
+mod guessing;
 mod invite;
 mod log_on;
 mod messages;

@@ -4,7 +4,7 @@ use actix::{Addr, Recipient};
 
 use crate::actors::messages::{ConnectionClosed, ConnectionOpened, MessagesReceived, TransmitFailed};
 use crate::actors::registrar::{
-    Answers, FlowFailed, FlowStanding, Learned, LogOn, Questions, Registrar, RouterRestarted,
+    Answers, Banned, FlowFailed, FlowStanding, Learned, LogOn, Questions, Registrar, RouterRestarted,
 };
 use crate::actors::router::{Drain, InterfacesChanged, RegistrarRestarted, Router};
 
@@ -23,6 +23,8 @@ pub struct RouterAddress {
     pub answers: Recipient<Answers>,
     /// Which flows have logged on.
     pub standing: Recipient<FlowStanding>,
+    /// Which hosts are banned.
+    pub banned: Recipient<Banned>,
     /// Which interfaces listen.
     pub interfaces: Recipient<InterfacesChanged>,
     /// That the Registrar has begun anew.
@@ -40,6 +42,7 @@ impl From<Addr<Router>> for RouterAddress {
             closed: address.clone().recipient(),
             answers: address.clone().recipient(),
             standing: address.clone().recipient(),
+            banned: address.clone().recipient(),
             interfaces: address.clone().recipient(),
             registrar_restarted: address.clone().recipient(),
             drain: address.recipient(),

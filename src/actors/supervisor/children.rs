@@ -19,7 +19,7 @@ use crate::actors::registrar::Registrar;
 use crate::actors::router::Router;
 use crate::config::{Config, Protocol, Side};
 use crate::protocol::flow::InterfaceId;
-use crate::protocol::location::{Location, LocationLimits, LocationSettings};
+use crate::protocol::location::{GuardSettings, Location, LocationLimits, LocationSettings};
 use crate::protocol::message::MessageLimits;
 use crate::protocol::proxy::settings::Settings;
 use crate::protocol::proxy::{EventDetail, Proxy};
@@ -52,6 +52,9 @@ pub(super) fn settings(config: &Config, cores: usize) -> Settings {
         lan_networks: config.lan_allowed_networks.clone(),
         digest_algorithms: config.registrar.digest_algorithms.clone(),
         nonce_lifetime: config.registrar.nonce_lifetime,
+        accepts_digest_without_qop: config.registrar.accept_digest_without_qop,
+        accepts_digest_for_other_uri: config.registrar.accept_digest_for_other_uri,
+        counts_guesses: config.registrar.failed_log_ons > 0,
         timers: Timers::new(config.sip.t1, config.sip.t2, config.sip.t4),
         timer_c: config.sip.timer_c,
         udp_mtu: config.sip.udp_mtu,
@@ -120,6 +123,12 @@ impl Supervisor {
             maximum_contacts: registrar.maximum_contacts,
             nonce_lifetime: registrar.nonce_lifetime,
             accounts: Arc::clone(&self.parts.settings.accounts),
+            guard: GuardSettings {
+                failures: registrar.failed_log_ons,
+                ban: registrar.ban_time,
+                first_wait: self.parts.config.sip.t1 / 2,
+                longest_wait: self.parts.config.sip.t2,
+            },
             epoch: self.parts.secrets.epoch,
             succeeded: self.has_registrar.then(Instant::now),
             hash_key: self.parts.location_key,

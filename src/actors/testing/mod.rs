@@ -124,6 +124,7 @@ impl Router {
             closed,
             answers: probe().0,
             standing: probe().0,
+            banned: probe().0,
             interfaces: probe().0,
             registrar_restarted: probe().0,
             drain: Idle.start().recipient(),

@@ -116,6 +116,10 @@ pub(super) fn registrar(section: &mut Section<'_>) -> Registrar {
             vec![Algorithm::Sha512_256, Algorithm::Sha256, Algorithm::Md5],
         ),
         nonce_lifetime: section.get("nonce_lifetime", duration(SECOND..=DAY), 5 * MINUTE),
+        accept_digest_without_qop: section.get("accept_digest_without_qop", flag, false),
+        accept_digest_for_other_uri: section.get("accept_digest_for_other_uri", flag, false),
+        failed_log_ons: section.get("failed_log_ons", range(0..=1_000_000), 10),
+        ban_time: section.get("ban_time", duration(SECOND..=DAY), 5 * MINUTE),
     }
 }
 

@@ -159,7 +159,7 @@ mod tests {
 
     fn id(minted: u64, random: u64) -> NonceId {
         let nonces = Nonces::new([0; 32], LIFETIME);
-        match nonces.check(nonces.mint(minted, random).as_bytes(), minted) {
+        match nonces.check(nonces.mint(minted, 0, random << 16).as_bytes(), minted) {
             NonceVerdict::Valid(id) => id,
             verdict => panic!("{verdict:?}"),
         }

@@ -1,11 +1,16 @@
 //! Nonces that carry their own proof of origin, so that a challenge costs no memory (RFC 7616 §5.4, §5.12).
 
+use std::hash::{Hash as _, Hasher as _};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
+use siphasher::sip::SipHasher13;
+
+use crate::protocol::flow::host_of;
 
 /// Octets of the time, of the random number, and of the code over both.
 const TIME: usize = 8;
@@ -24,6 +29,8 @@ const CLOCK_TOLERANCE: u64 = 1000;
 #[derive(Clone)]
 pub struct Nonces {
     code: Hmac<Sha256>,
+    /// Of [`Self::origin_of`].
+    origin_key: [u8; 16],
     lifetime: u64,
 }
 
@@ -40,7 +47,7 @@ pub enum NonceVerdict {
     /// Ours and young enough.
     Valid(NonceId),
     /// Ours but too old: the answer may be right, so a new challenge says `stale=true`.
-    Stale,
+    Stale(NonceId),
     /// Not ours, or made before the key was drawn.
     Forged,
 }
@@ -49,6 +56,11 @@ impl NonceId {
     /// When it was minted, in the milliseconds given to [`Nonces::mint`].
     pub const fn minted_millis(self) -> u64 {
         self.minted
+    }
+
+    /// Whom it was minted for, by [`Nonces::origin_of`]: who answers it from there has got the challenge there.
+    pub const fn origin(self) -> u16 {
+        (self.random >> 48) as u16
     }
 
     /// No nonce of this millisecond is later.
@@ -68,11 +80,22 @@ impl Nonces {
     /// [`Forged`]: NonceVerdict::Forged
     pub fn new(key: [u8; 32], lifetime: Duration) -> Self {
         let code = Hmac::new_from_slice(&key).expect("HMAC takes keys of any length");
-        Self { code, lifetime: whole_millis(lifetime) }
+        let (mut origin_key, half) = ([0; 16], &key[..16]);
+        origin_key.copy_from_slice(half);
+        Self { code, origin_key, lifetime: whole_millis(lifetime) }
     }
 
-    /// A new nonce, 43 characters of base64url. `random` must not repeat within a millisecond.
-    pub fn mint(&self, now_millis: u64, random: u64) -> String {
+    /// What stands for an address in the nonces that are minted for it.
+    pub fn origin_of(&self, address: IpAddr) -> u16 {
+        let mut hasher = SipHasher13::new_with_key(&self.origin_key);
+        host_of(address).hash(&mut hasher);
+        hasher.finish() as u16
+    }
+
+    /// A new nonce for this origin, 43 characters of base64url. The upper 48 bits of `random` must not repeat within a
+    /// millisecond.
+    pub fn mint(&self, now_millis: u64, origin: u16, random: u64) -> String {
+        let random = u64::from(origin) << 48 | random >> 16;
         let mut octets = [0; NONCE];
         octets[..TIME].copy_from_slice(&now_millis.to_be_bytes());
         octets[TIME..TIME + RANDOM].copy_from_slice(&random.to_be_bytes());
@@ -87,7 +110,7 @@ impl Nonces {
         let Some(id) = self.authentic(nonce) else { return NonceVerdict::Forged };
         let from_the_future = id.minted > now_millis.saturating_add(CLOCK_TOLERANCE);
         if from_the_future || id.is_expired(now_millis, self.lifetime) {
-            NonceVerdict::Stale
+            NonceVerdict::Stale(id)
         } else {
             NonceVerdict::Valid(id)
         }
@@ -134,39 +157,40 @@ mod tests {
 
     #[test]
     fn a_nonce_is_valid_for_its_lifetime_and_stale_after() {
-        let nonce = nonces().mint(100_000, 42);
-        let valid = NonceVerdict::Valid(NonceId { minted: 100_000, random: 42 });
-        for (now, verdict) in [
-            (100_000, valid),
-            (160_000, valid),
-            (160_001, NonceVerdict::Stale),
-            (u64::MAX, NonceVerdict::Stale),
-            (99_000, valid),
-            (98_999, NonceVerdict::Stale),
-            (0, NonceVerdict::Stale),
+        let nonce = nonces().mint(100_000, 7, 42 << 16);
+        let id = NonceId { minted: 100_000, random: 7 << 48 | 42 };
+        for (now, is_valid) in [
+            (100_000, true),
+            (160_000, true),
+            (160_001, false),
+            (u64::MAX, false),
+            (99_000, true),
+            (98_999, false),
+            (0, false),
         ] {
+            let verdict = if is_valid { NonceVerdict::Valid(id) } else { NonceVerdict::Stale(id) };
             assert_eq!(nonces().check(nonce.as_bytes(), now), verdict, "{now}");
         }
     }
 
     #[test]
     fn a_nonce_needs_no_quoting_and_repeats_no_other() {
-        let nonce = nonces().mint(u64::MAX, u64::MAX);
+        let nonce = nonces().mint(u64::MAX, u16::MAX, u64::MAX);
         assert_eq!(nonce.len(), ENCODED);
         assert!(nonce.bytes().all(|octet| octet.is_ascii_alphanumeric() || b"-_".contains(&octet)));
-        assert_ne!(nonces().mint(7, 1), nonces().mint(7, 2));
-        assert_ne!(nonces().mint(7, 1), nonces().mint(8, 1));
+        assert_ne!(nonces().mint(7, 0, 1 << 16), nonces().mint(7, 0, 2 << 16));
+        assert_ne!(nonces().mint(7, 0, 1 << 16), nonces().mint(8, 0, 1 << 16));
     }
 
     #[test]
     fn a_nonce_of_another_key_is_forged() {
-        let nonce = Nonces::new([2; 32], MINUTE).mint(0, 0);
+        let nonce = Nonces::new([2; 32], MINUTE).mint(0, 0, 0);
         assert_eq!(nonces().check(nonce.as_bytes(), 0), NonceVerdict::Forged);
     }
 
     #[test]
     fn a_changed_nonce_is_forged() {
-        let nonce = nonces().mint(1_000_000, 42).into_bytes();
+        let nonce = nonces().mint(1_000_000, 0, 42).into_bytes();
         for at in 0..nonce.len() {
             let mut changed = nonce.clone();
             changed[at] = if changed[at] == b'A' { b'B' } else { b'A' };
@@ -177,16 +201,25 @@ mod tests {
     }
 
     #[test]
+    fn an_origin_is_that_of_a_host() {
+        let origin = |address: &str| nonces().origin_of(address.parse().unwrap());
+        assert_eq!(origin("192.0.2.1"), origin("192.0.2.1"));
+        assert_ne!(origin("192.0.2.1"), origin("192.0.2.2"));
+        assert_eq!(origin("2001:db8::1"), origin("2001:db8::2"));
+    }
+
+    #[test]
     fn no_log_line_shows_the_key() {
         assert_eq!(format!("{:?}", nonces()), "Nonces { lifetime: 60000, .. }");
     }
 
     proptest! {
         #[test]
-        fn every_nonce_is_recognised(now: u64, random: u64) {
-            let nonce = nonces().mint(now, random);
-            let id = NonceId { minted: now, random };
+        fn every_nonce_is_recognised(now: u64, origin: u16, random: u64) {
+            let nonce = nonces().mint(now, origin, random);
+            let id = NonceId { minted: now, random: u64::from(origin) << 48 | random >> 16 };
             prop_assert_eq!(nonces().check(nonce.as_bytes(), now), NonceVerdict::Valid(id));
+            prop_assert_eq!(id.origin(), origin);
             prop_assert_eq!(id.minted_millis(), now);
         }
 

@@ -1,6 +1,8 @@
 //! What the location service has to say beyond its answers.
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
+use std::time::Instant;
 
 use bytes::Bytes;
 
@@ -31,6 +33,13 @@ pub enum LocationEvent {
         account: AccountId,
         /// Why.
         reason: LogOffReason,
+    },
+    /// A host has answered too many challenges wrongly: nothing of it is let in that has not logged on.
+    Banned {
+        /// Its address; of IPv6 the first 64 bits.
+        host: IpAddr,
+        /// For how long.
+        until: Instant,
     },
     /// A binding was added. Refreshing one is no event.
     BindingAdded {

@@ -19,6 +19,7 @@ mod bindings;
 mod clock;
 mod event;
 mod flows;
+mod guard;
 mod hash;
 mod learned;
 mod plan;
@@ -29,21 +30,24 @@ mod settings;
 #[cfg(test)]
 mod tests;
 
+use std::net::IpAddr;
 use std::time::Instant;
 
 pub use address_of_record::AddressOfRecord;
 pub use event::{LocationEvent, LogOffReason, RemovalReason};
+pub use guard::{GuardSettings, Penalty};
 pub use question::{Answer, Ask, ContextId, Located, Question, Server, Target, Verdict};
 pub use registration::{Change, Contact, Registration};
 pub use settings::{LocationLimits, LocationSettings};
 
 use crate::protocol::account::{AccountId, AccountKind};
 use crate::protocol::digest::{NonceLedger, Spending};
-use crate::protocol::flow::Flow;
+use crate::protocol::flow::{Flow, host_of};
 use bindings::{Binding, Bindings};
 use clock::{Clock, Millis};
 use event::Events;
 use flows::Flows;
+use guard::Guard;
 use hash::KeyedHash;
 use learned::Learned;
 use register::take_where;
@@ -60,6 +64,7 @@ pub struct Location {
     flows: Flows,
     learned: Learned,
     nonces: NonceLedger,
+    guard: Guard,
     events: Events,
 }
 
@@ -79,6 +84,7 @@ impl Location {
             flows: Flows::new(limits.datagram_servers, hash),
             learned: Learned::new(limits.learned, hash),
             nonces,
+            guard: Guard::new(settings.guard, hash),
             events: Events::new(),
             settings,
         }
@@ -99,6 +105,7 @@ impl Location {
             Ask::Nothing => Verdict::Admitted,
             Ask::Locate(name) => Verdict::Located(self.locate(now, &name, &flow)),
             Ask::Register(registration) => Verdict::Registered(self.register(now, &flow, &registration)),
+            Ask::Punish => Verdict::Punished(self.punish(now, &flow)),
         };
         Answer { context, verdict }
     }
@@ -160,6 +167,11 @@ impl Location {
         self.flows.standings()
     }
 
+    /// Every host that is banned, and until when.
+    pub fn bans(&self, now: Instant) -> impl Iterator<Item = (IpAddr, Instant)> {
+        self.guard.bans(self.clock.millis(now)).map(|(host, until)| (host, self.clock.instant(until)))
+    }
+
     /// How many bindings there are.
     pub const fn bindings(&self) -> usize {
         self.bindings.len()
@@ -168,6 +180,16 @@ impl Location {
     /// The user name of an account, for logs.
     pub fn account_name(&self, account: AccountId) -> Option<&str> {
         self.settings.accounts.get(account).map(|account| account.user_name.as_str())
+    }
+
+    fn punish(&mut self, now: Millis, flow: &Flow) -> Penalty {
+        let penalty = self.guard.note(now, flow.remote.ip());
+        if penalty == Penalty::Ban {
+            let host = host_of(flow.remote.ip());
+            let until = self.clock.instant(now) + self.settings.guard.ban;
+            self.events.push_back(LocationEvent::Banned { host, until });
+        }
+        penalty
     }
 
     fn log_on(&mut self, now: Millis, flow: &Flow, account: AccountId) {

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{AddressOfRecord, Registration};
+use super::{AddressOfRecord, Penalty, Registration};
 use crate::protocol::account::AccountId;
 use crate::protocol::digest::NonceUse;
 use crate::protocol::flow::Flow;
@@ -46,6 +46,8 @@ pub enum Ask {
     Locate(AddressOfRecord),
     /// To carry out a REGISTER (RFC 3261 §10.3).
     Register(Box<Registration>),
+    /// What it costs that the sender has answered a challenge wrongly.
+    Punish,
 }
 
 /// The answer to a [`Question`], in the order of asking.
@@ -69,6 +71,8 @@ pub enum Verdict {
     Located(Located),
     /// To [`Ask::Register`]: the whole answer to the REGISTER, a 200 or a refusal.
     Registered(Reply),
+    /// To [`Ask::Punish`].
+    Punished(Penalty),
 }
 
 /// Where an address-of-record can be reached now.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::GuardSettings;
 use crate::protocol::account::Accounts;
 
 /// Settings of a [`Location`](super::Location).
@@ -20,6 +21,8 @@ pub struct LocationSettings {
     pub nonce_lifetime: Duration,
     /// Who may log on, and for whom each may speak.
     pub accounts: Arc<Accounts>,
+    /// What wrong answers to challenges cost.
+    pub guard: GuardSettings,
     /// What the milliseconds of nonces are counted from, here as in the Routers.
     pub epoch: Instant,
     /// When an earlier service of this process ended; `None` for the first. Nonces minted before are stale: nobody

@@ -52,6 +52,12 @@ fn with(change: impl FnOnce(&mut LocationSettings)) -> Fixture {
         maximum_contacts: 3,
         nonce_lifetime: Duration::from_secs(300),
         accounts: Arc::new(accounts()),
+        guard: GuardSettings {
+            failures: 10,
+            ban: Duration::from_secs(300),
+            first_wait: Duration::from_millis(250),
+            longest_wait: Duration::from_secs(4),
+        },
         succeeded: None,
         epoch,
         hash_key: [1; 16],

@@ -60,6 +60,8 @@ pub enum DropReason {
     ForeignResponse,
     /// A request past the limit for addresses that have proven nothing.
     SourceRate,
+    /// A request of a host that is banned, on a flow that has not logged on.
+    Banned,
     /// A response without a client transaction (RFC 6026 §8).
     StrayResponse,
     /// A response that is malformed.
@@ -81,6 +83,7 @@ impl DropReason {
             Self::NoVia => "no_via",
             Self::ForeignResponse => "foreign_response",
             Self::SourceRate => "source_rate",
+            Self::Banned => "banned",
             Self::StrayResponse => "stray_response",
             Self::MalformedResponse => "malformed_response",
             Self::StrayAck => "stray_ack",

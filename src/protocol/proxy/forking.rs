@@ -25,13 +25,14 @@ impl Proxy {
     pub(super) fn resume(&mut self, now: Instant, answer: Answer) {
         let slot = Slot { index: answer.context.slot, generation: answer.context.generation };
         let Some(context) = self.contexts.get_mut(slot) else { return };
-        let method = context.method;
+        let (method, source) = (context.method, context.source);
         context.patience = None;
         match (answer.verdict, &context.pending) {
             (Verdict::Replayed, _) => {
-                let reply = self.challenge(now, method, true);
+                let reply = self.challenge(now, &source, method, true);
                 self.reply(now, slot, &reply);
             }
+            (Verdict::Punished(penalty), Pending::Refusal(_)) => self.punished(now, slot, penalty),
             (Verdict::Registered(reply), Pending::Registration) => self.reply(now, slot, &reply),
             (Verdict::Located(located), Pending::Location) => {
                 context.waiting = target_set(located, method, &self.interfaces);
@@ -307,14 +308,14 @@ impl Proxy {
         let is_impatient = context.patience.is_some_and(|at| at <= now);
         if is_impatient {
             context.patience = None;
-            if matches!(context.pending, Pending::Redirection(_)) {
-                context.pending = Pending::Nothing;
-                return self.go_on(now, slot);
+            match std::mem::replace(&mut context.pending, Pending::Nothing) {
+                Pending::Nothing => self.patience_ended(now, slot),
+                Pending::Refusal(reply) => return self.reply(now, slot, &reply),
+                Pending::Redirection(_) => return self.go_on(now, slot),
+                Pending::Location | Pending::Spending(_) | Pending::Registration => {
+                    return self.reply(now, slot, &Reply::with_reason(500, "Registrar Did Not Answer"));
+                }
             }
-            if !matches!(context.pending, Pending::Nothing) {
-                return self.reply(now, slot, &Reply::with_reason(500, "Registrar Did Not Answer"));
-            }
-            self.patience_ended(now, slot);
         }
         self.branch_deadlines(now, slot);
         self.arm_context(slot);

@@ -35,6 +35,20 @@ use super::{DropReason, Event, EventDetail, FlowKey, Output, Proxy, is_unanswere
 /// in dialogs, so that overload ends conversations last.
 const SHARE_OF_NEW_WORK: usize = 90;
 
+/// Why a request does not go on.
+pub(super) enum Refusal {
+    /// To be told at once.
+    AtOnce(Reply),
+    /// Its sender may be guessing a password: what that costs is the Registrar's to say.
+    Guess(Reply),
+}
+
+impl From<Reply> for Refusal {
+    fn from(reply: Reply) -> Self {
+        Self::AtOnce(reply)
+    }
+}
+
 /// A request on its way in.
 #[derive(Debug)]
 pub(super) struct Incoming {
@@ -55,6 +69,9 @@ impl Proxy {
     ) {
         let Some(method) = request.method() else { return };
         let has_standing = certificate.is_some() || self.standing.contains_key(&FlowKey::from(flow));
+        if !has_standing && self.bans.is_banned(now, flow.remote.ip()) {
+            return self.dropped(flow, DropReason::Banned);
+        }
         if !has_standing && !self.source_rate.may_pass(now, flow.remote.ip()) {
             return self.dropped(flow, DropReason::SourceRate);
         }
@@ -77,8 +94,10 @@ impl Proxy {
             }
             return;
         }
-        if let Err(reply) = self.accept(now, certificate, &mut incoming) {
-            self.refuse(&incoming, &reply);
+        match self.accept(now, certificate, &mut incoming) {
+            Ok(()) => {}
+            Err(Refusal::AtOnce(reply)) => self.refuse(&incoming, &reply),
+            Err(Refusal::Guess(reply)) => self.refuse_guess(now, &incoming, reply),
         }
     }
 
@@ -88,21 +107,21 @@ impl Proxy {
         now: Instant,
         certificate: Option<AccountId>,
         incoming: &mut Incoming,
-    ) -> Result<(), Reply> {
+    ) -> Result<(), Refusal> {
         check_syntax(&incoming.request)?;
         let max_forwards = check_max_forwards(&incoming.request)?;
         let routing = self.route(incoming);
         let request = &incoming.request;
         if matches!(routing.way, Way::Ourselves) && incoming.method == Method::Options {
             // Whoever asks whether we are there may know (§11, and §16.3 step 3 for Max-Forwards 0).
-            return Err(self.answer_options(request));
+            return Err(self.answer_options(request).into());
         }
         if max_forwards == MaxForwards::Exhausted {
-            return Err(Reply::new(483));
+            return Err(Reply::new(483).into());
         }
         let loop_hash = self.loop_hash(request);
         if self.is_loop(request, loop_hash) {
-            return Err(Reply::new(482));
+            return Err(Reply::new(482).into());
         }
         check_proxy_require(request)?;
         let max_breadth = check_max_breadth(request)?;
@@ -111,8 +130,9 @@ impl Proxy {
             self.admit(now, certificate, incoming, routing.dialog_account.filter(|_| in_dialog))?;
         self.check_right(request, &incoming.flow, admitted.account, &routing.way)?;
         self.check_load(request)?;
-        let MaxForwards::Forward(max_forwards) = max_forwards else { return Err(Reply::new(483)) };
-        self.begin(now, incoming, &routing, admitted, Passage { max_forwards, max_breadth, loop_hash })
+        let MaxForwards::Forward(max_forwards) = max_forwards else { return Err(Reply::new(483).into()) };
+        let passage = Passage { max_forwards, max_breadth, loop_hash };
+        Ok(self.begin(now, incoming, &routing, admitted, passage)?)
     }
 
     /// §16.4, and where the request goes then. Its URIs have been validated.
@@ -161,26 +181,28 @@ impl Proxy {
         certificate: Option<AccountId>,
         incoming: &Incoming,
         dialog: Option<AccountId>,
-    ) -> Result<Admitted, Reply> {
+    ) -> Result<Admitted, Refusal> {
         let sender = Sender { dialog, ..self.sender(&incoming.flow, certificate) };
         let identified =
             admission::identify(&incoming.request, &sender, &self.settings, &self.nonces, self.millis(now));
         identified.map_err(|denied| match denied {
-            Denied::Challenge { is_stale, fault } => {
+            Denied::Challenge { is_stale, fault, is_guess } => {
                 if let Some(fault) = fault.filter(|_| self.detail >= EventDetail::Faults) {
                     let call_id = part_of(&incoming.request, incoming.request.call_id());
                     let event = Event::CredentialsRefused { call_id, flow: incoming.flow, fault };
                     self.outputs.push_back(Output::Event(event));
                 }
-                self.challenge(now, incoming.method, is_stale)
+                let reply = self.challenge(now, &incoming.flow, incoming.method, is_stale);
+                if is_guess { Refusal::Guess(reply) } else { Refusal::AtOnce(reply) }
             }
-            Denied::Forbidden(reason) => Reply::with_reason(403, reason),
-            Denied::Malformed(reason) => Reply::with_reason(400, reason),
+            Denied::Forbidden(reason) => Refusal::AtOnce(Reply::with_reason(403, reason)),
+            Denied::Malformed(reason) => Refusal::AtOnce(Reply::with_reason(400, reason)),
         })
     }
 
-    pub(super) fn challenge(&mut self, now: Instant, method: Method, is_stale: bool) -> Reply {
-        let nonce = self.nonces.mint(self.millis(now), self.random.next());
+    pub(super) fn challenge(&mut self, now: Instant, flow: &Flow, method: Method, is_stale: bool) -> Reply {
+        let origin = self.nonces.origin_of(flow.remote.ip());
+        let nonce = self.nonces.mint(self.millis(now), origin, self.random.next());
         admission::challenge_reply(method, &self.settings, &nonce, is_stale)
     }
 
@@ -195,7 +217,7 @@ impl Proxy {
     }
 
     /// New work is shed first: 503 without Retry-After, so that the sender goes on with others at once.
-    fn check_load(&self, request: &Message) -> Result<(), Reply> {
+    pub(super) fn check_load(&self, request: &Message) -> Result<(), Reply> {
         let in_dialog = request.to().is_some_and(|to| to.tag().is_some());
         if self.is_draining && !in_dialog {
             return Err(Reply::with_reason(503, "Shutting Down"));
@@ -258,7 +280,7 @@ impl Proxy {
         Ok(())
     }
 
-    fn insert_server(&mut self, now: Instant, incoming: &Incoming) -> Slot {
+    pub(super) fn insert_server(&mut self, now: Instant, incoming: &Incoming) -> Slot {
         let timers = self.settings.timers;
         let reliable = incoming.flow.transport.is_reliable();
         let machine = if incoming.method == Method::Invite {

@@ -7,6 +7,7 @@
 //! |---|---|
 //! | which transaction, may it pass | `incoming.rs`, with `validate.rs` (§16.3) and `admission.rs` |
 //! | where it goes | `preprocess.rs`, `route.rs` (§16.4), `targets.rs` (§16.5) |
+//! | what a wrong answer to a challenge costs | `guesses.rs` |
 //! | asking: branches, forking, failover | `forking.rs`, `forward.rs` (§16.6) |
 //! | answering | `upstream.rs`, `response_context.rs` (§16.7 to §16.9) |
 //! | asking those to whom a 3xx leads | `redirect.rs` (§16.7 step 4) |
@@ -18,6 +19,7 @@ mod cancel;
 mod event;
 mod forking;
 pub mod forward;
+mod guesses;
 mod incoming;
 pub mod preprocess;
 mod redirect;
@@ -52,6 +54,7 @@ use crate::protocol::timer_wheel::TimerWheel;
 use crate::protocol::transaction::{Branch, KeyHasher, TransactionKey};
 
 pub use event::{DropReason, Event, EventDetail};
+use guesses::Bans;
 use response_context::ResponseContext;
 use settings::Settings;
 use source_rate::SourceRate;
@@ -147,6 +150,7 @@ pub struct Proxy {
     /// Which flows have logged on, by the Registrar's word.
     standing: HashMap<FlowKey, (AccountId, Flow)>,
     source_rate: SourceRate,
+    bans: Bans,
     is_draining: bool,
     wheel: TimerWheel<Due>,
     outputs: VecDeque<Output>,
@@ -181,6 +185,7 @@ impl Proxy {
             waiting: Waiting::default(),
             contexts: Table::new(),
             standing: HashMap::new(),
+            bans: Bans::default(),
             is_draining: false,
             wheel: TimerWheel::new(now, TICK),
             outputs: VecDeque::new(),
@@ -238,6 +243,12 @@ impl Proxy {
                 self.standing.remove(&FlowKey::from(flow));
             }
         }
+    }
+
+    /// The Registrar has banned a host, as [`host_of`](crate::protocol::flow::host_of) has it: its requests are dropped
+    /// unless their flow has logged on.
+    pub fn handle_ban(&mut self, now: Instant, host: IpAddr, until: Instant) {
+        self.bans.add(now, host, until);
     }
 
     /// A UC server has logged off: what a search has asked it, it will not answer.

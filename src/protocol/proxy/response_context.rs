@@ -8,6 +8,7 @@ use smallvec::SmallVec;
 use crate::protocol::account::AccountId;
 use crate::protocol::flow::{Flow, Transport};
 use crate::protocol::message::edit::Edit;
+use crate::protocol::message::reply::Reply;
 use crate::protocol::message::{Message, Method, Name};
 
 use super::redirect::Redirections;
@@ -28,12 +29,14 @@ pub(super) enum Pending {
     Registration,
     /// The Registrar's word on where the user is to whom a redirection has led.
     Redirection(Bytes),
+    /// The time that a wrong answer to a challenge costs, or the Registrar's word on that; then this is the answer.
+    Refusal(Box<Reply>),
     /// Nothing: the target set is there.
     Nothing,
 }
 
 /// What a request brings along that says how far it may still go.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Passage {
     /// What Max-Forwards becomes (§16.6 step 3).
     pub(super) max_forwards: u32,

@@ -43,6 +43,13 @@ pub struct Routing {
     pub way: Way,
 }
 
+impl Routing {
+    /// There, without any Route.
+    pub const fn to(way: Way) -> Self {
+        Self { own_routes: 0, has_token: false, is_from_end: false, dialog_account: None, way }
+    }
+}
+
 /// Reads the route set and, where that is used up, the Request-URI. The URIs have been validated.
 pub fn route(
     request: &Message,
@@ -166,6 +173,9 @@ mod tests {
             timer_c: Duration::ZERO,
             udp_mtu: 1300,
             follow_redirections: false,
+            accepts_digest_without_qop: false,
+            accepts_digest_for_other_uri: false,
+            counts_guesses: true,
             maximum_transactions: 1,
         }
     }

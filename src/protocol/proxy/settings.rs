@@ -28,6 +28,13 @@ pub struct Settings {
     pub digest_algorithms: Vec<Algorithm>,
     /// How long a nonce is good.
     pub nonce_lifetime: Duration,
+    /// Whether credentials without `qop` count (RFC 8760 §2.6): they protect less, and use their nonce up.
+    pub accepts_digest_without_qop: bool,
+    /// Whether the `uri` of credentials may be another than the Request-URI, which an element on the way has changed
+    /// then (RFC 3261 §22.4 item 6).
+    pub accepts_digest_for_other_uri: bool,
+    /// Whether wrong answers to challenges cost anything.
+    pub counts_guesses: bool,
     /// T1, T2, T4.
     pub timers: Timers,
     /// Timer C (§16.6 step 11).

@@ -8,6 +8,8 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use crate::protocol::flow::host_of;
+
 /// Addresses that have a bucket of their own.
 const MAXIMUM_ADDRESSES: usize = 16_384;
 
@@ -52,6 +54,7 @@ impl SourceRate {
 
     /// Whether a request of `address` may pass now.
     pub(super) fn may_pass(&mut self, now: Instant, address: IpAddr) -> bool {
+        let address = host_of(address);
         if self.per_second == 0 {
             return true;
         }

@@ -137,6 +137,7 @@ impl World {
                     self.proxy.handle_standing(&flow, passes.then_some(account));
                 }
                 LocationEvent::LoggedOff { flow, .. } => self.proxy.handle_standing(&flow, None),
+                LocationEvent::Banned { host, until } => self.proxy.handle_ban(self.now, host, until),
                 LocationEvent::BindingAdded { .. } | LocationEvent::BindingRemoved { .. } => {}
             }
         }

@@ -77,6 +77,7 @@ proptest! {
                     LocationEvent::LoggedOff { flow, account, .. } => {
                         prop_assert_eq!(standing.remove(&flow).map(|(account, _)| account), Some(account));
                     }
+                    LocationEvent::Banned { .. } => prop_assert!(false, "nobody has erred"),
                     LocationEvent::BindingAdded { .. } => bound += 1,
                     LocationEvent::BindingRemoved { .. } => bound -= 1,
                 }

@@ -238,7 +238,7 @@ fn datagram_servers_past_the_limit_displace_the_oldest_proof() {
 fn a_replayed_nonce_does_nothing() {
     let mut at = new();
     let nonces = Nonces::new([3; 32], Duration::from_secs(300));
-    let NonceVerdict::Valid(id) = nonces.check(nonces.mint(0, 1).as_bytes(), 0) else { panic!("fresh") };
+    let NonceVerdict::Valid(id) = nonces.check(nonces.mint(0, 0, 1).as_bytes(), 0) else { panic!("fresh") };
     let question = |flow| Question {
         context: ContextId { slot: 0, generation: 0 },
         flow,

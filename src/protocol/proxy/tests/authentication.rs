@@ -1,9 +1,16 @@
 //! Challenges and credentials (§22, RFC 7616, RFC 8760), as far as the proxy carries them.
 
+use std::time::Duration;
+
 use super::bench::Bench;
 use super::network::{Peer, SCOPED, UCS};
-use super::text::{answer, challenge_parameter, credentials, for_invite, request, value, values, with};
+use super::text::{
+    answer, challenge_parameter, credentials, credentials_without_qop, for_invite, request, value, values,
+    with,
+};
 use crate::protocol::account::{Account, AccountKind, Accounts, Scope, Secret};
+use crate::protocol::flow::Transport;
+use crate::protocol::location::Penalty;
 use crate::protocol::proxy::DropReason;
 
 const A: fn() -> Peer = || Peer::udp(5070);
@@ -274,4 +281,113 @@ fn from_outside_a_uc_servers_password_is_worth_nothing() {
     let own = text.replacen("alice@a.test", "dave@partner.example", 1);
     bench.receive(stranger, &with(&own, &format!("Proxy-Authorization: {proof}")));
     bench.one(B(), "MESSAGE");
+}
+
+#[test]
+fn credentials_for_another_request_uri_count_only_where_that_is_wanted() {
+    for (accepts, status) in [(false, "400"), (true, "200")] {
+        let mut bench = Bench::with(|settings| settings.accepts_digest_for_other_uri = accepts);
+        bench.log_on(B(), UCS);
+        let offered = challenges(&mut bench, "MESSAGE", "c").remove(0);
+        let proof = credentials(&offered, "MESSAGE", "ucs", "pw", 1);
+        let other = message("two", &proof).replacen("sip:bob@a.test SIP", "sip:carol@a.test SIP", 1);
+        bench.receive(A(), &other);
+        if let Some(forwarded) = bench.take(B()).first() {
+            bench.receive(B(), &answer(forwarded, 200));
+        }
+        bench.one(A(), status);
+        // Written otherwise it is the same URI still (§19.1.4).
+        let proof = credentials(&offered, "MESSAGE", "ucs", "pw", 2);
+        let same = message("three", &proof).replacen("sip:bob@a.test SIP", "SIP:%62ob@A.test SIP", 1);
+        bench.receive(A(), &same);
+        bench.one(B(), "MESSAGE");
+    }
+}
+
+#[test]
+fn credentials_without_qop_count_only_where_that_is_wanted() {
+    for accepts in [false, true] {
+        let mut bench = Bench::with(|settings| settings.accepts_digest_without_qop = accepts);
+        bench.log_on(B(), UCS);
+        let offered = challenges(&mut bench, "MESSAGE", "c").remove(2);
+        let proof = credentials_without_qop(&offered, "MESSAGE", "ucs", "pw");
+        bench.receive(A(), &message("two", &proof));
+        if accepts {
+            bench.one(B(), "MESSAGE");
+            continue;
+        }
+        assert!(value(&bench.one(A(), "407"), "Proxy-Authenticate").contains("qop=\"auth\""));
+        assert_eq!(bench.faults(), ["without_qop"]);
+    }
+}
+
+/// A wrong password for the challenge to `call`.
+fn guess(bench: &mut Bench, call: &str) -> String {
+    let offered = challenges(bench, "MESSAGE", call).remove(0);
+    message(&format!("{call}-guess"), &credentials(&offered, "MESSAGE", "ucs", "guess", 1))
+}
+
+#[test]
+fn the_answer_to_a_guess_waits_as_long_as_the_registrar_says() {
+    let mut bench = bench();
+    bench.punish_with(Penalty::Wait(Duration::from_secs(2)));
+    let guess = guess(&mut bench, "one");
+    bench.receive(A(), &guess);
+    bench.pass_millis(500);
+    // Repeated, it is the same guess.
+    bench.receive(A(), &guess);
+    bench.pass_millis(1400);
+    bench.nothing_more();
+    bench.pass_millis(200);
+    bench.one(A(), "407");
+    bench.receive(A(), &guess);
+    bench.one(A(), "407");
+    assert_eq!(bench.faults(), ["wrong_response"]);
+}
+
+#[test]
+fn a_registrar_that_does_not_say_has_a_guess_answered_all_the_same() {
+    let mut bench = bench();
+    let guess = guess(&mut bench, "one");
+    bench.hold_answers();
+    bench.receive(A(), &guess);
+    bench.nothing_more();
+    bench.pass_millis(8100);
+    assert_eq!(bench.kinds(A()).last().map(String::as_str), Some("407"));
+    bench.answer_held();
+    bench.nothing_more();
+}
+
+#[test]
+fn a_host_that_is_banned_is_not_heard_but_on_flows_that_are_logged_on() {
+    let mut bench = bench();
+    bench.punish_with(Penalty::Ban);
+    let guess = guess(&mut bench, "one");
+    bench.receive(A(), &guess);
+    bench.nothing_more();
+    bench.ban(A(), Duration::from_secs(10));
+    for method in ["MESSAGE", "OPTIONS", "INVITE", "ACK", "CANCEL"] {
+        bench.receive(A(), &request(method, "sip:bob@a.test", A(), "banned"));
+        assert_eq!(bench.drops(), [DropReason::Banned], "{method}");
+    }
+    bench.nothing_more();
+    // B is on the same host.
+    bench.receive(B(), &request("OPTIONS", "sip:a.test", B(), "two"));
+    bench.one(B(), "200");
+    bench.pass_millis(10_001);
+    challenges(&mut bench, "MESSAGE", "three");
+}
+
+#[test]
+fn what_was_answered_from_elsewhere_or_forged_is_no_guess() {
+    let mut bench = bench();
+    bench.punish_with(Penalty::Ban);
+    let offered = challenges(&mut bench, "MESSAGE", "one").remove(0);
+    let wrong = credentials(&offered, "MESSAGE", "ucs", "guess", 1);
+    let thief = Peer::at(Transport::Udp, "127.0.0.77:5070".parse().unwrap());
+    bench.receive(thief, &message("two", &wrong).replacen(&A().via(), &thief.via(), 1));
+    bench.one(thief, "407");
+    let forged = wrong.replace(challenge_parameter(&offered, "nonce"), &"A".repeat(43));
+    bench.receive(A(), &message("three", &forged));
+    bench.one(A(), "407");
 }

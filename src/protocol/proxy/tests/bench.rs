@@ -12,8 +12,8 @@ use super::network::{Peer, UCS, interfaces, settings};
 use super::text::kind;
 use crate::protocol::account::AccountId;
 use crate::protocol::digest::{NonceLedger, Spending};
-use crate::protocol::flow::{Flow, Transport};
-use crate::protocol::location::{Answer, Ask, Located, Question, Server, Target, Verdict};
+use crate::protocol::flow::{Flow, Transport, host_of};
+use crate::protocol::location::{Answer, Ask, Located, Penalty, Question, Server, Target, Verdict};
 use crate::protocol::message::reply::Reply;
 use crate::protocol::message::{Carriage, Message, MessageLimits};
 use crate::protocol::proxy::settings::Settings;
@@ -47,6 +47,7 @@ struct Registrar {
     servers: Vec<Server>,
     learned: HashMap<String, Flow>,
     ledger: NonceLedger,
+    penalty: Penalty,
     is_holding: bool,
     held: VecDeque<Question>,
 }
@@ -85,6 +86,7 @@ impl Bench {
             servers: Vec::new(),
             learned: HashMap::new(),
             ledger: NonceLedger::new(settings.nonce_lifetime, 1000),
+            penalty: Penalty::Wait(Duration::ZERO),
             is_holding: false,
             held: VecDeque::new(),
         };
@@ -126,6 +128,16 @@ impl Bench {
     /// From now on nobody gets through to this address.
     pub(super) fn cut_off(&mut self, transport: Transport, remote: SocketAddr) {
         self.unreachable.insert((transport, remote));
+    }
+
+    /// From now on a wrong answer to a challenge costs this.
+    pub(super) fn punish_with(&mut self, penalty: Penalty) {
+        self.registrar.penalty = penalty;
+    }
+
+    /// The Registrar has banned the host of `peer`.
+    pub(super) fn ban(&mut self, peer: Peer, time: Duration) {
+        self.proxy.handle_ban(self.now, host_of(peer.0.remote.ip()), self.now + time);
     }
 
     /// From now on the Registrar keeps its answers to itself, until [`Self::answer_held`].
@@ -290,6 +302,7 @@ impl Bench {
             Ask::Nothing => Verdict::Admitted,
             Ask::Locate(user) => Verdict::Located(self.registrar.locate(&user.to_string(), &flow)),
             Ask::Register(_) => Verdict::Registered(Reply::new(200)),
+            Ask::Punish => Verdict::Punished(self.registrar.penalty),
         };
         self.proxy.handle_answer(self.now, Answer { context, verdict });
     }

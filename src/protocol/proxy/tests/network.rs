@@ -99,6 +99,9 @@ pub(in crate::protocol::proxy) fn settings() -> Settings {
         timer_c: Duration::from_secs(185),
         udp_mtu: 1300,
         follow_redirections: false,
+        accepts_digest_without_qop: false,
+        accepts_digest_for_other_uri: false,
+        counts_guesses: true,
         maximum_transactions: 1000,
         requests_per_second_per_address: 0,
     }

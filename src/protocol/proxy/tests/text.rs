@@ -170,12 +170,24 @@ pub(super) fn credentials(challenge: &str, method: &str, user: &str, password: &
         "SHA-512-256" => hexadecimal(&Sha512_256::digest(text)),
         other => panic!("algorithm {other}"),
     };
-    let uri = "sip:a.test";
+    let uri = if method == "REGISTER" { "sip:a.test" } else { "sip:bob@a.test" };
     let (a1, a2) = (hash(format!("{user}:{realm}:{password}")), hash(format!("{method}:{uri}")));
     let response = hash(format!("{a1}:{nonce}:{count:08x}:0a4f113b:auth:{a2}"));
     format!(
         "Digest username=\"{user}\", realm=\"{realm}\", nonce=\"{nonce}\", uri=\"{uri}\", response=\"{response}\", \
          algorithm={algorithm}, cnonce=\"0a4f113b\", qop=auth, nc={count:08x}"
+    )
+}
+
+/// The same by a client of RFC 2069, which knows MD5 and no `qop`.
+pub(super) fn credentials_without_qop(challenge: &str, method: &str, user: &str, password: &str) -> String {
+    let get = |name| challenge_parameter(challenge, name);
+    let (realm, nonce, uri) = (get("realm"), get("nonce"), "sip:bob@a.test");
+    let hash = |text: String| hexadecimal(&Md5::digest(text));
+    let (a1, a2) = (hash(format!("{user}:{realm}:{password}")), hash(format!("{method}:{uri}")));
+    let response = hash(format!("{a1}:{nonce}:{a2}"));
+    format!(
+        "Digest username=\"{user}\", realm=\"{realm}\", nonce=\"{nonce}\", uri=\"{uri}\", response=\"{response}\""
     )
 }
 

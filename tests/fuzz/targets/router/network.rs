@@ -8,7 +8,7 @@ use sip_proxy::protocol::account::{Account, AccountKind, Accounts, Scope, Secret
 use sip_proxy::protocol::digest::Algorithm;
 use sip_proxy::protocol::flow::{ConnectionId, Flow, InterfaceId, Transport};
 use sip_proxy::protocol::interface::{Interface, Interfaces, Side};
-use sip_proxy::protocol::location::{Location, LocationLimits, LocationSettings};
+use sip_proxy::protocol::location::{GuardSettings, Location, LocationLimits, LocationSettings};
 use sip_proxy::protocol::proxy::settings::Settings;
 use sip_proxy::protocol::proxy::{EventDetail, Proxy, Secrets};
 use sip_proxy::protocol::record_route::TokenKey;
@@ -80,6 +80,9 @@ pub(super) fn proxy(now: Instant) -> Proxy {
         timer_c: Duration::from_secs(185),
         udp_mtu: 1300,
         follow_redirections: false,
+        accepts_digest_without_qop: false,
+        accepts_digest_for_other_uri: false,
+        counts_guesses: true,
         maximum_transactions: 24,
         requests_per_second_per_address: 0,
     };
@@ -103,6 +106,12 @@ pub(super) fn location(now: Instant) -> Location {
         maximum_contacts: 4,
         nonce_lifetime: NONCE_LIFETIME,
         accounts: accounts(),
+        guard: GuardSettings {
+            failures: 6,
+            ban: Duration::from_secs(300),
+            first_wait: Duration::from_millis(250),
+            longest_wait: Duration::from_secs(4),
+        },
         epoch: now,
         succeeded: None,
         hash_key: [5; 16],
