@@ -180,7 +180,7 @@ async fn log_on(server: &mut Stream) {
     assert!(response.starts_with(b"SIP/2.0 200 "), "{}", response.escape_ascii());
 }
 
-/// What came, without what the proxy adds on top: Via, Record-Route, and `received` in the Via below.
+/// What came, without what the proxy adds: Via, Record-Route, Max-Breadth, and `received` in the Via below.
 fn without_ours(received: &[u8], sent_by: SocketAddr, sender: SocketAddr) -> Vec<u8> {
     let mut lines = lines(received);
     let via = lines.iter().position(|line| is_row(line, "Via")).expect("a Via");
@@ -193,6 +193,9 @@ fn without_ours(received: &[u8], sent_by: SocketAddr, sender: SocketAddr) -> Vec
     let forms_dialog = received.starts_with(b"INVITE ") && !has_to_tag(&lines);
     assert_eq!(lines.iter().any(own_route), forms_dialog, "Record-Route is for what forms a dialog");
     lines.retain(|line| !own_route(line));
+    // Every request that is forwarded has one (RFC 5393 §5.3.3); its share depends on who else is asked.
+    let breadth = lines.iter().position(|line| is_row(line, "Max-Breadth")).expect("Max-Breadth");
+    lines.remove(breadth);
     let octets = joined(&lines);
     let stamp = format!(";received={}", sender.ip());
     let at = octets.windows(stamp.len()).position(|part| part == stamp.as_bytes());
@@ -233,8 +236,6 @@ fn with_hop_counted(octets: &[u8]) -> Vec<u8> {
         }
         None => added.push(b"Max-Forwards: 70".to_vec()),
     }
-    // RFC 5393 §5.3.3: every request that is forwarded has one.
-    added.push(b"Max-Breadth: 60".to_vec());
     if !has_length {
         added.push(format!("Content-Length: {body}").into_bytes());
     }
