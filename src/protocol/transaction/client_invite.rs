@@ -142,7 +142,7 @@ impl ClientInvite {
 
 #[cfg(test)]
 mod tests {
-    use super::super::table::{Event, Machine, Row, TCP, UDP, check, run_out};
+    use super::super::table::{Event, Kind, Machine, Row, TCP, UDP, check, run_out};
     use super::ClientAction::{
         Acknowledge, ForgetRequest, PassUp, Terminated, TimedOut, Transmit, TransportFailed,
     };
@@ -151,6 +151,7 @@ mod tests {
     impl Machine for ClientInvite {
         type Action = ClientAction;
         type State = State;
+        const KINDS: &'static [Kind] = &[];
 
         fn begin(now: Instant, timers: &Timers, reliable: bool) -> Self {
             Self::start(now, timers, reliable).0
@@ -228,6 +229,7 @@ mod tests {
             (UDP, ANSWERED, 300, Response(200), &[PassUp], Some(32_200), State::Accepted),
             (TCP, ANSWERED, 300, Response(202), &[PassUp], Some(32_200), State::Accepted),
             (UDP, ANSWERED, 300, Response(486), &[], Some(32_200), State::Accepted),
+            (UDP, ANSWERED, 300, Response(700), &[], Some(32_200), State::Accepted),
             (UDP, ANSWERED, 300, TransportFailure, &[], Some(32_200), State::Accepted),
             (UDP, ANSWERED, 32_199, Timeout, &[], Some(32_200), State::Accepted),
             (TCP, ANSWERED, 32_200, Timeout, &[Terminated], None, State::Terminated),
@@ -235,10 +237,14 @@ mod tests {
             (UDP, TIMED_OUT, 32_100, Response(180), &[], None, State::Terminated),
             (UDP, TIMED_OUT, 32_100, Response(200), &[], None, State::Terminated),
             (UDP, TIMED_OUT, 32_100, Response(486), &[], None, State::Terminated),
+            (UDP, TIMED_OUT, 32_100, Response(99), &[], None, State::Terminated),
             (UDP, TIMED_OUT, 32_100, TransportFailure, &[], None, State::Terminated),
             (UDP, TIMED_OUT, 99_000, Timeout, &[], None, State::Terminated),
         ];
-        check::<ClientInvite>(rows);
+        check::<ClientInvite>(
+            rows,
+            &[State::Calling, State::Proceeding, State::Completed, State::Accepted, State::Terminated],
+        );
     }
 
     #[test]

@@ -132,13 +132,14 @@ impl ClientNonInvite {
 
 #[cfg(test)]
 mod tests {
-    use super::super::table::{Event, Machine, Row, TCP, UDP, check, run_out};
+    use super::super::table::{Event, Kind, Machine, Row, TCP, UDP, check, run_out};
     use super::ClientAction::{ForgetRequest, PassUp, Terminated, TimedOut, Transmit, TransportFailed};
     use super::*;
 
     impl Machine for ClientNonInvite {
         type Action = ClientAction;
         type State = State;
+        const KINDS: &'static [Kind] = &[];
 
         fn begin(now: Instant, timers: &Timers, reliable: bool) -> Self {
             Self::start(now, timers, reliable).0
@@ -192,6 +193,7 @@ mod tests {
             (TCP, &[], 32_000, Timeout, &[TimedOut, Terminated], None, State::Terminated),
             // Proceeding
             (UDP, TRYING, 200, Response(100), &[PassUp], Some(500), State::Proceeding),
+            (UDP, TRYING, 200, Response(200), &[PassUp, ForgetRequest], Some(5200), State::Completed),
             (UDP, TRYING, 200, Response(404), &[PassUp, ForgetRequest], Some(5200), State::Completed),
             (TCP, TRYING, 200, Response(404), &[PassUp, Terminated], None, State::Terminated),
             (UDP, TRYING, 200, Response(0), &[], Some(500), State::Proceeding),
@@ -203,16 +205,22 @@ mod tests {
             (UDP, ANSWERED, 300, Response(100), &[], Some(5200), State::Completed),
             (UDP, ANSWERED, 300, Response(200), &[], Some(5200), State::Completed),
             (UDP, ANSWERED, 300, Response(503), &[], Some(5200), State::Completed),
+            (UDP, ANSWERED, 300, Response(700), &[], Some(5200), State::Completed),
             (UDP, ANSWERED, 300, TransportFailure, &[], Some(5200), State::Completed),
             (UDP, ANSWERED, 5199, Timeout, &[], Some(5200), State::Completed),
             (UDP, ANSWERED, 5200, Timeout, &[Terminated], None, State::Terminated),
             // Terminated
             (UDP, TIMED_OUT, 32_100, Response(100), &[], None, State::Terminated),
             (UDP, TIMED_OUT, 32_100, Response(200), &[], None, State::Terminated),
+            (UDP, TIMED_OUT, 32_100, Response(600), &[], None, State::Terminated),
+            (UDP, TIMED_OUT, 32_100, Response(99), &[], None, State::Terminated),
             (UDP, TIMED_OUT, 32_100, TransportFailure, &[], None, State::Terminated),
             (UDP, TIMED_OUT, 99_000, Timeout, &[], None, State::Terminated),
         ];
-        check::<ClientNonInvite>(rows);
+        check::<ClientNonInvite>(
+            rows,
+            &[State::Trying, State::Proceeding, State::Completed, State::Terminated],
+        );
     }
 
     #[test]

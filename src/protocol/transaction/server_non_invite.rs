@@ -169,7 +169,7 @@ impl ServerNonInvite {
 
 #[cfg(test)]
 mod tests {
-    use super::super::table::{Event, Machine, Row, TCP, UDP, check, run_out};
+    use super::super::table::{Event, Kind, Machine, Row, TCP, UDP, check, run_out};
     use super::ServerAction::{
         ForgetResponse, Refused, Retransmit, Terminated, TimedOut, Transmit, TransmitOnce, TransportFailed,
         Trying,
@@ -179,6 +179,7 @@ mod tests {
     impl Machine for ServerNonInvite {
         type Action = ServerAction;
         type State = State;
+        const KINDS: &'static [Kind] = &[Kind::Retransmission];
 
         fn begin(now: Instant, timers: &Timers, reliable: bool) -> Self {
             Self::start(now, timers, reliable)
@@ -245,6 +246,7 @@ mod tests {
             // Proceeding
             (UDP, TRIED, 4000, Response(100), &[Transmit], Some(32_000), State::Proceeding),
             (TCP, TRIED, 4000, Response(180), PROVISIONAL, Some(32_000), State::Proceeding),
+            (UDP, TRIED, 4000, Response(202), &[Transmit], Some(36_000), State::Completed),
             (UDP, TRIED, 4000, Response(404), &[Transmit], Some(36_000), State::Completed),
             (TCP, TRIED, 4000, Response(404), &[TransmitOnce, Terminated], None, State::Terminated),
             (UDP, TRIED, 4000, Response(408), NEVER, Some(37_000), State::Completed),
@@ -256,7 +258,7 @@ mod tests {
             (UDP, TRIED, 32_000, Timeout, &[TimedOut, ForgetResponse], Some(37_000), State::Completed),
             (TCP, TRIED, 32_000, Timeout, &[TimedOut, Terminated], None, State::Terminated),
         ];
-        check::<ServerNonInvite>(rows);
+        check::<ServerNonInvite>(rows, &[State::Trying, State::Proceeding]);
     }
 
     #[test]
@@ -283,12 +285,13 @@ mod tests {
             // Terminated
             (UDP, ENDED, 32_200, Response(100), ALREADY, None, State::Terminated),
             (UDP, ENDED, 32_200, Response(200), ALREADY, None, State::Terminated),
+            (UDP, ENDED, 32_200, Response(503), ALREADY, None, State::Terminated),
             (UDP, ENDED, 32_200, Response(99), NO_STATUS, None, State::Terminated),
             (UDP, ENDED, 32_200, Retransmission, &[], None, State::Terminated),
             (UDP, ENDED, 32_200, TransportFailure, &[], None, State::Terminated),
             (UDP, ENDED, 99_000, Timeout, &[], None, State::Terminated),
         ];
-        check::<ServerNonInvite>(rows);
+        check::<ServerNonInvite>(rows, &[State::Completed, State::Terminated]);
     }
 
     #[test]
