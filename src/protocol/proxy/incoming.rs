@@ -8,18 +8,18 @@ use bytes::Bytes;
 use siphasher::sip::SipHasher13;
 use smallvec::SmallVec;
 
-use crate::protocol::account::{AccountId, AccountKind};
-use crate::protocol::admission::{self, Admitted, Denied, Sender};
+use crate::protocol::account::AccountId;
+use crate::protocol::admission::Admitted;
 use crate::protocol::flow::{Flow, Transport};
-use crate::protocol::interface::Side;
 use crate::protocol::location::{AddressOfRecord, Ask, ContextId, Question, Registration};
 use crate::protocol::message::reply::Reply;
 use crate::protocol::message::rsip::capabilities;
 use crate::protocol::message::uri::Uri;
 use crate::protocol::message::via::Via;
 use crate::protocol::message::{Message, Method, Name};
-use crate::protocol::transaction::{Branch, LegacyKey, ServerInvite, ServerNonInvite, TransactionKey};
+use crate::protocol::transaction::{LegacyKey, ServerInvite, ServerNonInvite, TransactionKey};
 
+use super::authenticate::Refusal;
 use super::forward::is_recorded;
 use super::preprocess::preprocess;
 use super::response_context::{Passage, Pending, ResponseContext};
@@ -34,20 +34,6 @@ use super::{DropReason, Event, EventDetail, FlowKey, Output, Proxy, is_unanswere
 /// The share of the transaction table, in percent, that new dialogs and messages may fill; the rest is for requests
 /// in dialogs, so that overload ends conversations last.
 const SHARE_OF_NEW_WORK: usize = 90;
-
-/// Why a request does not go on.
-pub(super) enum Refusal {
-    /// To be told at once.
-    AtOnce(Reply),
-    /// Its sender may be guessing a password: what that costs is the Registrar's to say.
-    Guess(Reply),
-}
-
-impl From<Reply> for Refusal {
-    fn from(reply: Reply) -> Self {
-        Self::AtOnce(reply)
-    }
-}
 
 /// A request on its way in.
 #[derive(Debug)]
@@ -144,27 +130,6 @@ impl Proxy {
         route(&incoming.request, &incoming.flow, settings, interfaces, key)
     }
 
-    /// Whether `account` may send this request this way: for the users in its scope, and to addresses of the LAN only
-    /// from there and as a UC server.
-    pub(super) fn check_right(
-        &self,
-        request: &Message,
-        flow: &Flow,
-        account: AccountId,
-        way: &Way,
-    ) -> Result<(), Reply> {
-        let Some(account) = self.settings.accounts.get(account) else {
-            return Err(Reply::with_reason(403, "Account Not Configured"));
-        };
-        admission::check_scope(request, account, &self.settings)?;
-        let is_server =
-            account.kind == AccountKind::UcServer && self.interfaces.side(flow.interface) == Side::Lan;
-        match way {
-            Way::Direct(_) if !is_server => Err(Reply::with_reason(403, "Address On The LAN")),
-            _ => Ok(()),
-        }
-    }
-
     /// The proxy as a user agent: it requires nothing and supports nothing that could be required (§8.2.2.3).
     fn answer_options(&self, request: &Message) -> Reply {
         let required: Vec<_> = request.values(Name::Require).map(String::from_utf8_lossy).collect();
@@ -172,47 +137,6 @@ impl Proxy {
             false => Reply::new(420).row(Name::Unsupported.as_str(), required.join(", ")),
             true if self.is_draining => Reply::with_reason(503, "Shutting Down"),
             true => capabilities(),
-        }
-    }
-
-    fn admit(
-        &mut self,
-        now: Instant,
-        certificate: Option<AccountId>,
-        incoming: &Incoming,
-        dialog: Option<AccountId>,
-    ) -> Result<Admitted, Refusal> {
-        let sender = Sender { dialog, ..self.sender(&incoming.flow, certificate) };
-        let identified =
-            admission::identify(&incoming.request, &sender, &self.settings, &self.nonces, self.millis(now));
-        identified.map_err(|denied| match denied {
-            Denied::Challenge { is_stale, fault, is_guess } => {
-                if let Some(fault) = fault.filter(|_| self.detail >= EventDetail::Faults) {
-                    let call_id = part_of(&incoming.request, incoming.request.call_id());
-                    let event = Event::CredentialsRefused { call_id, flow: incoming.flow, fault };
-                    self.outputs.push_back(Output::Event(event));
-                }
-                let reply = self.challenge(now, &incoming.flow, incoming.method, is_stale);
-                if is_guess { Refusal::Guess(reply) } else { Refusal::AtOnce(reply) }
-            }
-            Denied::Forbidden(reason) => Refusal::AtOnce(Reply::with_reason(403, reason)),
-            Denied::Malformed(reason) => Refusal::AtOnce(Reply::with_reason(400, reason)),
-        })
-    }
-
-    pub(super) fn challenge(&mut self, now: Instant, flow: &Flow, method: Method, is_stale: bool) -> Reply {
-        let origin = self.nonces.origin_of(flow.remote.ip());
-        let nonce = self.nonces.mint(self.millis(now), origin, self.random.next());
-        admission::challenge_reply(method, &self.settings, &nonce, is_stale)
-    }
-
-    pub(super) fn sender<'a>(&self, flow: &'a Flow, certificate: Option<AccountId>) -> Sender<'a> {
-        Sender {
-            flow,
-            side: self.interfaces.side(flow.interface),
-            certificate,
-            standing: self.standing.get(&FlowKey::from(flow)).map(|&(account, _)| account),
-            dialog: None,
         }
     }
 
@@ -379,31 +303,6 @@ impl Proxy {
             cseq_number: request.cseq().map_or(0, |cseq| cseq.number),
             top_via: via.text,
         })
-    }
-
-    /// What the way of a request depends on (RFC 5393 §4.2.1), keyed so that nobody can stage a loop.
-    pub(super) fn loop_hash(&self, request: &Message) -> u64 {
-        let mut hasher = SipHasher13::new_with_key(&self.loop_key);
-        let mut add = |part: &[u8]| {
-            hasher.write_usize(part.len());
-            hasher.write(part);
-        };
-        add(request.request_uri());
-        request.rows(Name::Route).for_each(&mut add);
-        add(request.call_id());
-        add(request.row(Name::From).unwrap_or_default());
-        add(request.row(Name::To).unwrap_or_default());
-        add(&request.cseq().map_or(0, |cseq| cseq.number).to_be_bytes());
-        hasher.finish()
-    }
-
-    /// Whether this request has been here before and nothing has changed that would send it elsewhere (§16.3
-    /// step 4, RFC 5393 §4.2).
-    pub(super) fn is_loop(&self, request: &Message, loop_hash: u64) -> bool {
-        let ours = |via: &Via<'_>| {
-            via.branch.and_then(Branch::parse).is_some_and(|ours| ours.loop_hash == loop_hash)
-        };
-        request.values(Name::Via).filter_map(Via::parse).any(|via| ours(&via))
     }
 }
 

@@ -5,7 +5,7 @@
 //!
 //! | step | file |
 //! |---|---|
-//! | which transaction, may it pass | `incoming.rs`, with `validate.rs` (§16.3) and `admission.rs` |
+//! | which transaction, may it pass | `incoming.rs`, with `validate.rs`, `loop_check.rs` (§16.3), `authenticate.rs` |
 //! | where it goes | `preprocess.rs`, `route.rs` (§16.4), `targets.rs` (§16.5) |
 //! | what a wrong answer to a challenge costs | `guesses.rs` |
 //! | asking: branches, forking, failover | `forking.rs`, `forward.rs` (§16.6) |
@@ -15,12 +15,14 @@
 //! | what nobody answers | `unanswered.rs` (§16.11) |
 //! | what is remembered meanwhile | `table.rs` |
 
+mod authenticate;
 mod cancel;
 mod event;
 mod forking;
 pub mod forward;
 mod guesses;
 mod incoming;
+mod loop_check;
 pub mod preprocess;
 mod redirect;
 mod response_context;

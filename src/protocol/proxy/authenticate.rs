@@ -1,0 +1,93 @@
+//! Who has sent a request, and whether they may: [`admission`] decides, here it becomes a reply.
+
+use std::time::Instant;
+
+use crate::protocol::account::{AccountId, AccountKind};
+use crate::protocol::admission::{self, Admitted, Denied, Sender};
+use crate::protocol::flow::Flow;
+use crate::protocol::interface::Side;
+use crate::protocol::message::reply::Reply;
+use crate::protocol::message::{Message, Method};
+
+use super::incoming::{Incoming, part_of};
+use super::route::Way;
+use super::{Event, EventDetail, FlowKey, Output, Proxy};
+
+/// Why a request does not go on.
+pub(super) enum Refusal {
+    /// To be told at once.
+    AtOnce(Reply),
+    /// Its sender may be guessing a password: what that costs is the Registrar's to say.
+    Guess(Reply),
+}
+
+impl From<Reply> for Refusal {
+    fn from(reply: Reply) -> Self {
+        Self::AtOnce(reply)
+    }
+}
+
+impl Proxy {
+    /// The account that has sent a request.
+    pub(super) fn admit(
+        &mut self,
+        now: Instant,
+        certificate: Option<AccountId>,
+        incoming: &Incoming,
+        dialog: Option<AccountId>,
+    ) -> Result<Admitted, Refusal> {
+        let sender = Sender { dialog, ..self.sender(&incoming.flow, certificate) };
+        let identified =
+            admission::identify(&incoming.request, &sender, &self.settings, &self.nonces, self.millis(now));
+        identified.map_err(|denied| match denied {
+            Denied::Challenge { is_stale, fault, is_guess } => {
+                if let Some(fault) = fault.filter(|_| self.detail >= EventDetail::Faults) {
+                    let call_id = part_of(&incoming.request, incoming.request.call_id());
+                    let event = Event::CredentialsRefused { call_id, flow: incoming.flow, fault };
+                    self.outputs.push_back(Output::Event(event));
+                }
+                let reply = self.challenge(now, &incoming.flow, incoming.method, is_stale);
+                if is_guess { Refusal::Guess(reply) } else { Refusal::AtOnce(reply) }
+            }
+            Denied::Forbidden(reason) => Refusal::AtOnce(Reply::with_reason(403, reason)),
+            Denied::Malformed(reason) => Refusal::AtOnce(Reply::with_reason(400, reason)),
+        })
+    }
+
+    pub(super) fn challenge(&mut self, now: Instant, flow: &Flow, method: Method, is_stale: bool) -> Reply {
+        let origin = self.nonces.origin_of(flow.remote.ip());
+        let nonce = self.nonces.mint(self.millis(now), origin, self.random.next());
+        admission::challenge_reply(method, &self.settings, &nonce, is_stale)
+    }
+
+    pub(super) fn sender<'a>(&self, flow: &'a Flow, certificate: Option<AccountId>) -> Sender<'a> {
+        Sender {
+            flow,
+            side: self.interfaces.side(flow.interface),
+            certificate,
+            standing: self.standing.get(&FlowKey::from(flow)).map(|&(account, _)| account),
+            dialog: None,
+        }
+    }
+
+    /// Whether `account` may send this request this way: for the users in its scope, and to addresses of the LAN only
+    /// from there and as a UC server.
+    pub(super) fn check_right(
+        &self,
+        request: &Message,
+        flow: &Flow,
+        account: AccountId,
+        way: &Way,
+    ) -> Result<(), Reply> {
+        let Some(account) = self.settings.accounts.get(account) else {
+            return Err(Reply::with_reason(403, "Account Not Configured"));
+        };
+        admission::check_scope(request, account, &self.settings)?;
+        let is_server =
+            account.kind == AccountKind::UcServer && self.interfaces.side(flow.interface) == Side::Lan;
+        match way {
+            Way::Direct(_) if !is_server => Err(Reply::with_reason(403, "Address On The LAN")),
+            _ => Ok(()),
+        }
+    }
+}
