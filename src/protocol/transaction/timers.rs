@@ -5,6 +5,9 @@ use std::time::{Duration, Instant};
 /// The longest T1, T2 or T4. Nobody wants one; it keeps every multiple within what an [`Instant`] can hold.
 const LONGEST: Duration = Duration::from_secs(3600);
 
+/// The 100 to an INVITE must not take longer, whatever T1 is (§17.2.1).
+const LONGEST_TRYING: Duration = Duration::from_millis(200);
+
 /// T1, T2, T4 and what follows from them.
 ///
 /// All of a process's machines share one value, passed in with each event. A reload may change it: deadlines
@@ -116,10 +119,10 @@ impl Timers {
         self.t1 * 64
     }
 
-    /// How long an INVITE server waits for the core's first response before it sends a 100 of its own: 0.4 ×
-    /// T1, the 200 ms of §17.2.1 at the default T1.
+    /// How long an INVITE server waits for the core's first response before it sends a 100 of its own: the
+    /// 200 ms of §17.2.1, less where T1 is shorter than its default.
     pub fn trying(&self) -> Duration {
-        self.t1 * 2 / 5
+        (self.t1 * 2 / 5).min(LONGEST_TRYING)
     }
 
     /// How long a server waits before it sends a 100 to a request other than INVITE, and must send one: when
@@ -184,6 +187,13 @@ mod tests {
     fn all_scale_with_t1() {
         let scaled = Timers::new(ms(50), ms(400), ms(500));
         assert_eq!((scaled.trying(), scaled.late_trying(), scaled.b()), (ms(20), ms(350), ms(3200)));
+    }
+
+    #[test]
+    fn the_100_to_an_invite_is_no_later_than_the_rfc_wants_it() {
+        for (t1, expected) in [(50, 20), (500, 200), (5000, 200)] {
+            assert_eq!(Timers::new(ms(t1), ms(60_000), ms(0)).trying(), ms(expected), "{t1}");
+        }
     }
 
     #[test]
