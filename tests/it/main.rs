@@ -27,4 +27,5 @@ mod startup;
 mod streams;
 mod support;
 mod timers;
+mod transactions;
 mod unwanted;
