@@ -10,6 +10,7 @@
 mod common;
 
 mod bad_input;
+mod cancel;
 mod connections;
 mod dialogs;
 mod digest;
