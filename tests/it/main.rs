@@ -18,6 +18,7 @@ mod forking;
 mod guessing;
 mod invite;
 mod log_on;
+mod loops;
 mod messages;
 mod non_invite;
 mod octets;
