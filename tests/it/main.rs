@@ -14,6 +14,7 @@ mod cancel;
 mod connections;
 mod dialogs;
 mod digest;
+mod events;
 mod forking;
 mod guessing;
 mod invite;
