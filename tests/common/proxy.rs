@@ -156,8 +156,10 @@ impl Settings {
                 keys.push(("certificate".to_owned(), format!("{row} = {name:?}")));
             }
         }
-        // The interface on the WAN that stands in the built-in configuration.
-        keys.push(("wan".to_owned(), "network_interface = []".to_owned()));
+        // Not the interface on the WAN that stands in the built-in configuration.
+        if !keys.iter().any(|(section, row)| section == "wan" && row.starts_with("network_interface = ")) {
+            keys.push(("wan".to_owned(), "network_interface = []".to_owned()));
+        }
         let (first, others) = addresses.split_first().expect("a test has the proxy listen somewhere");
         let (account, accounts) = self.accounts.split_first().expect("a test has an account");
         keys.push(("lan".to_owned(), account.trim_end().to_owned()));

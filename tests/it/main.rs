@@ -9,6 +9,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod authentication;
 mod bad_input;
 mod cancel;
 mod connections;
