@@ -6,7 +6,9 @@ use crate::common::agent::unique;
 use crate::common::proxy::Protocol;
 use crate::common::run;
 use crate::common::sip::parameter;
-use crate::support::{ALL, LIMIT, SILENCE, Site, next_within, open_house, open_house_with_t1, relay, uri};
+use crate::support::{
+    ALL, DOMAIN, LIMIT, SILENCE, Site, next_within, open_house, open_house_with_t1, relay, uri,
+};
 
 #[test]
 fn every_method_crosses_every_pair_of_transports() {
@@ -189,6 +191,26 @@ fn who_waits_long_for_an_answer_gets_a_100_and_nobody_else_does() {
             assert!(taken < Duration::from_secs(2), "{taken:?}");
             b.answer(&arrived, 200).await;
             a.receive_response(200).await;
+        }
+    });
+}
+
+#[test]
+fn the_proxy_takes_no_message_in_the_place_of_its_receiver() {
+    run(LIMIT, async {
+        let site = Site::open(open_house(), &[Protocol::Udp, Protocol::Tcp]).await;
+        let mut b = site.server(Protocol::Tcp, "bob").await;
+        for protocol in [Protocol::Udp, Protocol::Tcp] {
+            let mut a = site.connect(protocol).await;
+            // Nothing is stored, so nothing is accepted (RFC 3428 §8).
+            for to in [format!("sip:{DOMAIN}"), format!("sip:{}", site.proxy.at(protocol))] {
+                let refused = a.exchange(&a.message(&uri("alice"), &to, "hello")).await;
+                assert_eq!((refused.status(), refused.header("Contact")), (404, None), "{to}");
+                assert!(refused.body.is_empty(), "{refused}");
+            }
+            let request = a.message(&uri("alice"), &uri("bob"), "hello");
+            let (_, answered) = relay(&request, &mut a, &mut b, 202).await;
+            assert_eq!((answered.header("Contact"), answered.body.len()), (None, 0), "{answered}");
         }
     });
 }

@@ -143,6 +143,39 @@ fn interfaces_that_collide_are_faults() {
 }
 
 #[test]
+fn a_route_that_leads_back_to_the_proxy_is_a_fault() {
+    let own = "[service]\npresence_domains = [\"a.test\"]\n[wan]\nnetwork_interface = []\n[lan]\npassword = \"x\"\n\
+        [[lan.network_interface]]\nip_address = \"0.0.0.0\"\nport = 5070\nprotocol = \"udp\"\n";
+    let route = |domain: &str, server: &str, port: u16| {
+        format!(
+            "[[static_routes.route]]\ndomain_name = \"{domain}\"\naccess_server = \"{server}\"\n\
+             port = {port}\ntransport_protocol = \"tcp\"\ntrusted = true\n"
+        )
+    };
+    // Which route, and which interface it leads to; the wildcard is every address of the machine.
+    let text = own.to_owned() + &route("b.test", "127.0.0.1", 5060) + &route("c.test", "127.0.0.1", 5070);
+    let expected: [(&str, &[&str]); 2] = [
+        ("13: static_routes.route[0].access_server", &["127.0.0.1:5060", "`lan`"]),
+        ("19: static_routes.route[1].access_server", &["127.0.0.1:5070", "`lan.network_interface[0]`"]),
+    ];
+    assert_faults(&text, &expected);
+    assert_faults(
+        &format!("{own}{}", route("a.test", "192.0.2.1", 5060)),
+        &[("12: static_routes.route[0].domain_name", &["a.test", "presence domain"])],
+    );
+    let (status, printed) = check(&format!("{own}{}", route("b.test", "127.0.0.1", 5080)));
+    assert_eq!(status, Some(0), "{printed}");
+}
+
+#[test]
+fn a_timer_c_of_three_minutes_is_a_fault() {
+    // RFC 3261 §16.6 step 11: it must be larger.
+    assert_faults("[sip]\ntimer_c = \"180s\"\n", &[("2: sip.timer_c", &["3m"])]);
+    let (status, printed) = check("[service]\npresence_domains = [\"a.test\"]\n[sip]\ntimer_c = \"181s\"\n");
+    assert_eq!(status, Some(0), "{printed}");
+}
+
+#[test]
 fn certificates_that_cannot_be_used_are_faults() {
     let (directory, authority) = (Directory::new("certificates"), Authority::new("tests"));
     let (one, other) = (authority.server(&["a.example.org"]), authority.server(&["b.example.org"]));

@@ -83,6 +83,39 @@ fn pipelined_messages_arrive_in_order() {
 }
 
 #[test]
+fn ten_thousand_messages_of_one_connection_arrive_in_order() {
+    const COUNT: usize = 10_000;
+    const PART: usize = 250;
+    run(Duration::from_secs(120), async {
+        let site = Site::open(open_house(), &[Protocol::Tls]).await;
+        let (mut a, mut b) = (site.connect(Protocol::Tls).await, site.server(Protocol::Tls, "bob").await);
+        // Each with a Call-ID of its own, as clients send them. The next part leaves before the answers to this one.
+        let send = async {
+            for first in (0..COUNT).step_by(PART) {
+                let numbers = first..first + PART;
+                let message = |number: usize| a.message(&uri("alice"), &uri("bob"), &number.to_string());
+                let part: Vec<_> = numbers.flat_map(|number| message(number).to_bytes()).collect();
+                a.send_bytes(&part).await;
+                for _ in 0..if first == 0 { 0 } else { PART } {
+                    a.receive_response(200).await;
+                }
+            }
+            for _ in 0..PART {
+                a.receive_response(200).await;
+            }
+        };
+        let receive = async {
+            for number in 0..COUNT {
+                let arrived = b.receive_request("MESSAGE").await;
+                assert_eq!(arrived.text(), number.to_string());
+                b.answer(&arrived, 200).await;
+            }
+        };
+        futures_util::future::join(send, receive).await;
+    });
+}
+
+#[test]
 fn keep_alives_are_answered() {
     run(LIMIT, async {
         let site = Site::open(open_house(), &[Protocol::Udp, Protocol::Tcp, Protocol::Tls]).await;
