@@ -117,7 +117,9 @@ fn a_cancel_has_no_effect_on_anything_but_an_invite() {
 #[test]
 fn nothing_but_an_invite_is_cancelled_when_another_branch_has_answered() {
     run(LIMIT, async {
-        let (_site, mut a, mut callees) = fork(open_house(), Protocol::Tcp, 2).await;
+        // By UDP the request is at hand all the time, and with this T1 it is not repeated.
+        let settings = open_house_with_t1(2000).key("sip", "timer_c", "\"30m\"");
+        let (_site, mut a, mut callees) = fork(settings, Protocol::Udp, 2).await;
         for (method, status) in [("MESSAGE", 200), ("SUBSCRIBE", 200), ("OPTIONS", 200), ("MESSAGE", 603)] {
             let request =
                 a.request(method, &uri("bob"), &uri("alice"), &uri("bob")).with("Event", "presence");
@@ -126,6 +128,7 @@ fn nothing_but_an_invite_is_cancelled_when_another_branch_has_answered() {
             for callee in &mut callees {
                 arrived.push(callee.receive_request(method).await);
             }
+            callees[1].answer(&arrived[1], 100).await;
             callees[0].answer(&arrived[0], status).await;
             callees[1].receive_nothing(SILENCE).await;
             callees[1].answer(&arrived[1], 480).await;
