@@ -1,6 +1,6 @@
 //! Who may speak for whom, and whose credentials are whose (RFC 3261 §22; RFC 7616; RFC 8760).
 
-use crate::common::agent::Agent;
+use crate::common::agent::{Agent, acknowledgement, unique};
 use crate::common::digest::{Challenge, Credentials};
 use crate::common::proxy::{Protocol, Settings};
 use crate::common::scratch::{free_port, loopback};
@@ -8,7 +8,9 @@ use crate::common::sip::Sip;
 use crate::common::{eventually, run};
 use crate::invite::invitation;
 use crate::log_on::{RIGHT, guarded, register};
-use crate::support::{DOMAIN, Dialog, LIMIT, SILENCE, Site, Wire, answers_options, open_house, relay, uri};
+use crate::support::{
+    DOMAIN, Dialog, LIMIT, SILENCE, Site, Wire, answers_options, cancellation, open_house, relay, uri,
+};
 
 #[test]
 fn a_407_offers_each_algorithm_and_each_is_accepted() {
@@ -30,6 +32,29 @@ fn a_407_offers_each_algorithm_and_each_is_accepted() {
                 request.set("Via", a.via()).set("CSeq", "2 MESSAGE").with("Proxy-Authorization", proof);
             let (arrived, _) = relay(&retry, &mut a, &mut b, 200).await;
             assert_eq!((arrived.text(), arrived.all("Proxy-Authorization").len()), (algorithm, 0));
+        }
+    });
+}
+
+#[test]
+fn what_cannot_be_challenged_is_dropped_if_a_stranger_sends_it() {
+    run(LIMIT, async {
+        let site = Site::open(guarded(), &[Protocol::Udp, Protocol::Tcp]).await;
+        let mut b = site.connect(Protocol::Tcp).await;
+        b.log_on(DOMAIN, "uc-b", "secret b").await;
+        for protocol in [Protocol::Udp, Protocol::Tcp] {
+            let mut stranger = site.connect(protocol).await;
+            for to in [format!("<{}>", uri("bob")), format!("<{}>;tag=x", uri("bob"))] {
+                let invite = invitation(&stranger, "bob").set("To", &to);
+                let route = format!("<sip:{};transport=tcp;lr>", b.local());
+                let ack = acknowledgement(&invite, &invite);
+                for request in [ack.clone(), ack.with("Route", route), cancellation(&invite)] {
+                    stranger.send(&request).await;
+                }
+            }
+            // RFC 3261 §22.1.
+            stranger.receive_nothing(SILENCE).await;
+            b.receive_nothing(SILENCE).await;
         }
     });
 }
@@ -132,7 +157,7 @@ fn a_challenge_of_the_other_end_arrives_as_it_was_written() {
         for (status, challenge) in
             [(401, FOREIGN.to_owned()), (407, FOREIGN.replace("WWW-authenticate", "PROXY-Authenticate"))]
         {
-            let number = crate::common::agent::unique();
+            let number = unique();
             let local = here.local();
             let request = format!(
                 "MESSAGE {bob} SIP/2.0\r\nVia: SIP/2.0/UDP {local};branch=z9hG4bK-f{number}\r\nMax-Forwards: 70\r\n\

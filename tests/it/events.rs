@@ -85,7 +85,7 @@ fn a_subscription_that_forks_is_a_dialog_with_each_that_notifies() {
                 dialogs.push(Dialog::of_callee(&arrived, &accepted));
             }
             let accepted = a.receive_response(200).await;
-            // One final response (RFC 3261 §16.7 step 5), and as many dialogs as there are notifiers (RFC 6665 §4.5.2).
+            // One final response (RFC 3261 §16.7 step 5), and a dialog with each notifier (RFC 6665 §4.5.2).
             let mut tags = vec![];
             for (callee, dialog) in callees.iter_mut().zip(&mut dialogs) {
                 let (notified, answered) = relay(&notification(dialog, callee), callee, &mut a, 200).await;
