@@ -104,7 +104,7 @@ fn requests_with_one_branch_are_told_apart_by_method_and_sent_by() {
             let other = Sip { start_line, ..invite.clone() }.set("CSeq", format!("1 {method}"));
             relay(&other, &mut a, b, 200).await;
         }
-        // RFC 3261 §17.2.3: another sent-by is another client, be it the host or the port. The Call-ID has no part in it.
+        // RFC 3261 §17.2.3: another sent-by is another client, by its host or its port; the Call-ID has no part in it.
         let (host, port) = (a.local().ip().to_string(), a.local().port());
         for sent_by in [format!("host.example.net:{port}"), format!("192.0.2.7:{port}"), host] {
             let via = invite.need("Via").replace(&a.local().to_string(), &sent_by);
