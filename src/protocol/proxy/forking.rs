@@ -119,7 +119,7 @@ impl Proxy {
             token_key: &self.token_key,
         };
         let mut hop = target.hop;
-        let leg = Leg { target: &target, hop: &target.hop, branch, max_breadth: breadth };
+        let leg = Leg { target: &target, hop: &target.hop, branch, max_breadth: Some(breadth) };
         let mut bytes = forwarding.write(&leg, &mut self.scratch);
         let is_changed =
             may_change_transport && hop.transport == Transport::Udp && bytes.len() > self.settings.udp_mtu;

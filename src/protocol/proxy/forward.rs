@@ -48,8 +48,8 @@ pub struct Leg<'a> {
     pub hop: &'a Flow,
     /// The branch parameter of our Via.
     pub branch: Branch,
-    /// The share of Max-Breadth (RFC 5393 §5.3.3).
-    pub max_breadth: u32,
+    /// The share of Max-Breadth (RFC 5393 §5.3.3); `None` leaves it as it is.
+    pub max_breadth: Option<u32>,
 }
 
 impl Forwarding<'_> {
@@ -59,7 +59,9 @@ impl Forwarding<'_> {
         let mut edit = Edit::new(self.request, scratch);
         self.write_vias(&mut edit, hop, branch);
         self.write_number(&mut edit, Name::MaxForwards, self.max_forwards);
-        self.write_number(&mut edit, Name::MaxBreadth, max_breadth);
+        if let Some(max_breadth) = max_breadth {
+            self.write_number(&mut edit, Name::MaxBreadth, max_breadth);
+        }
         self.write_routes(&mut edit, target);
         if self.is_recorded {
             let upstream = Face { flow: self.source, account: self.account };
@@ -233,7 +235,7 @@ mod tests {
             ..Target::direct(hop)
         };
         let branch = Branch { router: 1, slot: 2, generation: 3, loop_hash: 4 };
-        let leg = Leg { target: &target, hop: &hop, branch, max_breadth: 60 };
+        let leg = Leg { target: &target, hop: &hop, branch, max_breadth: Some(60) };
         let written = forwarding.write(&leg, &mut Vec::new());
         let written = std::str::from_utf8(&written).unwrap();
         let rows: Vec<_> = written.split("\r\n").collect();
@@ -287,7 +289,7 @@ mod tests {
                 ..Target::direct(flow(Transport::Udp, 9))
             };
             let branch = Branch { router: 1, slot: 2, generation: 3, loop_hash: 4 };
-            let leg = Leg { target: &target, hop: &target.hop, branch, max_breadth: 60 };
+            let leg = Leg { target: &target, hop: &target.hop, branch, max_breadth: Some(60) };
             let written = forwarding.write(&leg, &mut Vec::new());
             let text = String::from_utf8(written.to_vec()).unwrap();
             let first = text.split(' ').nth(1).unwrap().to_owned();

@@ -15,8 +15,8 @@ use super::{DropReason, Output, Proxy};
 use crate::protocol::account::AccountId;
 use crate::protocol::admission;
 use crate::protocol::location::{AddressOfRecord, Ask, ContextId, Question};
-use crate::protocol::message::Message;
 use crate::protocol::message::uri::Uri;
+use crate::protocol::message::{Message, Method};
 use crate::protocol::transaction::{Branch, ServerAction};
 
 impl Proxy {
@@ -137,7 +137,9 @@ impl Proxy {
             interfaces: &self.interfaces,
             token_key: &self.token_key,
         };
-        let leg = Leg { target: &target, hop: &target.hop, branch, max_breadth: context.passage.max_breadth };
+        // A CANCEL forks nowhere (RFC 5393 §5.4.1).
+        let max_breadth = (context.method != Method::Cancel).then_some(context.passage.max_breadth);
+        let leg = Leg { target: &target, hop: &target.hop, branch, max_breadth };
         let bytes = forwarding.write(&leg, &mut self.scratch);
         self.transmit(target.hop, None, bytes, None);
     }
