@@ -38,7 +38,8 @@ impl Proxy {
                 context.waiting = target_set(located, method, &self.interfaces);
                 context.pending = Pending::Nothing;
                 if context.waiting.is_empty() {
-                    return self.reply(now, slot, &Reply::with_reason(480, "No UC Server To Ask"));
+                    let reply = self.nobody_to_ask(slot);
+                    return self.reply(now, slot, &reply);
                 }
                 self.go_on(now, slot);
             }
@@ -49,6 +50,20 @@ impl Proxy {
             }
             (Verdict::Admitted, Pending::Spending(_)) => self.go_on(now, slot),
             _ => self.reply(now, slot, &Reply::new(500)),
+        }
+    }
+
+    /// A user of ours whom nobody can be asked for: 480 if an account speaks for the user, who may come back with it,
+    /// else 404 (§16.5).
+    fn nobody_to_ask(&self, slot: Slot) -> Reply {
+        let user = self.contexts.get(slot).and_then(|context| Self::searched_user(&context.request));
+        let is_known = user.is_some_and(|user| {
+            let accounts = &self.settings.accounts.0;
+            accounts.iter().any(|account| account.scope.contains(user.user(), user.domain()))
+        });
+        match is_known {
+            true => Reply::with_reason(480, "No UC Server To Ask"),
+            false => Reply::with_reason(404, "No Account For User"),
         }
     }
 

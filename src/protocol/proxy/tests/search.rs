@@ -1,8 +1,11 @@
 //! The search for the UC server on which a user lives (product rule).
 
+use std::sync::Arc;
+
 use super::bench::Bench;
 use super::network::{Peer, UCS};
 use super::text::{answer, kind, request, uri};
+use crate::protocol::account::{Accounts, Scope};
 
 const A: fn() -> Peer = || Peer::udp(5070);
 
@@ -77,10 +80,20 @@ fn with_nobody_left_it_is_404_if_all_say_so_and_480_else() {
 }
 
 #[test]
-fn nobody_to_ask_is_480() {
-    let mut bench = bench(&[]);
-    bench.receive(A(), &request("MESSAGE", "sip:bob@a.test", A(), "c"));
-    bench.one(A(), "480");
+fn nobody_to_ask_is_480_for_the_users_of_accounts_and_404_for_others() {
+    let everybody = Bench::new();
+    let carol_alone = Bench::with(|settings| {
+        let mut accounts = settings.accounts.0.clone();
+        accounts[0].scope = Scope::parse(&["alice@a.test"]).unwrap();
+        settings.accounts = Arc::new(Accounts(accounts));
+    });
+    for (mut bench, bob) in [(everybody, "480"), (carol_alone, "404")] {
+        bench.log_on(A(), UCS);
+        for (uri, expected) in [("sip:bob@a.test", bob), ("sip:c%61rol@A.test", "480")] {
+            bench.receive(A(), &request("MESSAGE", uri, A(), uri));
+            bench.one(A(), expected);
+        }
+    }
 }
 
 #[test]
