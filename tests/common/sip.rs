@@ -240,7 +240,7 @@ pub(crate) fn take_frame(buffer: &mut Vec<u8>) -> Option<Frame> {
         return Some(Frame::Pong);
     }
     let end = find(buffer, b"\r\n\r\n")? + 4;
-    let head = String::from_utf8_lossy(&buffer[..end]).into_owned();
+    let head = String::from_utf8_lossy(&buffer[..end]).replace("\r\n ", " ").replace("\r\n\t", " ");
     let length = head
         .split("\r\n")
         .filter_map(|line| line.split_once(':'))
