@@ -107,10 +107,11 @@ fn a_connection_is_used_in_both_directions() {
                 let (one, other) =
                     (a.message(&uri("alice"), &uri(&bob), "1"), twin.message(&uri("alice"), &uri(&bob), "2"));
                 a.send(&one).await;
+                let first = b.receive_request("MESSAGE").await;
                 twin.send(&other).await;
-                for _ in 0..2 {
-                    let arrived = b.receive_request("MESSAGE").await;
-                    b.answer(&arrived, 200).await;
+                let second = b.receive_request("MESSAGE").await;
+                for arrived in [&second, &first] {
+                    b.answer(arrived, 200).await;
                 }
                 // Each response comes back on the connection of its request (RFC 3261 §18.2.2).
                 assert_eq!(a.receive_response(200).await.need("Call-ID"), one.need("Call-ID"));

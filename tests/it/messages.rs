@@ -66,6 +66,27 @@ fn via_tells_where_a_request_came_from() {
 }
 
 #[test]
+fn via_tells_on_streams_as_well_where_a_request_came_from() {
+    run(LIMIT, async {
+        let site = Site::open(open_house(), &[Protocol::Tcp, Protocol::Tls]).await;
+        let mut b = site.server(Protocol::Tcp, "bob").await;
+        for (protocol, transport) in [(Protocol::Tcp, "TCP"), (Protocol::Tls, "TLS")] {
+            let mut a = site.connect(protocol).await;
+            for sent_by in ["host.example.net", "1.2.3.4:5070", "[2001:db8::4]"] {
+                let via = format!("SIP/2.0/{transport} {sent_by};branch=z9hG4bK-v{}", unique());
+                let request = a.message(&uri("alice"), &uri("bob"), "where from?").set("Via", via);
+                let (arrived, answered) = relay(&request, &mut a, &mut b, 200).await;
+                for message in [&arrived, &answered] {
+                    let values = message.values("Via");
+                    let via = values.last().expect("a Via is left");
+                    assert_eq!(parameter(via, "received"), Some(&*a.local().ip().to_string()), "{via}");
+                }
+            }
+        }
+    });
+}
+
+#[test]
 fn a_missing_max_forwards_is_added_and_each_branch_has_its_own_name() {
     run(LIMIT, async {
         let site = Site::open(open_house(), &[Protocol::Tcp]).await;

@@ -313,6 +313,7 @@ fn two_lan_interfaces_and_both_address_families_carry_one_message() {
         let site = Site::open(open_house().text(&tables.concat()), &[Protocol::Udp]).await;
         let mut old = site.server(Protocol::Udp, "old").await;
         let mut new = Agent::udp(here, SocketAddr::new(here, port)).await;
+        answers_options(&mut Agent::tcp(here, SocketAddr::new(here, port)).await).await;
         new.register(DOMAIN, "new", "nobody", "nothing").await;
         let request = new.message(&uri("new"), &uri("old"), "IPv6 to IPv4");
         let (arrived, _) = relay(&request, &mut new, &mut old, 200).await;

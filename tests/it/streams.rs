@@ -2,11 +2,14 @@
 
 use std::time::{Duration, Instant};
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
 use crate::common::agent::Agent;
 use crate::common::proxy::Protocol;
 use crate::common::run;
+use crate::common::scratch::loopback;
 use crate::common::sip::Sip;
-use crate::support::{DOMAIN, LIMIT, Site, Wire, answers_options, open_house, uri};
+use crate::support::{DOMAIN, LIMIT, Site, Wire, answers_options, open_house, relay, uri};
 
 pub(crate) fn options(agent: &Agent) -> Sip {
     let proxy = format!("sip:{DOMAIN}");
@@ -171,6 +174,56 @@ fn half_a_message_is_not_waited_for() {
         assert!(!is_open, "a message that never ends keeps its connection");
         site.is_well(Protocol::Tcp).await;
     });
+}
+
+#[test]
+fn a_thousand_slow_connections_disturb_nobody() {
+    run(LIMIT, async {
+        const SLOW: usize = 1000;
+        allow_descriptors(2 * SLOW as u64);
+        let settings = open_house().key("limits", "message_timeout", "\"3s\"");
+        let site = Site::open(settings, &[Protocol::Tcp]).await;
+        let (mut a, mut b) = (site.connect(Protocol::Tcp).await, site.server(Protocol::Tcp, "bob").await);
+        let (from, peer) = (loopback(), site.proxy.at(Protocol::Tcp));
+        let mut slow = Vec::new();
+        for _ in 0..SLOW {
+            slow.push(Wire::tcp_from(from, peer).await);
+        }
+        let begun = Instant::now();
+        // An octet a second on each of them.
+        let drip = async {
+            for octet in b"MESSA" {
+                for wire in &mut slow {
+                    wire.try_send(&[*octet]).await;
+                }
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        };
+        let exchanges = async {
+            let mut count = 0;
+            while begun.elapsed() < Duration::from_secs(5) {
+                let sent = Instant::now();
+                relay(&a.message(&uri("alice"), &uri("bob"), "hello"), &mut a, &mut b, 200).await;
+                assert!(sent.elapsed() < Duration::from_secs(2), "an exchange takes {:?}", sent.elapsed());
+                count += 1;
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            assert!(count >= 20, "{count} exchanges within 5 s");
+        };
+        futures_util::future::join(drip, exchanges).await;
+        // None of them has got its message together in time.
+        for wire in &mut slow {
+            wire.read_until_closed(Duration::from_secs(5)).await;
+        }
+        site.is_well(Protocol::Tcp).await;
+    });
+}
+
+/// Raises the limit of open files of this process, which systems set low, to what a test needs.
+fn allow_descriptors(count: u64) {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("the limit can be read");
+    assert!(hard >= count, "the test needs {count} open files, and the system allows {hard}");
+    setrlimit(Resource::RLIMIT_NOFILE, soft.max(count), hard).expect("up to the hard limit is allowed");
 }
 
 #[test]

@@ -233,10 +233,15 @@ impl Wire {
         Self::Datagrams { socket, peer }
     }
 
-    /// A TCP connection with `peer`.
+    /// A TCP connection with `peer`, from the same address.
     pub(crate) async fn tcp(peer: SocketAddr) -> Self {
+        Self::tcp_from(peer.ip(), peer).await
+    }
+
+    /// A TCP connection from `local` to `peer`.
+    pub(crate) async fn tcp_from(local: IpAddr, peer: SocketAddr) -> Self {
         let socket = tokio::net::TcpSocket::new_v4().expect("a TCP socket");
-        socket.bind(SocketAddr::new(peer.ip(), 0)).expect("a TCP port of loopback");
+        socket.bind(SocketAddr::new(local, 0)).expect("a TCP port of loopback");
         Self::over(
             socket.connect(peer).await.unwrap_or_else(|error| panic!("connection with {peer}: {error}")),
         )
