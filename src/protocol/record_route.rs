@@ -110,8 +110,8 @@ impl TokenKey {
         Self { key: self.key, router, account_tags: accounts.0.iter().map(tag).collect() }
     }
 
-    /// Appends the token as the user part of a URI.
-    fn write(&self, token: &Token, out: &mut Vec<u8>) {
+    /// Appends the token as the user part of a URI. `pass` tells it from those of other passes.
+    fn write(&self, token: &Token, pass: u8, out: &mut Vec<u8>) {
         let mut octets: SmallVec<[u8; LONGEST]> = SmallVec::new();
         match token {
             Token::Toward { hop, account } => {
@@ -120,7 +120,7 @@ impl TokenKey {
                     Transport::Tcp => 1,
                     Transport::Tls => 2,
                 });
-                octets.push(self.router);
+                octets.extend_from_slice(&[self.router, pass]);
                 octets.extend_from_slice(&hop.interface.0.to_be_bytes());
                 push_end(&mut octets, hop.remote);
                 octets.extend_from_slice(&hop.connection.map_or(0, |connection| connection.0).to_be_bytes());
@@ -128,7 +128,7 @@ impl TokenKey {
             }
             Token::Between { interface, ends, accounts } => {
                 octets.push(BETWEEN);
-                octets.push(self.router);
+                octets.extend_from_slice(&[self.router, pass]);
                 octets.extend_from_slice(&interface.0.to_be_bytes());
                 for (end, account) in ends.iter().zip(accounts) {
                     push_end(&mut octets, *end);
@@ -154,7 +154,7 @@ impl TokenKey {
         if difference != 0 {
             return None;
         }
-        let (&[kind, _router], rest) = content.split_first_chunk::<2>()?;
+        let (&[kind, _router, _pass], rest) = content.split_first_chunk::<3>()?;
         let (interface, rest) = rest.split_first_chunk::<2>()?;
         let interface = InterfaceId(u16::from_be_bytes(*interface));
         let (first, rest) = read_end(rest)?;
@@ -283,12 +283,14 @@ pub struct Face<'a> {
     pub account: Option<AccountId>,
 }
 
-/// Appends the Record-Route rows' values for a request from `upstream` to `downstream`, topmost first.
+/// Appends the Record-Route rows' values for a request from `upstream` to `downstream`, topmost first. `pass` is its
+/// Max-Forwards: a request that comes by again (a spiral) has another one, and so other URIs.
 pub fn values(
     key: &TokenKey,
     interfaces: &Interfaces,
     upstream: Face<'_>,
     downstream: Face<'_>,
+    pass: u8,
     mut row: impl FnMut(&dyn Fn(&mut Vec<u8>)),
 ) {
     let (up, down) = (upstream.flow, downstream.flow);
@@ -299,19 +301,25 @@ pub fn values(
     if is_one_socket {
         let (ends, accounts) = ([up.remote, down.remote], [upstream.account, downstream.account]);
         let token = Token::Between { interface: up.interface, ends, accounts };
-        row(&|out| write_value(key, interfaces, &token, up, out));
+        row(&|out| write_value(key, interfaces, (&token, pass), up, out));
         return;
     }
     for face in [downstream, upstream] {
         let token = Token::Toward { hop: Hop::from(face.flow), account: face.account };
-        row(&|out| write_value(key, interfaces, &token, face.flow, out));
+        row(&|out| write_value(key, interfaces, (&token, pass), face.flow, out));
     }
 }
 
 /// `transport=tls` is deprecated (RFC 3261 §26.2.2), but a `sip:` URI without it means UDP to most peers.
-fn write_value(key: &TokenKey, interfaces: &Interfaces, token: &Token, face: &Flow, out: &mut Vec<u8>) {
+fn write_value(
+    key: &TokenKey,
+    interfaces: &Interfaces,
+    (token, pass): (&Token, u8),
+    face: &Flow,
+    out: &mut Vec<u8>,
+) {
     out.extend_from_slice(b"<sip:");
-    key.write(token, out);
+    key.write(token, pass, out);
     out.push(b'@');
     interfaces.write_sent_by(face, out);
     out.extend_from_slice(match face.transport {
@@ -364,7 +372,7 @@ mod tests {
         ];
         for token in tokens {
             let mut text = Vec::new();
-            key.write(&token, &mut text);
+            key.write(&token, 70, &mut text);
             assert!(text.iter().all(|c| c.is_ascii_alphanumeric() || b"-_".contains(c)));
             assert_eq!((key.read(&text), TokenKey::router_of(&text)), (Some(token), Some(9)));
             assert_eq!(TokenKey::new([2; 16]).read(&text), None);
@@ -386,7 +394,7 @@ mod tests {
             account: Some(AccountId(2)),
         };
         let mut text = Vec::new();
-        key().write(&token, &mut text);
+        key().write(&token, 70, &mut text);
         let account_of = |names: &[&str]| {
             let account = |name: &&str| Account {
                 user_name: (*name).to_owned(),
@@ -424,16 +432,17 @@ mod tests {
     #[test]
     fn one_socket_records_once_and_two_twice() {
         let key = TokenKey::new([1; 16]);
-        let rows = |up: &Flow, down: &Flow| {
+        let rows_of_pass = |up: &Flow, down: &Flow, pass| {
             let mut rows = Vec::new();
             let face = |flow| Face { flow, account: None };
-            values(&key, &Interfaces::default(), face(up), face(down), |write| {
+            values(&key, &Interfaces::default(), face(up), face(down), pass, |write| {
                 let mut out = Vec::new();
                 write(&mut out);
                 rows.push(String::from_utf8(out).unwrap());
             });
             rows
         };
+        let rows = |up: &Flow, down: &Flow| rows_of_pass(up, down, 69);
         let (a, b) =
             (flow(Transport::Udp, "10.0.0.1:5060", None), flow(Transport::Udp, "10.0.0.2:5060", None));
         assert_eq!(rows(&a, &b).len(), 1);
@@ -444,5 +453,10 @@ mod tests {
             two[0].ends_with("@127.0.0.1:5060;transport=tcp;lr>") && two[1].ends_with("@127.0.0.1:5060;lr>")
         );
         assert_eq!(rows(&c, &flow(Transport::Tcp, "10.0.0.4:1", Some(10))).len(), 2);
+        let again = rows_of_pass(&c, &a, 67);
+        assert!(
+            two.iter().all(|value| !again.contains(value)),
+            "a spiral records other URIs: {two:?} {again:?}"
+        );
     }
 }

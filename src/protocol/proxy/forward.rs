@@ -66,7 +66,9 @@ impl Forwarding<'_> {
         if self.is_recorded {
             let upstream = Face { flow: self.source, account: self.account };
             let downstream = Face { flow: hop, account: target.account };
-            record_route::values(self.token_key, self.interfaces, upstream, downstream, |write| {
+            // Counted down from 255 at most.
+            let pass = self.max_forwards as u8;
+            record_route::values(self.token_key, self.interfaces, upstream, downstream, pass, |write| {
                 edit.insert_row(Name::RecordRoute, |out| write(out));
             });
         }

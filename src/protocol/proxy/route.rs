@@ -286,7 +286,7 @@ mod tests {
             let (a, b) = (peer(a, 7000), peer(b, 7001));
             let face = |flow| Face { flow, account: None };
             let mut recorded = Vec::new();
-            values(&key, &interfaces(), face(&a), face(&b), |write| {
+            values(&key, &interfaces(), face(&a), face(&b), 70, |write| {
                 let mut out = Vec::new();
                 write(&mut out);
                 recorded.push(String::from_utf8(out).unwrap());
