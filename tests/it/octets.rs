@@ -181,7 +181,9 @@ fn ten_kilobytes_of_many_parts_stay_as_they_are() {
             let (mut here, mut there) = two_wires(&site, protocol).await;
             let sent = voluminous(&here, "bob");
             assert!(sent.len() > 10_240);
-            arrives(&site, &mut here, &mut there, &sent).await;
+            let arrived = arrives(&site, &mut here, &mut there, &sent).await;
+            there.send(&difficult_response(&arrived, "200 OK")).await;
+            assert!(here.receive().await.starts_with(b"SIP/2.0 200 OK\r\n"));
         }
     });
 }

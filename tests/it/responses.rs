@@ -38,6 +38,8 @@ fn a_100_ends_at_the_proxy_and_other_provisional_responses_pass_at_once() {
                 );
                 assert_eq!(passed.need("To"), response.need("To"));
             }
+            callees[1].answer(&invites[1], 200).await;
+            a.receive_response(200).await;
         }
     });
 }
@@ -52,11 +54,10 @@ fn a_message_has_one_final_response_however_many_are_given() {
             for callee in &mut callees {
                 arrived.push(callee.receive_request("MESSAGE").await);
             }
-            for ((callee, request), status) in callees.iter_mut().zip(&arrived).zip(statuses) {
-                callee.answer(request, status).await;
-            }
+            callees[0].answer(&arrived[0], statuses[0]).await;
             let answered = final_response(&mut a).await;
             assert_eq!(answered.status(), statuses[0], "{answered}");
+            callees[1].answer(&arrived[1], statuses[1]).await;
             a.receive_nothing(SILENCE).await;
             for callee in &mut callees {
                 callee.receive_nothing(Duration::from_millis(1)).await;
@@ -277,6 +278,7 @@ fn a_response_whose_transaction_is_over_is_dropped() {
         for protocol in [Protocol::Udp, Protocol::Tcp] {
             let (site, mut a, mut callees) = fork(open_house_with_t1(10), protocol, 1).await;
             let b = &mut callees[0];
+            let mut old = Vec::new();
             for method in ["INVITE", "MESSAGE"] {
                 let request = a.request(method, &uri("bob"), &uri("alice"), &uri("bob"));
                 a.send(&request).await;
@@ -287,11 +289,13 @@ fn a_response_whose_transaction_is_over_is_dropped() {
                     a.send(&Dialog::of_caller(&request, &answered).acknowledgement(&a)).await;
                     b.receive_request("ACK").await;
                 }
-                tokio::time::sleep(over).await;
-                let old = b.response(&arrived, 200).with("Contact", b.contact("agent"));
-                is_dropped(&site, b, &old, "stray_response").await;
-                a.receive_nothing(SILENCE).await;
+                old.push(b.response(&arrived, 200).with("Contact", b.contact("agent")));
             }
+            tokio::time::sleep(over).await;
+            for response in &old {
+                is_dropped(&site, b, response, "stray_response").await;
+            }
+            a.receive_nothing(SILENCE).await;
         }
     });
 }
