@@ -9,7 +9,7 @@ use crate::common::run;
 use crate::common::scratch::loopback;
 use crate::common::sip::{Sip, host_port_of, parameter, uri_of};
 use crate::invite::invitation;
-use crate::support::{ALL, CERTIFIED, Dialog, LIMIT, Site, final_response, open_house, relay, uri};
+use crate::support::{ALL, CERTIFIED, DOMAIN, Dialog, LIMIT, Site, final_response, open_house, relay, uri};
 
 /// Pairs of interfaces: one socket, one transport, and two of them in both directions.
 const PAIRS: [[Protocol; 2]; 7] = [
@@ -60,7 +60,7 @@ fn each_recorded_uri_is_a_way_into_the_dialog() {
             let bob = format!("bob-{}", unique());
             let mut a = site.connect_from(loopback(), from).await;
             let mut b = site.connect_from(loopback(), to).await;
-            b.register(crate::support::DOMAIN, &bob, "nobody", "nothing").await;
+            b.register(DOMAIN, &bob, "nobody", "nothing").await;
             let request = a.request("SUBSCRIBE", &uri(&bob), &uri("alice"), &uri(&bob));
             a.send(&request).await;
             let arrived = b.receive_request("SUBSCRIBE").await;

@@ -204,7 +204,7 @@ fn a_thousand_slow_connections_disturb_nobody() {
             while begun.elapsed() < Duration::from_secs(5) {
                 let sent = Instant::now();
                 relay(&a.message(&uri("alice"), &uri("bob"), "hello"), &mut a, &mut b, 200).await;
-                assert!(sent.elapsed() < Duration::from_secs(2), "an exchange takes {:?}", sent.elapsed());
+                assert!(sent.elapsed() < Duration::from_secs(3), "an exchange takes {:?}", sent.elapsed());
                 count += 1;
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
