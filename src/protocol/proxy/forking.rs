@@ -56,7 +56,7 @@ impl Proxy {
     /// A user of ours whom nobody can be asked for: 480 if an account speaks for the user, who may come back with it,
     /// else 404 (§16.5).
     fn nobody_to_ask(&self, slot: Slot) -> Reply {
-        let user = self.contexts.get(slot).and_then(|context| Self::searched_user(&context.request));
+        let user = self.contexts.get(slot).and_then(|context| user_of(context.request.request_uri()));
         let is_known = user.is_some_and(|user| {
             let accounts = &self.settings.accounts.0;
             accounts.iter().any(|account| account.scope.contains(user.user(), user.domain()))
@@ -363,12 +363,11 @@ impl Proxy {
             }
         }
     }
+}
 
-    /// The user that a search looks for.
-    pub(super) fn searched_user(request: &Message, target: &Target) -> Option<AddressOfRecord> {
-        let uri = target.request_uri.as_deref().unwrap_or(request.request_uri());
-        Uri::parse(uri).ok().map(|uri| AddressOfRecord::from_uri(&uri))
-    }
+/// The user that a URI names.
+pub(super) fn user_of(uri: &[u8]) -> Option<AddressOfRecord> {
+    Uri::parse(uri).ok().map(|uri| AddressOfRecord::from_uri(&uri))
 }
 
 /// Reads a message that we have written.

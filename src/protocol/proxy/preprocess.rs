@@ -118,7 +118,7 @@ mod tests {
         let (up, down) = (Peer::udp(7).0, Peer::udp(9).0);
         let [up, down] = [&up, &down].map(|flow| Face { flow, account: None });
         let mut out = Vec::new();
-        record_route::values(&key, &interfaces(), up, down, |write| write(&mut out));
+        record_route::values(&key, &interfaces(), up, down, 70, |write| write(&mut out));
         String::from_utf8(out).unwrap()
     }
 

@@ -10,6 +10,7 @@ use crate::protocol::message::reply::Reply;
 use crate::protocol::message::{Message, Name};
 use crate::protocol::transaction::{Actions, Branch, ServerAction};
 
+use super::forking::user_of;
 use super::incoming::part_of;
 use super::response_context::BranchState;
 use super::table::{ClientMachine, Slot};
@@ -117,7 +118,8 @@ impl Proxy {
         let target = &context.branches[usize::from(branch)].target;
         if target.kind == TargetKind::Search
             && !context.has_answered
-            && let Some(user) = Self::searched_user(&context.request, target)
+            && let Some(user) =
+                user_of(target.request_uri.as_deref().unwrap_or(context.request.request_uri()))
         {
             self.outputs.push_back(Output::Learned { user, flow: target.hop });
         }
