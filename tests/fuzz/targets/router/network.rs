@@ -79,7 +79,7 @@ pub(super) fn proxy(now: Instant) -> Proxy {
         timers: Timers::default(),
         timer_c: Duration::from_secs(185),
         udp_mtu: 1300,
-        follow_redirections: false,
+        follow_redirections: true,
         accepts_digest_without_qop: false,
         accepts_digest_for_other_uri: false,
         counts_guesses: true,

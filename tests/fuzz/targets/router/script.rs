@@ -1,6 +1,5 @@
 //! The octets of an input as messages and times.
 
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -55,7 +54,9 @@ impl<'a> Script<'a> {
 
     /// A request that a peer makes. Three octets choose method, user and call; eight bits say what is odd about it.
     pub(super) fn request(&mut self, from: &Flow, recorded: &str) -> Bytes {
-        let (method, user, call) = (self.one_of(&METHODS), self.one_of(&USERS), self.octet() % 16);
+        let (method, user, call) = (self.one_of(&METHODS), self.one_of(&USERS), self.octet());
+        // Which row is the first, and how widely the request may fork.
+        let (call, first) = (call % 16, usize::from(call / 16));
         let odd = self.octet();
         let is_odd = |bit: u8| odd & 1 << bit != 0;
         let uri = match (method, is_odd(0)) {
@@ -63,10 +64,8 @@ impl<'a> Script<'a> {
             ("REGISTER", false) => format!("sip:{DOMAIN}"),
             (_, false) => format!("{user}@{DOMAIN}"),
         };
-        let mut text = format!("{method} {uri} SIP/2.0\r\n");
-        let mut row = |name: &str, value: &str| {
-            write!(text, "{name}: {value}\r\n").expect("a String takes all that is written");
-        };
+        let mut rows = Vec::new();
+        let mut row = |name: &str, value: &str| rows.push(format!("{name}: {value}\r\n"));
         let rport = if is_odd(1) { "" } else { ";rport" };
         let token = from.transport.via_token();
         row("Via", &format!("SIP/2.0/{token} {};branch=z9hG4bK{method}{call}{rport}", from.remote));
@@ -88,7 +87,12 @@ impl<'a> Script<'a> {
         if from.transport.is_reliable() || !is_odd(7) {
             row("Content-Length", &body.len().to_string());
         }
-        Bytes::from(format!("{text}\r\n{body}"))
+        if first > 0 {
+            row("Max-Breadth", &(first % 4).to_string());
+        }
+        let rotation = first % rows.len();
+        rows.rotate_left(rotation);
+        Bytes::from(format!("{method} {uri} SIP/2.0\r\n{}\r\n{body}", rows.concat()))
     }
 
     /// What the peer behind `hop` answers; by datagram perhaps without saying how long its body is.
@@ -99,6 +103,10 @@ impl<'a> Script<'a> {
         let mut reply = Reply::new(status);
         if matches!(status, 401 | 407) {
             reply = reply.row(Name::ProxyAuthenticate.as_str(), "Digest realm=\"x\", nonce=\"y\"".to_owned());
+        }
+        if status == 302 {
+            let contacts = format!("<sip:bob@{DOMAIN}>, <sip:x@127.0.0.1:6002>;q=0.{}", how % 10);
+            reply = reply.row(Name::Contact.as_str(), contacts);
         }
         let bytes = reply.write(request, hop.local, &tag);
         if how & 4 == 0 || hop.transport.is_reliable() {
