@@ -21,8 +21,10 @@ pub enum Fault {
     ContentLength,
     /// No Content-Length on a stream.
     NoContentLength,
-    /// The datagram is shorter than its Content-Length says.
+    /// The datagram or WebSocket message is shorter than its Content-Length says.
     BodyTooShort,
+    /// The WebSocket message goes on behind the body: a second SIP message, or a wrong Content-Length.
+    BodyTooLong,
     /// Larger than the limit: 513.
     TooLarge,
 }
@@ -46,6 +48,7 @@ impl Fault {
             Self::ContentLength => (400, "Malformed Content-Length"),
             Self::NoContentLength => (400, "Missing Content-Length On Stream"),
             Self::BodyTooShort => (400, "Body Shorter Than Content-Length"),
+            Self::BodyTooLong => (400, "Octets Behind Content-Length"),
             Self::TooLarge => (513, "Message Too Large"),
         }
     }

@@ -16,13 +16,16 @@ use super::lexical::{CommaList, decimal, is_token_only, trim};
 use super::name::Name;
 use super::start_line::{self, FirstLine, Method, StartLine};
 
-/// How the message came: that decides what its Content-Length means (RFC 3261 §18.3).
+/// How the message came: that decides what its Content-Length means (RFC 3261 §18.3, RFC 7118 §5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Carriage {
     /// One datagram: octets after the body are discarded, a body cut short is a fault.
     Datagram,
     /// A stream: the buffer is exactly the message, cut by its Content-Length, which must be there.
     Stream,
+    /// One WebSocket message, which may hold no second SIP message: a body cut short is a fault, and so is what
+    /// stands behind the body, but for line breaks.
+    WebSocket,
 }
 
 /// Sizes past which a message is refused.
@@ -117,11 +120,17 @@ impl Message {
             (Some(length), _) if length > available => {
                 self.fault.get_or_insert(Fault::BodyTooShort);
             }
-            (Some(length), _) => self.bytes.truncate(self.body_start as usize + length),
+            (Some(length), _) => {
+                let is_line_break = |c: &u8| matches!(c, b'\r' | b'\n');
+                if carriage == Carriage::WebSocket && !self.body()[length..].iter().all(is_line_break) {
+                    self.fault.get_or_insert(Fault::BodyTooLong);
+                }
+                self.bytes.truncate(self.body_start as usize + length);
+            }
             (None, Carriage::Stream) => {
                 self.fault.get_or_insert(Fault::NoContentLength);
             }
-            (None, Carriage::Datagram) => {}
+            (None, Carriage::Datagram | Carriage::WebSocket) => {}
         }
     }
 
@@ -435,6 +444,24 @@ mod tests {
         let message = Message::parse(Bytes::from_static(text), Carriage::Stream, LIMITS).unwrap();
         assert_eq!(message.fault(), Some(Fault::NoContentLength));
         assert_eq!(message.method(), Some(Method::Options));
+    }
+
+    #[test]
+    fn a_web_socket_message_is_one_sip_message_with_or_without_content_length() {
+        let table = [
+            ("\r\nab", None, "ab"),
+            ("l: 2\r\n\r\nab", None, "ab"),
+            ("l: 2\r\n\r\nab\r\n", None, "ab"),
+            ("l: 1\r\n\r\nab", Some(Fault::BodyTooLong), "a"),
+            ("l: 0\r\n\r\nOPTIONS sip:a SIP/2.0\r\nl: 0\r\n\r\n", Some(Fault::BodyTooLong), ""),
+            ("l: 3\r\n\r\nab", Some(Fault::BodyTooShort), "ab"),
+            ("l: x\r\n\r\nab", Some(Fault::ContentLength), "ab"),
+        ];
+        for (rest, fault, body) in table {
+            let text = Bytes::from(format!("OPTIONS sip:a SIP/2.0\r\nCall-ID: 1\r\n{rest}"));
+            let message = Message::parse(text, Carriage::WebSocket, LIMITS).unwrap();
+            assert_eq!((message.fault(), message.body()), (fault, body.as_bytes()), "{rest:?}");
+        }
     }
 
     #[test]
