@@ -15,3 +15,4 @@ pub mod proxy;
 pub mod record_route;
 pub mod timer_wheel;
 pub mod transaction;
+pub mod websocket;

@@ -86,7 +86,9 @@ impl Framer {
             let limit = self.limits.header_bytes.min(INDEXABLE);
             match header_end(&buffer[..buffer.len().min(limit)], scanned) {
                 Ok(end) => self.progress = Progress::Body(self.whole_length(buffer, end)?),
-                Err(_) if buffer.len() >= limit => return Err(self.refusal(buffer, limit, Fault::TooLarge)),
+                Err(_) if buffer.len() >= limit => {
+                    return Err(refusal(&buffer[..limit], self.limits, Fault::TooLarge));
+                }
                 Err(scanned) => {
                     self.progress = Progress::Headers(scanned);
                     return Ok(None);
@@ -127,33 +129,34 @@ impl Framer {
 
     /// The length of the message whose header section ends at `header_end`.
     fn whole_length(&self, buffer: &[u8], header_end: usize) -> Result<usize, Broken> {
-        let length = match content_length(&buffer[..header_end]) {
+        let header = &buffer[..header_end];
+        let length = match content_length(header) {
             Ok(body) => header_end.saturating_add(body),
-            Err(fault) => return Err(self.refusal(buffer, header_end, fault)),
+            Err(fault) => return Err(refusal(header, self.limits, fault)),
         };
         if length > self.limits.message_bytes {
-            return Err(self.refusal(buffer, header_end, Fault::TooLarge));
+            return Err(refusal(header, self.limits, Fault::TooLarge));
         }
         Ok(length)
     }
+}
 
-    fn refusal(&self, buffer: &[u8], header_end: usize, fault: Fault) -> Broken {
-        let header = Bytes::copy_from_slice(&buffer[..header_end]);
-        match Message::parse(header, Carriage::Stream, self.limits) {
-            Ok(message) => Broken::Refused { message: Box::new(message), fault },
-            Err(_) => Broken::NotSip,
-        }
+/// Refuses the message that begins with `header`: its header section, or as much of it as there may be.
+pub(in crate::protocol) fn refusal(header: &[u8], limits: MessageLimits, fault: Fault) -> Broken {
+    match Message::parse(Bytes::copy_from_slice(header), Carriage::Stream, limits) {
+        Ok(message) => Broken::Refused { message: Box::new(message), fault },
+        Err(_) => Broken::NotSip,
     }
 }
 
 /// Cuts the first `length` octets off. A buffer that holds nothing else is given away whole, so that nothing is
 /// kept for a connection that waits.
-fn cut(buffer: &mut BytesMut, length: usize) -> Bytes {
+pub(in crate::protocol) fn cut(buffer: &mut BytesMut, length: usize) -> Bytes {
     if buffer.len() == length { std::mem::take(buffer).freeze() } else { buffer.split_to(length).freeze() }
 }
 
 /// Where the header section ends, the empty line included; else the offset from which to look on.
-fn header_end(octets: &[u8], scanned: usize) -> Result<usize, usize> {
+pub(in crate::protocol) fn header_end(octets: &[u8], scanned: usize) -> Result<usize, usize> {
     for found in memchr::memchr_iter(b'\n', &octets[scanned..]) {
         let line_end = scanned + found;
         match &octets[line_end + 1..] {
