@@ -103,7 +103,7 @@ impl Router {
                     let message = Outgoing { bytes, branch };
                     match hop.transport {
                         Transport::Udp => departures.datagram(&hop, message),
-                        Transport::Tcp | Transport::Tls => {
+                        Transport::Tcp | Transport::Tls | Transport::Ws | Transport::Wss => {
                             self.depart_by_stream(&mut departures, hop, alternate, message);
                         }
                     }

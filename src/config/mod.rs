@@ -54,7 +54,7 @@ pub struct Config {
     pub service: Service,
     /// The certificate that the proxy shows (`certificate.chain`, `certificate.private_key`).
     ///
-    /// Default `None`: interfaces with TLS or MTLS do not listen and say so. Reload: connections made
+    /// Default `None`: interfaces with TLS, MTLS or WSS do not listen and say so. Reload: connections made
     /// afterwards.
     pub certificate: Option<Certificate>,
     /// The rest of `[certificate]`: whom the proxy believes, which stands also without a certificate of its
@@ -147,6 +147,10 @@ pub enum Protocol {
     Tls,
     /// TLS with a certificate on both sides.
     Mtls,
+    /// WebSocket in the clear (RFC 7118). Of interfaces alone: a proxy dials no WebSocket.
+    Ws,
+    /// WebSocket under TLS. Of interfaces alone.
+    Wss,
 }
 
 impl Protocol {
@@ -156,12 +160,14 @@ impl Protocol {
             Self::Udp => Transport::Udp,
             Self::Tcp => Transport::Tcp,
             Self::Tls | Self::Mtls => Transport::Tls,
+            Self::Ws => Transport::Ws,
+            Self::Wss => Transport::Wss,
         }
     }
 
     /// Whether it needs certificates.
     pub const fn is_secure(self) -> bool {
-        matches!(self, Self::Tls | Self::Mtls)
+        matches!(self, Self::Tls | Self::Mtls | Self::Wss)
     }
 }
 
@@ -173,6 +179,8 @@ impl fmt::Display for Protocol {
             Self::Tcp => "tcp",
             Self::Tls => "tls",
             Self::Mtls => "mtls",
+            Self::Ws => "ws",
+            Self::Wss => "wss",
         })
     }
 }

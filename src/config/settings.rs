@@ -90,7 +90,8 @@ pub struct Registrar {
 pub struct Limits {
     /// A whole message, 1024 to 65535 octets. Default 65535. Reload: messages begun afterwards.
     pub maximum_message_bytes: usize,
-    /// Start line and headers together, 512 to 65535 octets, not above the whole message. Default 16384.
+    /// Start line and headers together, 512 to 65535 octets, not above the whole message. Default 16384. The HTTP request
+    /// of a WebSocket handshake may be as long.
     ///
     /// Reload: messages begun afterwards.
     pub maximum_header_bytes: usize,
@@ -100,9 +101,10 @@ pub struct Limits {
     pub maximum_connections_per_address: usize,
     /// Transactions together, 1 to 100000000; above it new requests get 503. Default 500000. Reload: at once.
     pub maximum_transactions: usize,
-    /// A TLS handshake, 10 ms to 10 min. Default 5 s. Reload: connections accepted afterwards.
+    /// Connecting, the TLS handshake and the WebSocket handshake together, 10 ms to 10 min. Default 5 s. Reload:
+    /// connections made afterwards.
     pub handshake_timeout: Duration,
-    /// From the first octet of a message on a stream to its last, 10 ms to 10 min. Default 10 s.
+    /// From the first octet of a message on a stream or WebSocket to its last, 10 ms to 10 min. Default 10 s.
     ///
     /// Reload: connections made afterwards.
     pub message_timeout: Duration,

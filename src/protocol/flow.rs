@@ -12,6 +12,10 @@ pub enum Transport {
     Tcp,
     /// A stream under TLS.
     Tls,
+    /// WebSocket messages over a stream in the clear (RFC 7118).
+    Ws,
+    /// WebSocket messages over a stream under TLS.
+    Wss,
 }
 
 impl Transport {
@@ -20,20 +24,53 @@ impl Transport {
         !matches!(self, Self::Udp)
     }
 
-    /// The token of a Via's sent-protocol (RFC 3261 §20.42).
+    /// Whether TLS protects it.
+    pub const fn is_secure(self) -> bool {
+        matches!(self, Self::Tls | Self::Wss)
+    }
+
+    /// Whether SIP goes in messages of WebSocket, one in each (RFC 7118 §5).
+    pub const fn is_web_socket(self) -> bool {
+        matches!(self, Self::Ws | Self::Wss)
+    }
+
+    /// Whether we can open connections of it. A WebSocket client listens nowhere: what it has not opened itself cannot
+    /// be had.
+    pub const fn is_dialled(self) -> bool {
+        matches!(self, Self::Tcp | Self::Tls)
+    }
+
+    /// The token of a Via's sent-protocol (RFC 3261 §20.42, RFC 7118 §5.1).
     pub const fn via_token(self) -> &'static str {
         match self {
             Self::Udp => "UDP",
             Self::Tcp => "TCP",
             Self::Tls => "TLS",
+            Self::Ws => "WS",
+            Self::Wss => "WSS",
         }
     }
 
-    /// The port that a sent-by or URI without one means (RFC 3261 §19.1.2).
+    /// The value of a URI's transport parameter; `None` for the transport that a `sip:` URI without one means.
+    ///
+    /// `tls` is deprecated (RFC 3261 §26.2.2), but a `sip:` URI without it means UDP to most peers. WebSocket has one
+    /// value, under TLS or not (RFC 7118 §5.2).
+    pub const fn uri_parameter(self) -> Option<&'static str> {
+        match self {
+            Self::Udp => None,
+            Self::Tcp => Some("tcp"),
+            Self::Tls => Some("tls"),
+            Self::Ws | Self::Wss => Some("ws"),
+        }
+    }
+
+    /// The port that a sent-by or URI without one means (RFC 3261 §19.1.2, RFC 7118 §5.5).
     pub const fn default_port(self) -> u16 {
         match self {
             Self::Udp | Self::Tcp => 5060,
             Self::Tls => 5061,
+            Self::Ws => 80,
+            Self::Wss => 443,
         }
     }
 }
@@ -44,6 +81,8 @@ impl fmt::Display for Transport {
             Self::Udp => "udp",
             Self::Tcp => "tcp",
             Self::Tls => "tls",
+            Self::Ws => "ws",
+            Self::Wss => "wss",
         })
     }
 }
@@ -98,6 +137,43 @@ mod tests {
         ];
         for (address, host) in table {
             assert_eq!(host_of(address.parse().unwrap()), host.parse::<IpAddr>().unwrap());
+        }
+    }
+
+    #[test]
+    fn each_transport_has_its_tokens_and_port() {
+        let table = [
+            (Transport::Udp, "UDP", None, 5060, "udp"),
+            (Transport::Tcp, "TCP", Some("tcp"), 5060, "tcp"),
+            (Transport::Tls, "TLS", Some("tls"), 5061, "tls"),
+            (Transport::Ws, "WS", Some("ws"), 80, "ws"),
+            (Transport::Wss, "WSS", Some("ws"), 443, "wss"),
+        ];
+        for (transport, via, parameter, port, name) in table {
+            assert_eq!(
+                (transport.via_token(), transport.uri_parameter(), transport.default_port()),
+                (via, parameter, port)
+            );
+            assert_eq!(transport.to_string(), name);
+        }
+    }
+
+    #[test]
+    fn a_web_socket_is_reliable_and_never_dialled() {
+        let table = [
+            (Transport::Udp, false, false, false, false),
+            (Transport::Tcp, true, false, true, false),
+            (Transport::Tls, true, true, true, false),
+            (Transport::Ws, true, false, false, true),
+            (Transport::Wss, true, true, false, true),
+        ];
+        for (transport, is_reliable, is_secure, is_dialled, is_web_socket) in table {
+            assert_eq!(
+                (transport.is_reliable(), transport.is_secure(), transport.is_dialled()),
+                (is_reliable, is_secure, is_dialled),
+                "{transport}"
+            );
+            assert_eq!(transport.is_web_socket(), is_web_socket, "{transport}");
         }
     }
 }

@@ -22,8 +22,11 @@ use super::flow::{ConnectionId, Flow, InterfaceId, Transport};
 use super::interface::Interfaces;
 
 const CODE: usize = 12;
-/// The first octet of [`Token::Between`]; below it stand the transports of [`Token::Toward`].
+/// The first octet of [`Token::Between`]; the others are the transports of [`Token::Toward`]. Tokens outlive the
+/// version that has written them, so no number ever gets another meaning.
 const BETWEEN: u8 = 3;
+/// The last of the numbers.
+const LAST_KIND: u8 = 5;
 /// Room for head, two IPv6 ends with their accounts, and code.
 const LONGEST: usize = 96;
 
@@ -115,11 +118,7 @@ impl TokenKey {
         let mut octets: SmallVec<[u8; LONGEST]> = SmallVec::new();
         match token {
             Token::Toward { hop, account } => {
-                octets.push(match hop.transport {
-                    Transport::Udp => 0,
-                    Transport::Tcp => 1,
-                    Transport::Tls => 2,
-                });
+                octets.push(kind_of(hop.transport));
                 octets.extend_from_slice(&[self.router, pass]);
                 octets.extend_from_slice(&hop.interface.0.to_be_bytes());
                 push_end(&mut octets, hop.remote);
@@ -162,12 +161,15 @@ impl TokenKey {
             0 => Transport::Udp,
             1 => Transport::Tcp,
             2 => Transport::Tls,
-            _ => {
+            4 => Transport::Ws,
+            5 => Transport::Wss,
+            BETWEEN => {
                 let (first_account, rest) = self.read_account(rest)?;
                 let (second, rest) = read_end(rest)?;
                 let accounts = [first_account, self.read_account(rest)?.0];
                 return Some(Token::Between { interface, ends: [first, second], accounts });
             }
+            _ => return None,
         };
         let (connection, rest) = rest.split_first_chunk::<8>()?;
         let (account, _) = self.read_account(rest)?;
@@ -180,7 +182,7 @@ impl TokenKey {
     pub fn router_of(user: &[u8]) -> Option<u8> {
         let mut octets = [0; 3];
         URL_SAFE_NO_PAD.decode_slice(user.get(..4)?, &mut octets).ok()?;
-        (octets[0] <= BETWEEN).then_some(octets[1])
+        (octets[0] <= LAST_KIND).then_some(octets[1])
     }
 
     fn push_account(&self, octets: &mut SmallVec<[u8; LONGEST]>, account: Option<AccountId>) {
@@ -200,6 +202,17 @@ impl TokenKey {
         let mut code = [0; CODE];
         code.copy_from_slice(&whole[..CODE]);
         code
+    }
+}
+
+/// The first octet of a [`Token::Toward`].
+const fn kind_of(transport: Transport) -> u8 {
+    match transport {
+        Transport::Udp => 0,
+        Transport::Tcp => 1,
+        Transport::Tls => 2,
+        Transport::Ws => 4,
+        Transport::Wss => 5,
     }
 }
 
@@ -310,7 +323,6 @@ pub fn values(
     }
 }
 
-/// `transport=tls` is deprecated (RFC 3261 §26.2.2), but a `sip:` URI without it means UDP to most peers.
 fn write_value(
     key: &TokenKey,
     interfaces: &Interfaces,
@@ -322,11 +334,11 @@ fn write_value(
     key.write(token, pass, out);
     out.push(b'@');
     interfaces.write_sent_by(face, out);
-    out.extend_from_slice(match face.transport {
-        Transport::Udp => b";lr>" as &[u8],
-        Transport::Tcp => b";transport=tcp;lr>",
-        Transport::Tls => b";transport=tls;lr>",
-    });
+    if let Some(transport) = face.transport.uri_parameter() {
+        out.extend_from_slice(b";transport=");
+        out.extend_from_slice(transport.as_bytes());
+    }
+    out.extend_from_slice(b";lr>");
 }
 
 #[cfg(test)]
@@ -364,6 +376,11 @@ mod tests {
                 hop: Hop::from(&flow(Transport::Tls, "[2001:db8::1]:9", Some(5))),
                 account: Some(AccountId(3)),
             },
+            Token::Toward {
+                hop: Hop::from(&flow(Transport::Ws, "10.0.0.1:9", Some(5))),
+                account: Some(AccountId(1)),
+            },
+            Token::Toward { hop: Hop::from(&flow(Transport::Wss, "[::1]:9", Some(6))), account: None },
             Token::Between {
                 interface: InterfaceId(7),
                 ends: ["[2001:db8::1]:9".parse().unwrap(), "[2001:db8::2]:65535".parse().unwrap()],
@@ -385,6 +402,37 @@ mod tests {
         }
         assert_eq!(key.read(&[b'A'; 500]), None);
         assert_eq!(key.read(b"alice"), None);
+    }
+
+    /// Dialogs outlive an upgrade: what was written once is read ever after.
+    #[test]
+    fn tokens_of_every_version_are_read() {
+        let toward = |transport, connection| Token::Toward {
+            hop: Hop::from(&flow(transport, "10.0.0.1:9", connection)),
+            account: Some(AccountId(2)),
+        };
+        let between = Token::Between {
+            interface: InterfaceId(7),
+            ends: ["10.0.0.1:9".parse().unwrap(), "10.0.0.2:9".parse().unwrap()],
+            accounts: [Some(AccountId(0)), None],
+        };
+        let table = [
+            ("AAkABwQKAAABAAkAAAAAAAAAAED_8UsJuI2F-x6HuBLPl2U", toward(Transport::Udp, None)),
+            ("AQkABwQKAAABAAkAAAAAAAAABUD_8Uv4oHuPiyF0nhRwfxs", toward(Transport::Tcp, Some(5))),
+            ("AgkABwQKAAABAAkAAAAAAAAABUD_8Uvp7XxbVF0PBTGYagk", toward(Transport::Tls, Some(5))),
+            ("AwkABwQKAAABAAn1Xh2aBAoAAAIACQAAAABl0ZkWoLKYdwZ0iws", between),
+            ("BAkABwQKAAABAAkAAAAAAAAABUD_8UuaF2FjMkLEpq47X8k", toward(Transport::Ws, Some(5))),
+            ("BQkABwQKAAABAAkAAAAAAAAABUD_8UufgCVuoB5s42MFmo4", toward(Transport::Wss, Some(5))),
+        ];
+        for (text, token) in table {
+            assert_eq!(key().read(text.as_bytes()), Some(token), "{text}");
+            assert_eq!(TokenKey::router_of(text.as_bytes()), Some(9), "{text}");
+        }
+        // A number that no version has written, though the code over it is right.
+        let mut octets = vec![LAST_KIND + 1, 9, 0, 7, 4, 10, 0, 0, 1, 0, 9];
+        octets.extend([0; 12]);
+        octets.extend(key().code(&octets.clone()));
+        assert_eq!(key().read(URL_SAFE_NO_PAD.encode(octets).as_bytes()), None);
     }
 
     #[test]
@@ -458,5 +506,8 @@ mod tests {
             two.iter().all(|value| !again.contains(value)),
             "a spiral records other URIs: {two:?} {again:?}"
         );
+        let ws =
+            rows(&flow(Transport::Wss, "10.0.0.4:1", Some(9)), &flow(Transport::Ws, "10.0.0.5:1", Some(8)));
+        assert!(ws.len() == 2 && ws.iter().all(|row| row.ends_with("@127.0.0.1:5060;transport=ws;lr>")));
     }
 }

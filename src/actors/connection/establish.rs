@@ -1,4 +1,4 @@
-//! From a socket to a stream that carries SIP: connect, TLS handshake, who the peer is.
+//! From a socket to a stream that carries SIP: connect, TLS handshake, who the peer is, WebSocket handshake.
 
 use std::cell::Cell;
 use std::fmt;
@@ -14,10 +14,12 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::ConnectionSettings;
 use super::stream::Stream;
+use super::upgrade::upgrade;
 use crate::actors::directory::Peer;
 use crate::actors::tls::{CertificateSummary, PeerNames, StreamTls, watched};
 use crate::protocol::account::AccountId;
 use crate::protocol::flow::Transport;
+use crate::protocol::websocket::handshake::Refusal;
 
 /// Where a connection comes from.
 #[derive(Debug)]
@@ -44,14 +46,18 @@ enum Phase {
     Connect,
     Handshake,
     Identity,
+    Upgrade,
 }
 
+/// Why there is no stream.
 #[derive(Debug)]
-enum Cause {
+pub(super) enum Cause {
     Timeout,
     Failed(io::Error),
     /// The certificate is good, but not that of the host that was dialled.
     OtherHost,
+    /// It asks for something else than SIP over WebSocket.
+    Refused(Refusal),
 }
 
 impl fmt::Display for Cause {
@@ -60,6 +66,7 @@ impl fmt::Display for Cause {
             Self::Timeout => f.write_str("timeout"),
             Self::Failed(error) => error.fmt(f),
             Self::OtherHost => f.write_str("certificate names another host"),
+            Self::Refused(refusal) => refusal.fmt(f),
         }
     }
 }
@@ -109,9 +116,18 @@ impl Attempt<'_> {
     }
 
     async fn accept(&self, stream: TcpStream, remote: SocketAddr) -> Result<Established, Cause> {
+        let mut established = self.accept_stream(stream, remote).await?;
+        if self.settings.transport.is_web_socket() {
+            self.phase.set(Phase::Upgrade);
+            upgrade(&mut established.stream, self.settings.message_limits.header_bytes).await?;
+        }
+        Ok(established)
+    }
+
+    async fn accept_stream(&self, stream: TcpStream, remote: SocketAddr) -> Result<Established, Cause> {
         stream.set_nodelay(true)?;
         let local = stream.local_addr()?;
-        let peer = || Some(self.peer_at(remote));
+        let peer = || self.peer_at(remote);
         let Some(tls) = &self.settings.tls else {
             return Ok(Established { stream: self.plain(stream)?, local, account: None, peer: peer() });
         };
@@ -166,14 +182,15 @@ impl Attempt<'_> {
     /// `stream` as it is, where that is what the interface speaks: never in place of TLS.
     fn plain(&self, stream: TcpStream) -> io::Result<Stream> {
         match self.settings.transport {
-            Transport::Tcp => Ok(Stream::Plain(stream)),
-            Transport::Tls | Transport::Udp => Err(io::ErrorKind::Unsupported.into()),
+            Transport::Tcp | Transport::Ws => Ok(Stream::Plain(stream)),
+            Transport::Tls | Transport::Wss | Transport::Udp => Err(io::ErrorKind::Unsupported.into()),
         }
     }
 
-    fn peer_at(&self, remote: SocketAddr) -> Peer {
-        let settings = self.settings;
-        Peer { interface: settings.interface, transport: settings.transport, remote, host: None }
+    /// What requests to `remote` find the connection by, where they could dial it as well.
+    fn peer_at(&self, remote: SocketAddr) -> Option<Peer> {
+        let ConnectionSettings { interface, transport, .. } = *self.settings;
+        transport.is_dialled().then_some(Peer { interface, transport, remote, host: None })
     }
 
     /// One line, as long as there are not too many of them.
@@ -187,6 +204,10 @@ impl Attempt<'_> {
             Phase::Connect => {
                 info!(log, "connect_failed"; "peer" => %remote, "direction" => direction, "reason" => %cause,
                     "repeated" => left_out);
+                return;
+            }
+            Phase::Upgrade => {
+                info!(log, "websocket_failed"; "peer" => %remote, "reason" => %cause, "repeated" => left_out);
                 return;
             }
             Phase::Handshake => "handshake",

@@ -10,12 +10,12 @@ use bytes::{Bytes, BytesMut};
 use smallvec::SmallVec;
 use tokio::io::{AsyncRead, ReadBuf};
 
+use super::codec::{Broken, Codec, Incoming};
 use crate::actors::directory::Directory;
 use crate::actors::messages::{MessagesReceived, Received};
 use crate::protocol::account::AccountId;
 use crate::protocol::flow::Flow;
-use crate::protocol::message::framing::{Broken, Frame, Framer};
-use crate::protocol::message::{Carriage, Message, MessageLimits, Method};
+use crate::protocol::message::{Message, MessageLimits, Method};
 
 /// Octets that one read takes.
 const READ_BYTES: usize = 16 * 1024;
@@ -29,27 +29,27 @@ thread_local! {
 #[derive(Debug)]
 pub(super) struct Inbox {
     limits: MessageLimits,
-    framer: Framer,
+    codec: Codec,
     /// What has come of a message that is not complete; else empty, without memory of its own.
     buffer: BytesMut,
     /// Messages that a Router had no room for, by Router. Nothing is read while there are any.
     held: SmallVec<[(usize, Vec<Received>); 1]>,
-    /// Pings that are not answered yet.
-    pings: usize,
-    /// Whether the latest [`Self::deliver`] completed a message.
+    /// The answers to keep-alives, until they are taken.
+    answers: Vec<u8>,
+    /// Whether the latest [`Self::deliver`] completed a message or a keep-alive.
     has_completed: bool,
     /// Requests that await a final response. An estimate, which a peer cannot gain from.
     owed: u32,
 }
 
 impl Inbox {
-    pub(super) fn new(limits: MessageLimits) -> Self {
+    pub(super) fn new(codec: Codec, limits: MessageLimits) -> Self {
         Self {
             limits,
-            framer: Framer::new(limits),
+            codec,
             buffer: BytesMut::new(),
             held: SmallVec::new(),
-            pings: 0,
+            answers: Vec::new(),
             has_completed: false,
             owed: 0,
         }
@@ -75,15 +75,19 @@ impl Inbox {
         let mut groups: SmallVec<[(usize, Vec<Received>); 1]> = SmallVec::new();
         self.has_completed = false;
         let outcome = loop {
-            match self.framer.next(&mut self.buffer) {
-                Ok(Some(Frame::Message(bytes))) => match self.read(bytes) {
+            match self.codec.next(&mut self.buffer) {
+                Ok(Some(Incoming::Message(bytes))) => match self.read(bytes) {
                     Ok(message) => {
                         let router = to.router_of(&message, flow.connection);
                         group(&mut groups, router).push(Received { flow, account, message });
                     }
                     Err(broken) => break Err(broken),
                 },
-                Ok(Some(Frame::Ping)) => self.pings += 1,
+                Ok(Some(Incoming::KeepAlive(answer))) => {
+                    // One between the fragments of a message does not give that more time.
+                    self.has_completed |= !self.codec.is_inside_message();
+                    self.answers.extend_from_slice(&answer);
+                }
                 Ok(None) => break Ok(()),
                 Err(broken) => break Err(broken),
             }
@@ -97,7 +101,7 @@ impl Inbox {
     }
 
     fn read(&mut self, bytes: Bytes) -> Result<Message, Broken> {
-        let message = Message::parse(bytes, Carriage::Stream, self.limits).map_err(|_| Broken::NotSip)?;
+        let message = self.codec.parse(bytes, self.limits)?;
         self.has_completed = true;
         let is_answered = |method| !matches!(method, Method::Ack | Method::Benotify);
         if message.method().is_some_and(is_answered) {
@@ -128,28 +132,25 @@ impl Inbox {
 
     /// Whether a message has begun that is not complete.
     pub(super) fn is_inside_message(&self) -> bool {
-        !self.buffer.is_empty()
+        !self.buffer.is_empty() || self.codec.is_inside_message()
     }
 
-    /// Whether the latest [`Self::deliver`] completed a message.
+    /// Whether the latest [`Self::deliver`] completed a message or a keep-alive.
     pub(super) fn has_completed(&self) -> bool {
         self.has_completed
     }
 
-    /// The answers to the pings that came: a CRLF for each (RFC 5626 §5.4).
-    pub(super) fn take_pongs(&mut self) -> Option<Bytes> {
-        match std::mem::take(&mut self.pings) {
-            0 => None,
-            1 => Some(Bytes::from_static(b"\r\n")),
-            several => Some(Bytes::from(b"\r\n".repeat(several))),
-        }
+    /// The answers to the keep-alives that came, one for each.
+    pub(super) fn take_answers(&mut self) -> Option<Bytes> {
+        (!self.answers.is_empty()).then(|| Bytes::from(std::mem::take(&mut self.answers)))
     }
 
-    /// Something leaves by the connection: if it is a final response, one is owed less.
-    pub(super) fn note_sent(&mut self, bytes: &[u8]) {
+    /// A SIP message as it leaves by the connection. If it is a final response, one is owed less.
+    pub(super) fn send(&mut self, bytes: Bytes) -> Bytes {
         if bytes.strip_prefix(b"SIP/2.0 ").is_some_and(|rest| matches!(rest.first(), Some(b'2'..=b'6'))) {
             self.owed = self.owed.saturating_sub(1);
         }
+        self.codec.wrap(bytes)
     }
 
     /// Whether the peer awaits a response.

@@ -1,7 +1,7 @@
 //! One stream connection: frames what comes in for the Routers, writes what they send.
 //!
 //! The actor lives on the worker Arbiter that the stream Listener gives it. It first gets its stream ready
-//! (`establish.rs`: connect, TLS handshake), then drives both directions from one future of its context, so that a
+//! (`establish.rs`: connect, TLS handshake, WebSocket handshake), then drives both directions from one future of its context, so that a
 //! panic in either is the actor's own. Nothing that it waits for holds anybody else up: its queue is bounded, and
 //! a peer that reads or writes too slowly loses the connection.
 //!
@@ -15,12 +15,14 @@
 //! [`TransmitFailed`]: super::messages::TransmitFailed
 //! [`Dial`]: super::messages::Dial
 
+mod codec;
 mod deadlines;
 mod establish;
 mod inbox;
 mod open;
 mod outbox;
 mod stream;
+mod upgrade;
 
 use std::io;
 use std::net::SocketAddr;
@@ -46,6 +48,7 @@ use super::tls::StreamTls;
 use super::turns::Turns;
 use crate::protocol::flow::{Flow, InterfaceId, Transport};
 use crate::protocol::message::{Fault, MessageLimits};
+use crate::protocol::websocket::framing::Violation;
 
 /// Messages from Routers that wait for the actor's turn. What a full mailbox refuses is a transport error of the
 /// sender's (RFC 3261 §17.1.4).
@@ -58,13 +61,13 @@ pub struct ConnectionSettings {
     pub interface: InterfaceId,
     /// The address of the interface, which outgoing connections leave from unless it is a wildcard.
     pub bind_address: SocketAddr,
-    /// What they speak, TCP or TLS.
+    /// What they speak.
     pub transport: Transport,
-    /// What TLS needs; without it there are no connections where `transport` is TLS.
+    /// What TLS needs; without it there are no connections where `transport` is secure.
     pub tls: Option<StreamTls>,
     /// Sizes past which a message is refused.
     pub message_limits: MessageLimits,
-    /// `limits.handshake_timeout`: for connect and TLS handshake together.
+    /// `limits.handshake_timeout`: for connect and handshakes together.
     pub handshake_timeout: Duration,
     /// `limits.message_timeout`: from the first octet of a message to its last, and for a peer to read.
     pub message_timeout: Duration,
@@ -101,6 +104,8 @@ enum End {
     QueueFull,
     /// What came was no SIP.
     NotSip,
+    /// What came was no WebSocket.
+    WebSocket(Violation),
     /// A message whose end cannot be found was refused.
     Refused(Fault),
     /// The system's word.
@@ -116,6 +121,7 @@ impl End {
             Self::WriteTimeout => "write_timeout",
             Self::QueueFull => "queue_full",
             Self::NotSip => "not_sip",
+            Self::WebSocket(_) => "websocket_violation",
             Self::Refused(_) => "refused",
             Self::Failed(_) => "failed",
         }
@@ -214,9 +220,10 @@ impl Connection {
                 self.settings.directory.tell_all_failed(&[message]);
                 continue;
             }
-            if let Some(open) = &mut self.open {
-                open.note_sent(&message.bytes);
-            }
+            let message = match &mut self.open {
+                Some(open) => open.send(message),
+                None => message,
+            };
             if let Err(Overflow(message)) = self.outbox.push(message) {
                 self.settings.directory.tell_all_failed(&[message]);
                 self.settings.directory.tell_all_failed(messages.as_slice());
@@ -228,6 +235,7 @@ impl Connection {
     fn end(&self, end: End, ctx: &mut Context<Self>) {
         let detail = match end {
             End::Refused(fault) => Some(fault.response().1.to_owned()),
+            End::WebSocket(violation) => Some(violation.to_string()),
             End::Failed(kind) => Some(kind.to_string()),
             _ => None,
         };

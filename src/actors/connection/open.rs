@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::io::AsyncWrite as _;
 use tokio::time::Instant;
 
+use super::codec::{Broken, Codec};
 use super::deadlines::{Deadlines, Due, Timer};
 use super::inbox::{Inbox, poll_discard};
 use super::outbox::Outbox;
@@ -16,7 +17,6 @@ use crate::actors::directory::Admission;
 use crate::actors::messages::Outgoing;
 use crate::protocol::account::AccountId;
 use crate::protocol::flow::Flow;
-use crate::protocol::message::framing::Broken;
 use crate::protocol::message::reply::Reply;
 use crate::protocol::message::{Message, Method, Name};
 
@@ -29,7 +29,7 @@ const HALF_CLOSED_GRACE: Duration = Duration::from_secs(32);
 
 /// How long a peer has to take the last words of a connection that ends. Without the wait, octets of the peer that
 /// nobody has read would make the system discard them.
-const FAREWELL: Duration = Duration::from_secs(2);
+pub(super) const FAREWELL: Duration = Duration::from_secs(2);
 
 /// What there is once the stream is ready.
 #[derive(Debug)]
@@ -68,7 +68,10 @@ impl Open {
             stream,
             flow,
             account,
-            inbox: Inbox::new(settings.message_limits),
+            inbox: Inbox::new(
+                Codec::new(settings.transport.is_web_socket(), settings.message_limits),
+                settings.message_limits,
+            ),
             timer: Timer::new(deadlines.next().0),
             deadlines,
             stage: Stage::Duplex,
@@ -79,9 +82,9 @@ impl Open {
         self.flow
     }
 
-    /// `bytes` are queued for the peer.
-    pub(super) fn note_sent(&mut self, bytes: &[u8]) {
-        self.inbox.note_sent(bytes);
+    /// `message` as it leaves.
+    pub(super) fn send(&mut self, message: Outgoing) -> Outgoing {
+        Outgoing { bytes: self.inbox.send(message.bytes), ..message }
     }
 
     /// Whether there is a point in sending `message`: a peer that has closed its side cannot answer a request.
@@ -151,9 +154,9 @@ impl Open {
         let outcome = self.inbox.deliver(self.flow, self.account, &settings.directory);
         self.deadlines.inside_message(now, self.inbox.is_inside_message(), self.inbox.has_completed());
         self.deadlines.held(now, self.inbox.is_held());
-        if let Some(pongs) = self.inbox.take_pongs() {
+        if let Some(answers) = self.inbox.take_answers() {
             // A full queue has no room for them: a peer that does not read needs no answer.
-            let _ = outbox.push_own(pongs);
+            let _ = outbox.push_own(answers);
         }
         if let Err(broken) = outcome {
             let end = self.refuse(broken, settings, outbox);
@@ -162,19 +165,22 @@ impl Open {
         }
     }
 
-    /// Answers the message whose end cannot be found, where it is a request that can be answered.
-    fn refuse(&self, broken: Broken, settings: &ConnectionSettings, outbox: &mut Outbox) -> End {
-        let Broken::Refused { message, fault } = broken else {
-            return End::NotSip;
-        };
-        if is_answerable(&message) {
+    /// Answers the message behind which nothing can be read, where it is a request that can be answered, and says
+    /// the last words. A full queue has no room for either; then the peer, which does not read, is told by the end of
+    /// the stream alone.
+    fn refuse(&mut self, broken: Broken, settings: &ConnectionSettings, outbox: &mut Outbox) -> End {
+        if let (End::Refused(fault), Some(message)) = (broken.end, broken.refused)
+            && is_answerable(&message)
+        {
             let (status, reason) = fault.response();
             let tag = settings.directory.tag_for(message.call_id());
             let reply = Reply::with_reason(status, reason).write(&message, self.flow.remote, tag.as_bytes());
-            // A full queue has no room for it; then the peer, which does not read, is told by the close alone.
-            let _ = outbox.push_own(reply);
+            let _ = outbox.push_own(self.inbox.send(reply));
         }
-        End::Refused(fault)
+        if let Some(close) = broken.close {
+            let _ = outbox.push_own(close);
+        }
+        broken.end
     }
 
     /// The peer has closed its side.

@@ -1,3 +1,5 @@
+mod web_socket;
+
 use std::time::Instant as Clock;
 
 use rustls::ClientConfig;

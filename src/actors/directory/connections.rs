@@ -26,7 +26,7 @@ pub struct ConnectionLimits {
 pub struct Peer {
     /// Our interface.
     pub interface: InterfaceId,
-    /// TCP or TLS.
+    /// TCP or TLS: what can be dialled.
     pub transport: Transport,
     /// The peer's end.
     pub remote: SocketAddr,

@@ -1,4 +1,4 @@
-//! The Listener of a stream interface: TCP, TLS, MTLS, and TCP on the port of a UDP interface.
+//! The Listener of a stream interface: TCP, TLS, MTLS, WebSocket, and TCP on the port of a UDP interface.
 //!
 //! It accepts connections and opens them, and hands each to a worker Arbiter in turn, where a [`Connection`] lives
 //! on its own: handshakes happen there.
@@ -32,7 +32,6 @@ use crate::actors::drops::{DropReason, Drops, SUMMARY_INTERVAL};
 use crate::actors::log_limit::LogLimit;
 use crate::actors::messages::{Dial, Transmit};
 use crate::actors::turns::Turns;
-use crate::protocol::flow::Transport;
 
 /// Dials that wait for the actor's turn; Routers fail what a full mailbox refuses.
 const MAILBOX_CAPACITY: usize = 1_024;
@@ -46,7 +45,7 @@ const ACCEPTS_PER_TURN: usize = 64;
 /// After an accept that failed for want of something (descriptors, memory): the first wait, doubled up to the last.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
 
-/// Why an interface with TLS or MTLS does not listen.
+/// Why an interface with TLS, MTLS or WSS does not listen.
 const NO_CERTIFICATE: &str = "no certificate: set certificate.chain and certificate.private_key";
 
 /// What a [`StreamListener`] is given.
@@ -107,7 +106,7 @@ impl StreamListener {
 
     fn lacks_certificate(&self) -> bool {
         let connections = &self.settings.connections;
-        connections.transport == Transport::Tls && connections.tls.is_none()
+        connections.transport.is_secure() && connections.tls.is_none()
     }
 
     fn tell(&mut self, state: InterfaceState) {
@@ -179,7 +178,7 @@ impl Handler<Dial> for StreamListener {
         self.turns.count(ctx);
         let settings = &self.settings.connections;
         let is_reachable = dial.remote.is_ipv4() == settings.bind_address.is_ipv4();
-        if !is_reachable || self.lacks_certificate() {
+        if !settings.transport.is_dialled() || !is_reachable || self.lacks_certificate() {
             return settings.directory.tell_all_failed(&dial.messages);
         }
         let peer = Peer {
@@ -319,7 +318,7 @@ mod tests {
     use crate::actors::directory::ConnectionLimits;
     use crate::actors::messages::Outgoing;
     use crate::actors::testing::{PATIENCE, QUIET, World, branch, here, outgoing, request, response};
-    use crate::protocol::flow::InterfaceId;
+    use crate::protocol::flow::{InterfaceId, Transport};
 
     fn start(world: &World, connections: ConnectionSettings) -> Addr<StreamListener> {
         let settings = StreamListenerSettings {
@@ -426,6 +425,17 @@ mod tests {
     }
 
     #[actix::test]
+    async fn a_web_socket_is_never_dialled() {
+        let mut world = World::new(1);
+        let peer = tokio_net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = start(&world, ConnectionSettings { transport: Transport::Ws, ..world.connections() });
+        world.listening().await;
+        listener.do_send(dial(peer.local_addr().unwrap(), vec![outgoing(request("1", 1), Some(1))]));
+        assert_eq!(world.routers[0].failed.next().await.branch, branch(1));
+        assert!(timeout(QUIET, peer.accept()).await.is_err());
+    }
+
+    #[actix::test]
     async fn what_hinders_an_interface_is_told() {
         let mut world = World::new(1);
         let _listener = start(&world, world.connections());
@@ -437,11 +447,13 @@ mod tests {
         assert_eq!((status.interface, status.listener), (InterfaceId(0), ListenerKind::Stream));
         let InterfaceState::NotListening { reason } = status.state else { panic!("{status:?}") };
         assert!(reason.contains(&address.to_string()) && reason.contains("in use"), "{reason}");
-        let mut bare = world.connections();
-        bare.transport = Transport::Tls;
-        let bare = start(&world, bare);
-        let state = world.status.next().await.state;
-        assert_eq!(state, InterfaceState::NotListening { reason: NO_CERTIFICATE.to_owned() });
+        for transport in [Transport::Wss, Transport::Tls] {
+            let _bare = start(&world, ConnectionSettings { transport, ..world.connections() });
+            let state = world.status.next().await.state;
+            assert_eq!(state, InterfaceState::NotListening { reason: NO_CERTIFICATE.to_owned() });
+        }
+        let bare = start(&world, ConnectionSettings { transport: Transport::Tls, ..world.connections() });
+        world.status.next().await;
         // Nothing leaves in the clear instead.
         let peer = tokio_net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         bare.do_send(dial(peer.local_addr().unwrap(), vec![outgoing(request("1", 1), Some(1))]));

@@ -40,7 +40,9 @@ pub(super) fn listening(
     for (id, interface) in (0..).map(InterfaceId).zip(&config.interfaces) {
         let kind = match interface.protocol {
             Protocol::Udp => ListenerKind::Datagram { core: 0 },
-            Protocol::Tcp | Protocol::Tls | Protocol::Mtls => ListenerKind::Stream,
+            Protocol::Tcp | Protocol::Tls | Protocol::Mtls | Protocol::Ws | Protocol::Wss => {
+                ListenerKind::Stream
+            }
         };
         if let Some(InterfaceState::Listening { address }) = states.get(&(id, kind)) {
             list.push(Interface {

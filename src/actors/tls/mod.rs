@@ -85,7 +85,7 @@ impl TlsSettings {
         })
     }
 
-    /// For an interface that speaks `protocol`, TLS or MTLS. `None` where there is no certificate to show.
+    /// For an interface that speaks `protocol`, TLS, MTLS or WSS. `None` where there is no certificate to show.
     ///
     /// `accounts` are those that client certificates prove; they count on MTLS interfaces alone.
     pub fn for_interface(&self, protocol: Protocol, accounts: Option<Arc<Accounts>>) -> Option<StreamTls> {

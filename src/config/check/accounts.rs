@@ -23,6 +23,8 @@ pub(super) struct Reader<'a> {
     registrar: &'a Registrar,
     /// Whether a LAN interface asks for certificates.
     asks_certificates: bool,
+    /// Whether a LAN interface takes WebSocket, and so what any web page has a browser of the LAN do.
+    takes_web_sockets: bool,
     accounts: Vec<Account>,
     /// The account that has a user name, or a certificate, by its key path.
     owners: HashMap<String, String>,
@@ -38,9 +40,15 @@ struct Candidate {
 impl<'a> Reader<'a> {
     /// Accounts of these domains and digest algorithms, logging on at these interfaces.
     pub(super) fn new(service: &'a Service, registrar: &'a Registrar, interfaces: &[Interface]) -> Self {
-        let asks_certificates =
-            interfaces.iter().any(|i| i.side == Side::Lan && i.protocol == Protocol::Mtls);
-        Self { service, registrar, asks_certificates, accounts: Vec::new(), owners: HashMap::new() }
+        let lan = || interfaces.iter().filter(|i| i.side == Side::Lan);
+        Self {
+            service,
+            registrar,
+            asks_certificates: lan().any(|i| i.protocol == Protocol::Mtls),
+            takes_web_sockets: lan().any(|i| i.protocol.transport().is_web_socket()),
+            accounts: Vec::new(),
+            owners: HashMap::new(),
+        }
     }
 
     /// All accounts: that of `[lan]` itself, the list below it, the list below `[registrar]`.
@@ -53,8 +61,13 @@ impl<'a> Reader<'a> {
         let own = read_candidate(&mut lan, Some("ucserver"));
         if let Some(own) = own.filter(|_| lan_enabled) {
             if own.secret == Secret::Address {
+                let and_web_pages = if self.takes_web_sockets {
+                    ", and so is every web page that a browser there shows"
+                } else {
+                    ""
+                };
                 let text = format!(
-                    "is empty: whoever has an address of `lan.allowed_networks` is taken for `{}`",
+                    "is empty: whoever has an address of `lan.allowed_networks` is taken for `{}`{and_web_pages}",
                     own.user_name
                 );
                 lan.warn("password", text);
@@ -300,6 +313,9 @@ mod tests {
         let (own, hash) = ("[lan]\npassword = \"\"\n", "ab".repeat(32));
         assert!(config(own).accounts.0[0].secret == Secret::Address);
         assert_any(&warnings(own), &["2: lan.password: is empty"]);
+        let web = "[[lan.network_interface]]\nport = 0\nprotocol = \"ws\"";
+        assert_any(&warnings(&format!("{own}{web}")), &["2: lan.password: is empty", "every web page"]);
+        assert!(!warnings(own).iter().any(|w| w.contains("web page")));
         let secret = &config(&format!("{own}ha1_sha512_256 = \"{hash}\"")).accounts.0[0].secret;
         assert!(matches!(secret, Secret::Hashes { sha512_256: Some(_), md5: None, .. }));
         assert!(config("[lan]\nenabled = false").accounts.0.is_empty());

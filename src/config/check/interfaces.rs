@@ -93,14 +93,27 @@ fn listed_interface(
     enabled.then_some(interface)
 }
 
-/// One of the four.
-pub(super) fn protocol(entry: &Entry<'_>) -> Option<Protocol> {
-    choice(&[
-        ("udp", Protocol::Udp),
-        ("tcp", Protocol::Tcp),
-        ("tls", Protocol::Tls),
-        ("mtls", Protocol::Mtls),
-    ])(entry)
+/// What interfaces speak; [`DIALLED`] of them in front are what routes speak, too.
+static PROTOCOLS: [(&str, Protocol); 6] = [
+    ("udp", Protocol::Udp),
+    ("tcp", Protocol::Tcp),
+    ("tls", Protocol::Tls),
+    ("mtls", Protocol::Mtls),
+    ("ws", Protocol::Ws),
+    ("wss", Protocol::Wss),
+];
+
+/// Only its client can open a WebSocket.
+const DIALLED: usize = 4;
+
+/// The protocol of an interface.
+fn protocol(entry: &Entry<'_>) -> Option<Protocol> {
+    choice(&PROTOCOLS)(entry)
+}
+
+/// The protocol of a route.
+pub(super) fn dialled_protocol(entry: &Entry<'_>) -> Option<Protocol> {
+    choice(&PROTOCOLS[..DIALLED])(entry)
 }
 
 /// Checks the enabled interfaces: addresses of this machine, no two at one place, nothing in the clear to the
@@ -139,7 +152,7 @@ fn refuse_collision(report: &Report, later: &Interface, earlier: &Interface) {
     report.fault(&format!("{}.port", faulty.key), text);
 }
 
-/// Nothing protects what UDP and TCP carry but the network itself.
+/// Nothing protects what UDP, TCP and WS carry but the network itself.
 fn warn_of_exposure(report: &Report, interface: &Interface, lan: &[IpNet]) {
     let address = interface.ip_address;
     if interface.protocol.is_secure() {
@@ -190,6 +203,8 @@ mod tests {
             Some("udp") => Protocol::Udp,
             Some("tcp") => Protocol::Tcp,
             Some("tls") => Protocol::Tls,
+            Some("ws") => Protocol::Ws,
+            Some("wss") => Protocol::Wss,
             _ => Protocol::Mtls,
         };
         let at: std::net::SocketAddr = words.next().unwrap().parse().unwrap();
@@ -211,6 +226,11 @@ mod tests {
             ("mtls [::]:5061", "mtls 0.0.0.0:5061", false),
             ("mtls [::]:5061", "tls [::1]:5061", true),
             ("tcp 127.0.0.1:0", "tcp 127.0.0.1:0", false),
+            ("ws 127.0.0.1:8080", "tcp 127.0.0.1:8080", true),
+            ("ws 127.0.0.1:8080", "udp 127.0.0.1:8080", true),
+            ("ws 127.0.0.1:8080", "wss 0.0.0.0:8080", true),
+            ("wss 127.0.0.1:8443", "tls 127.0.0.1:8443", true),
+            ("ws 127.0.0.1:8080", "wss 127.0.0.1:8443", false),
         ] {
             assert_eq!(collide(&interface(a), &interface(b)), expected, "{a} {b}");
             assert_eq!(collide(&interface(b), &interface(a)), expected, "{b} {a}");
@@ -265,7 +285,13 @@ mod tests {
             &warnings(&interface("0.0.0.0", "udp")),
             &["2: lan.network_interface[0].ip_address: udp in the clear"],
         );
-        for silent in [interface("127.0.0.2", "tcp"), interface("0.0.0.0", "tls")] {
+        assert_any(
+            &warnings(&interface("0.0.0.0", "ws")),
+            &["2: lan.network_interface[0].ip_address: ws in the clear"],
+        );
+        for silent in
+            [interface("127.0.0.2", "tcp"), interface("0.0.0.0", "tls"), interface("0.0.0.0", "wss")]
+        {
             let found = warnings(&silent);
             assert!(!found.iter().any(|w| w.contains("in the clear")), "{found:#?}");
         }

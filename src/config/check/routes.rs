@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 
 use super::certificates::trusted_cas;
-use super::interfaces::protocol;
+use super::interfaces::dialled_protocol;
 use super::machine;
 use crate::config::reader::Section;
 use crate::config::rules::{address, domain, flag, host, port, unless_empty};
@@ -126,7 +126,7 @@ impl<'a> Reader<'a> {
 fn read_route(section: &mut Section<'_>) -> Option<StaticRoute> {
     let domain_name = section.required("domain_name", domain);
     let access_server = section.required("access_server", host);
-    let transport_protocol = section.get("transport_protocol", protocol, Protocol::Mtls);
+    let transport_protocol = section.get("transport_protocol", dialled_protocol, Protocol::Mtls);
     let trusted = section.get("trusted", flag, false) || transport_protocol == Protocol::Mtls;
     let port = section.get("port", port, transport_protocol.transport().default_port());
     let bind_to_ip_address = section.get("bind_to_ip_address", unless_empty(address), None);
@@ -205,6 +205,10 @@ mod tests {
                 "federation.blocked_domains",
             ),
             (route("").replace("sip.b.example", "1.2.3"), "access_server: `1.2.3` is no host"),
+            (
+                route("transport_protocol = \"wss\""),
+                "4: static_routes.route[0].transport_protocol: `wss` is unknown",
+            ),
             (
                 route("").replace("access_server", "port = 1 #"),
                 "1: static_routes.route[0].access_server: is missing",

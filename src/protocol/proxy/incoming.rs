@@ -314,8 +314,9 @@ fn reply_path(via: &Via<'_>, flow: &Flow) -> ReplyPath {
         let remote = SocketAddr::new(flow.remote.ip(), port);
         return ReplyPath { flow: Flow { remote, ..*flow }, alternate: None };
     }
-    // What `received` says, which is also what sent-by says where there is none.
-    ReplyPath { flow: *flow, alternate: Some(SocketAddr::new(flow.remote.ip(), sent_by_port)) }
+    // What `received` says, which is also what sent-by says where there is none. Nobody listens there for WebSocket.
+    let alternate = SocketAddr::new(flow.remote.ip(), sent_by_port);
+    ReplyPath { flow: *flow, alternate: flow.transport.is_dialled().then_some(alternate) }
 }
 
 /// A part of a message that keeps its buffer alive, without a copy.

@@ -160,7 +160,11 @@ impl Bench {
 
     /// `peer` has sent these octets, over a connection whose certificate proves `account`.
     pub(super) fn receive_with(&mut self, peer: Peer, account: Option<AccountId>, octets: &[u8]) {
-        let carriage = if peer.0.transport.is_reliable() { Carriage::Stream } else { Carriage::Datagram };
+        let carriage = match peer.0.transport {
+            Transport::Udp => Carriage::Datagram,
+            Transport::Tcp | Transport::Tls => Carriage::Stream,
+            Transport::Ws | Transport::Wss => Carriage::WebSocket,
+        };
         let limits = MessageLimits { message_bytes: 65_535, header_bytes: 16_384 };
         let message = Message::parse(Bytes::copy_from_slice(octets), carriage, limits).unwrap();
         self.proxy.handle_message(self.now, &peer.0, account, message);

@@ -3,7 +3,6 @@
 use super::bench::Bench;
 use super::network::{Peer, UCS};
 use super::text::{Dialog, answer, answer_with, request, uri, value, values, with};
-use crate::protocol::flow::Transport;
 use crate::protocol::proxy::DropReason;
 
 /// An INVITE of `a`'s that `b` accepts: both ends of the dialog.
@@ -33,7 +32,16 @@ fn exchange(bench: &mut Bench, from: Peer, to: Peer, text: &str, method: &str) -
 
 #[test]
 fn a_call_goes_through_in_both_directions_over_any_two_transports() {
-    let ends = [Peer::udp(5070), Peer::udp(5072), Peer::tcp(5074), Peer::tcp(5076), Peer::tls(5078)];
+    let ends = [
+        Peer::udp(5070),
+        Peer::udp(5072),
+        Peer::tcp(5074),
+        Peer::tcp(5076),
+        Peer::tls(5078),
+        Peer::ws(5080),
+        Peer::ws(5082),
+        Peer::wss(5084),
+    ];
     for a in ends {
         for b in ends.into_iter().filter(|&b| b != a) {
             let mut bench = Bench::new();
@@ -60,6 +68,11 @@ fn one_udp_socket_is_recorded_once_and_two_sockets_twice() {
             Peer::tls(5070),
             Peer::tcp(5072),
             vec!["@127.0.0.1:5060;transport=tcp;lr>", "@127.0.0.1:5061;transport=tls;lr>"],
+        ),
+        (
+            Peer::ws(5070),
+            Peer::wss(5072),
+            vec!["@127.0.0.1:8443;transport=ws;lr>", "@127.0.0.1:8080;transport=ws;lr>"],
         ),
     ];
     for (a, b, endings) in table {
@@ -170,15 +183,17 @@ fn a_dialog_goes_on_over_the_new_connection_of_its_uc_server() {
 
 #[test]
 fn a_request_over_a_connection_that_has_ended_is_answered_480() {
-    let (a, b) = (Peer::udp(5070), Peer::tcp(5072));
-    let mut bench = Bench::new();
-    bench.log_on_all(&[a, b]);
-    let (caller, _) = call(&mut bench, a, b, "c");
-    bench.close(b);
-    bench.cut_off(Transport::Tcp, b.0.remote);
-    bench.receive(a, &caller.request("BYE", 2));
-    bench.one(a, "480");
-    bench.nothing_more();
+    for b in [Peer::tcp(5072), Peer::ws(5072), Peer::wss(5072)] {
+        let a = Peer::udp(5070);
+        let mut bench = Bench::new();
+        bench.log_on_all(&[a, b]);
+        let (caller, _) = call(&mut bench, a, b, "c");
+        bench.close(b);
+        bench.cut_off(b.0.transport, b.0.remote);
+        bench.receive(a, &caller.request("BYE", 2));
+        bench.one(a, "480");
+        bench.nothing_more();
+    }
 }
 
 #[test]

@@ -36,12 +36,24 @@ impl Peer {
         Self::at(Transport::Tls, SocketAddr::from(([127, 0, 0, 1], port)))
     }
 
+    /// On 127.0.0.1, over a WebSocket connection that has the port's number.
+    pub(in crate::protocol::proxy) fn ws(port: u16) -> Self {
+        Self::at(Transport::Ws, SocketAddr::from(([127, 0, 0, 1], port)))
+    }
+
+    /// On 127.0.0.1, over a WebSocket connection under TLS that has the port's number.
+    pub(in crate::protocol::proxy) fn wss(port: u16) -> Self {
+        Self::at(Transport::Wss, SocketAddr::from(([127, 0, 0, 1], port)))
+    }
+
     /// Anywhere.
     pub(in crate::protocol::proxy) fn at(transport: Transport, remote: SocketAddr) -> Self {
         let (interface, port) = match transport {
             Transport::Udp => (0, 5060),
             Transport::Tcp => (1, 5060),
             Transport::Tls => (2, 5061),
+            Transport::Ws => (4, 8080),
+            Transport::Wss => (5, 8443),
         };
         Self(Flow {
             interface: InterfaceId(interface),
@@ -61,16 +73,23 @@ impl Peer {
 
     /// The beginning of the Via that it writes.
     pub(in crate::protocol::proxy) fn via(&self) -> String {
-        format!("SIP/2.0/{} {}", self.0.transport.via_token(), self.0.remote)
+        format!("SIP/2.0/{} {}", self.0.transport.via_token(), self.host())
     }
 
     /// The URI under which it can be reached.
     pub(in crate::protocol::proxy) fn contact(&self, user: &str) -> String {
-        match self.0.transport {
-            Transport::Udp => format!("sip:{user}@{}", self.0.remote),
-            Transport::Tcp | Transport::Tls => {
-                format!("sip:{user}@{};transport={}", self.0.remote, self.0.transport)
-            }
+        match self.0.transport.uri_parameter() {
+            None => format!("sip:{user}@{}", self.host()),
+            Some(transport) => format!("sip:{user}@{};transport={transport}", self.host()),
+        }
+    }
+
+    /// What it calls itself. A browser does not know its address (RFC 7118 §B.1).
+    fn host(&self) -> String {
+        if self.0.transport.is_web_socket() {
+            format!("web{}.invalid", self.0.remote.port())
+        } else {
+            self.0.remote.to_string()
         }
     }
 }
@@ -107,7 +126,7 @@ pub(in crate::protocol::proxy) fn settings() -> Settings {
     }
 }
 
-/// Its interfaces: UDP, TCP and TLS on the LAN, TLS outside.
+/// Its interfaces: all transports on the LAN, TLS outside.
 pub(in crate::protocol::proxy) fn interfaces() -> Interfaces {
     let interface = |id, side, transport, bound: &str| Interface {
         id: InterfaceId(id),
@@ -121,6 +140,8 @@ pub(in crate::protocol::proxy) fn interfaces() -> Interfaces {
         interface(1, Side::Lan, Transport::Tcp, "127.0.0.1:5060"),
         interface(2, Side::Lan, Transport::Tls, "127.0.0.1:5061"),
         interface(3, Side::Wan, Transport::Tls, "127.0.0.8:5061"),
+        interface(4, Side::Lan, Transport::Ws, "127.0.0.1:8080"),
+        interface(5, Side::Lan, Transport::Wss, "127.0.0.1:8443"),
     ];
     Interfaces::new(list, vec!["127.0.0.1".parse().unwrap()])
 }

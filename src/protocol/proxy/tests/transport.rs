@@ -149,6 +149,46 @@ fn a_connection_that_ends_fails_what_waits_on_it_at_once() {
 }
 
 #[test]
+fn a_web_socket_is_reached_over_the_connection_that_its_client_has_opened_or_not_at_all() {
+    for b in [Peer::ws(6000), Peer::wss(6000)] {
+        let mut bench = Bench::new();
+        bench.log_on(A(), UCS);
+        bench.bind("bob", b, 1000);
+        bench.receive(A(), &request("MESSAGE", "sip:bob@a.test", A(), "c"));
+        let sent = bench.take_sent(b).remove(0);
+        assert_eq!((sent.hop, sent.alternate), (b.0, None));
+        let token = b.0.transport.via_token();
+        assert!(value(&sent.text(), "Via").starts_with(&format!("SIP/2.0/{token} 127.0.0.1:8")), "{token}");
+        assert!(sent.text().starts_with("MESSAGE sip:bob@web6000.invalid;transport=ws SIP/2.0\r\n"));
+        bench.receive(b, &answer(&sent.text(), 200));
+        bench.one(A(), "200");
+        bench.cut_off(b.0.transport, b.0.remote);
+        bench.receive(A(), &request("MESSAGE", "sip:bob@a.test", A(), "d"));
+        bench.one(A(), "480");
+        // Its contact and its address lead nowhere.
+        for uri in ["sip:bob@127.0.0.1:6000;transport=ws", "sips:bob@127.0.0.1:6000;transport=ws"] {
+            bench.receive(A(), &request("MESSAGE", uri, A(), uri));
+            bench.one(A(), "404");
+        }
+        bench.nothing_more();
+    }
+}
+
+#[test]
+fn an_answer_to_a_web_socket_has_no_other_way() {
+    for (a, has_alternate) in [(Peer::tcp(6000), true), (Peer::ws(6000), false), (Peer::wss(6000), false)] {
+        let mut bench = Bench::new();
+        bench.log_on(a, UCS);
+        bench.receive(a, &request("OPTIONS", "sip:a.test", a, "c"));
+        let sent = bench.take_sent(a).remove(0);
+        assert_eq!((sent.hop, sent.alternate.is_some()), (a.0, has_alternate));
+        // What it calls itself is no address, so it is told the one that it has.
+        let is_told = value(&sent.text(), "Via").ends_with(";received=127.0.0.1");
+        assert_eq!(is_told, a.0.transport.is_web_socket());
+    }
+}
+
+#[test]
 fn a_connection_that_was_opened_for_a_request_fails_it_when_it_ends() {
     let b = Peer::udp(6000);
     for is_large in [true, false] {
