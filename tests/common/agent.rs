@@ -17,6 +17,7 @@ use tokio_rustls::{TlsConnector, TlsStream};
 use super::digest::{Challenge, Credentials};
 use super::link::{Link, connect};
 use super::sip::{Frame, Sip};
+use super::web::Web;
 
 /// How long an agent waits for what must come.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
@@ -69,6 +70,14 @@ impl Agent {
         Ok(Self::new(Link::stream(TlsStream::Client(stream)), "TLS", address, peer))
     }
 
+    /// A WebSocket connection from `local` to `peer`, under TLS where there is a configuration for it.
+    pub(crate) async fn web(local: IpAddr, peer: SocketAddr, tls: Option<Arc<ClientConfig>>) -> Self {
+        let transport = if tls.is_some() { "WSS" } else { "WS" };
+        let web = Web::open(local, peer, tls).await;
+        let local = web.local;
+        Self::new(Link::web(web), transport, local, peer)
+    }
+
     pub(super) fn new(link: Link, transport: &'static str, local: SocketAddr, peer: SocketAddr) -> Self {
         let waiting = VecDeque::new();
         Self { link, transport, local, peer, source: peer, waiting, pongs: 0, pings: 0 }
@@ -105,7 +114,15 @@ impl Agent {
     /// A Via value of this end with a new branch.
     pub(crate) fn via(&self) -> String {
         let rport = if self.transport == "UDP" { ";rport" } else { "" };
-        format!("SIP/2.0/{} {};branch=z9hG4bK-t{}{rport}", self.transport, self.local, unique())
+        format!("SIP/2.0/{} {};branch=z9hG4bK-t{}{rport}", self.transport, self.sent_by(), unique())
+    }
+
+    /// What this end calls itself: its address, which a browser does not know (RFC 7118 §B.1).
+    fn sent_by(&self) -> String {
+        match self.transport {
+            "WS" | "WSS" => format!("web{}.invalid", self.local.port()),
+            _ => self.local.to_string(),
+        }
     }
 
     /// A Contact value of this end.
@@ -113,9 +130,10 @@ impl Agent {
         let parameter = match self.transport {
             "UDP" => "",
             "TCP" => ";transport=tcp",
+            "WS" | "WSS" => ";transport=ws",
             _ => ";transport=tls",
         };
-        format!("<sip:{user}@{}{parameter}>", self.local)
+        format!("<sip:{user}@{}{parameter}>", self.sent_by())
     }
 
     /// Sends a message to the peer.

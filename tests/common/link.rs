@@ -1,4 +1,4 @@
-//! What carries an agent's octets: a UDP port or a stream.
+//! What carries an agent's octets: a UDP port, a stream, or a WebSocket connection.
 
 use std::io::{Error, ErrorKind, Result};
 use std::net::{IpAddr, SocketAddr};
@@ -11,6 +11,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsStream;
 
 use super::sip::{Frame, take_frame};
+use super::web::{Message, Web, message_of};
 
 /// The largest UDP datagram.
 const DATAGRAM: usize = 65_535;
@@ -18,11 +19,12 @@ const DATAGRAM: usize = 65_535;
 pub(super) enum Link {
     Datagrams { socket: UdpSocket, datagram: Vec<u8> },
     Stream { stream: Box<dyn Octets>, buffer: Vec<u8> },
+    Web(Box<Web>),
     Closed,
 }
 
 /// What TCP and TLS streams have in common.
-pub(super) trait Octets: AsyncRead + AsyncWrite + Send + Unpin {
+pub(crate) trait Octets: AsyncRead + AsyncWrite + Send + Unpin {
     fn tcp(&self) -> &TcpStream;
 }
 
@@ -47,6 +49,10 @@ impl Link {
         Self::Stream { stream: Box::new(stream), buffer: Vec::new() }
     }
 
+    pub(super) fn web(web: Web) -> Self {
+        Self::Web(Box::new(web))
+    }
+
     pub(super) async fn send(&mut self, octets: &[u8], to: SocketAddr) -> Result<()> {
         match self {
             Self::Datagrams { socket, .. } => socket.send_to(octets, to).await.map(|_| ()),
@@ -54,6 +60,7 @@ impl Link {
                 stream.write_all(octets).await?;
                 stream.flush().await
             }
+            Self::Web(web) => web.send(message_of(octets)).await,
             Self::Closed => Err(closed()),
         }
     }
@@ -77,6 +84,13 @@ impl Link {
                     ));
                 }
             },
+            Self::Web(web) => loop {
+                match web.next().await? {
+                    Message::Text(text) => return Ok((frame_of(text.as_bytes()), None)),
+                    Message::Binary(octets) => return Ok((frame_of(&octets), None)),
+                    Message::Ping(_) | Message::Pong(_) | Message::Close(_) | Message::Frame(_) => {}
+                }
+            },
             Self::Closed => Err(closed()),
         }
     }
@@ -89,21 +103,31 @@ impl Link {
                 let mut octets = [0; 4096];
                 while stream.read(&mut octets).await.is_ok_and(|length| length > 0) {}
             }
+            Self::Web(web) => web.end().await,
             Self::Closed => {}
         }
     }
 
     pub(super) async fn close(&mut self) {
-        if let Self::Stream { stream, .. } = self {
-            // The peer may have been quicker.
-            let _ = stream.shutdown().await;
+        match self {
+            Self::Stream { stream, .. } => {
+                // The peer may have been quicker.
+                let _ = stream.shutdown().await;
+            }
+            Self::Web(web) => web.close().await,
+            Self::Datagrams { .. } | Self::Closed => {}
         }
         *self = Self::Closed;
     }
 
     pub(super) fn reset(&mut self) {
-        if let Self::Stream { stream, .. } = self {
-            let socket = SockRef::from(stream.tcp());
+        let tcp = match self {
+            Self::Stream { stream, .. } => Some(stream.tcp()),
+            Self::Web(web) => Some(web.tcp()),
+            Self::Datagrams { .. } | Self::Closed => None,
+        };
+        if let Some(tcp) = tcp {
+            let socket = SockRef::from(tcp);
             socket.set_linger(Some(Duration::ZERO)).expect("a connected socket takes the option");
         }
         *self = Self::Closed;
@@ -118,6 +142,15 @@ pub(super) async fn connect(local: IpAddr, peer: SocketAddr, limit: Duration) ->
     let connected = timeout(limit, socket.connect(peer)).await;
     let stream = connected.unwrap_or_else(|_| panic!("no connection with {peer} within {limit:?}"));
     stream.unwrap_or_else(|error| panic!("connection from {local} to {peer}: {error}"))
+}
+
+/// One WebSocket message is one SIP message, or a keep-alive.
+fn frame_of(octets: &[u8]) -> Frame {
+    match octets {
+        b"\r\n\r\n" => Frame::Ping,
+        b"\r\n" => Frame::Pong,
+        message => Frame::Message(message.to_vec()),
+    }
 }
 
 fn closed() -> Error {

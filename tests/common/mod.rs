@@ -16,6 +16,7 @@ pub(crate) mod process;
 pub(crate) mod proxy;
 pub(crate) mod scratch;
 pub(crate) mod sip;
+pub(crate) mod web;
 
 use std::future::Future;
 use std::time::{Duration, Instant};

@@ -23,6 +23,8 @@ pub(crate) enum Protocol {
     Tcp,
     Tls,
     Mtls,
+    Ws,
+    Wss,
 }
 
 impl Protocol {
@@ -32,6 +34,8 @@ impl Protocol {
             Self::Tcp => "tcp",
             Self::Tls => "tls",
             Self::Mtls => "mtls",
+            Self::Ws => "ws",
+            Self::Wss => "wss",
         }
     }
 }

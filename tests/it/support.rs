@@ -24,8 +24,9 @@ pub(crate) const SILENCE: Duration = Duration::from_millis(150);
 /// How long the proxy may take for what it does at once.
 pub(crate) const PROMPT: Duration = Duration::from_secs(1);
 
-/// The four, for tests of all of them.
-pub(crate) const ALL: [Protocol; 4] = [Protocol::Udp, Protocol::Tcp, Protocol::Tls, Protocol::Mtls];
+/// All of them.
+pub(crate) const ALL: [Protocol; 6] =
+    [Protocol::Udp, Protocol::Tcp, Protocol::Tls, Protocol::Mtls, Protocol::Ws, Protocol::Wss];
 
 /// The name that the certificates of these tests' UC servers have.
 pub(crate) const CERTIFIED: &str = "uc-d.example.org";
@@ -79,6 +80,8 @@ impl Site {
             Protocol::Tcp => Agent::tcp(local, peer).await,
             Protocol::Tls => Agent::tls(local, peer, self.authority.client_config(None)).await,
             Protocol::Mtls => Agent::tls(local, peer, self.authority.client_config(Some(&self.client))).await,
+            Protocol::Ws => Agent::web(local, peer, None).await,
+            Protocol::Wss => Agent::web(local, peer, Some(self.authority.client_config(None))).await,
         }
     }
 
@@ -223,7 +226,9 @@ impl Wire {
         match protocol {
             Protocol::Udp => Self::udp(proxy.at(protocol)).await,
             Protocol::Tcp => Self::tcp(proxy.at(protocol)).await,
-            Protocol::Tls | Protocol::Mtls => panic!("a wire has no TLS"),
+            Protocol::Tls | Protocol::Mtls | Protocol::Ws | Protocol::Wss => {
+                panic!("a wire has no TLS and no frames")
+            }
         }
     }
 
