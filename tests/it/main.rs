@@ -36,3 +36,5 @@ mod support;
 mod timers;
 mod transactions;
 mod unwanted;
+mod web_clients;
+mod web_socket;

@@ -324,6 +324,30 @@ impl Wire {
         read.expect("an answer or an end").is_ok_and(|length| length > 0)
     }
 
+    /// The octets up to the next empty line, that included.
+    pub(crate) async fn read_head(&mut self) -> String {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.extend(self.read_exact(1).await);
+        }
+        String::from_utf8(head).expect("a header section is text")
+    }
+
+    /// So many octets, which must come in time.
+    pub(crate) async fn read_exact(&mut self, length: usize) -> Vec<u8> {
+        let Self::Stream { stream, buffer } = self else { panic!("datagrams have no octets in between") };
+        let read = async {
+            while buffer.len() < length {
+                let read = stream.read_buf(buffer).await.expect("the connection is there");
+                assert!(read > 0, "the proxy closes the connection");
+            }
+        };
+        timeout(PATIENCE, read)
+            .await
+            .unwrap_or_else(|_| panic!("{length} octets wanted within {PATIENCE:?}"));
+        buffer.drain(..length).collect()
+    }
+
     /// What comes until the peer closes the stream, which must be within `limit`.
     pub(crate) async fn read_until_closed(&mut self, limit: Duration) -> Vec<u8> {
         let local = self.local();

@@ -48,6 +48,16 @@ fn no_script_leaves_anything_behind_in_the_router() {
     smoke("router", ROUTER_CASES);
 }
 
+#[test]
+fn no_frame_breaks_the_web_socket() {
+    smoke("websocket", CASES);
+}
+
+#[test]
+fn no_request_breaks_the_handshake() {
+    smoke("handshake", CASES);
+}
+
 /// Runs a target on its corpus and on mutations of it. `FUZZ_SEED` runs one mutation, `FUZZ_CASES` so many.
 fn smoke(name: &str, cases: u64) {
     let (_, target) = targets::ALL.iter().find(|(known, _)| *known == name).expect("a target of this name");
@@ -91,7 +101,7 @@ fn corpus(name: &str) -> Vec<(String, Vec<u8>)> {
 
 /// Inputs that would take a careless reader quadratic time: the target, what stands before, what is repeated, what
 /// stands behind.
-const GROWING: [(&str, &str, &str, &str); 20] = [
+const GROWING: [(&str, &str, &str, &str); 22] = [
     ("message", HEAD, "x: y\r\n", "\r\n"),
     ("message", HEAD, "x", ": y\r\n\r\n"),
     ("message", HEAD, "Via: SIP/2.0/UDP a;branch=z9hG4bK\r\n", "\r\n"),
@@ -111,6 +121,8 @@ const GROWING: [(&str, &str, &str, &str); 20] = [
     ("via_and_name_addr", "", "\"a\" <sip:b>;c,", "d"),
     ("framing", "\u{f}0123456789abcde", "\r\n", "x"),
     ("framing", "\u{f}0123456789abcdeOPTIONS sip:a SIP/2.0\r\n", "l: 0\r\n ", "\r\n\r\n"),
+    ("handshake", "\u{f}0123456789abcdeGET / HTTP/1.1\r\n", "a: b\r\n", "\r\n"),
+    ("handshake", "\u{f}0123456789abcdeGET / HTTP/1.1\r\na: ", "b", "\r\n\r\n"),
     ("digest", "Digest username=\"u\"", ", x=\"\\y\"", ""),
 ];
 

@@ -10,7 +10,7 @@ use sip_proxy::protocol::message::{Carriage, Fault, Message, MessageLimits, Name
 use sip_proxy::protocol::proxy::validate::{check_max_forwards, check_proxy_require, check_syntax};
 
 /// Those of the default configuration, and some that most messages exceed.
-const LIMITS: [MessageLimits; 2] = [
+pub(super) const LIMITS: [MessageLimits; 2] = [
     MessageLimits { message_bytes: 65_535, header_bytes: 65_535 },
     MessageLimits { message_bytes: 400, header_bytes: 300 },
 ];
@@ -35,7 +35,7 @@ const NAMES: [Name; 14] = [
 
 /// One message: every view of it, its refusal, and what edits leave of it.
 pub(crate) fn message(octets: &[u8]) {
-    for carriage in [Carriage::Datagram, Carriage::Stream] {
+    for carriage in [Carriage::Datagram, Carriage::Stream, Carriage::WebSocket] {
         for limits in LIMITS {
             let Ok(message) = Message::parse(Bytes::copy_from_slice(octets), carriage, limits) else {
                 continue;
@@ -138,10 +138,7 @@ fn check_added_via(request: &Message, carriage: Carriage, limits: MessageLimits)
 
 /// One stream: the first octet says into how many pieces it is cut, as many octets after it where.
 pub(crate) fn framing(octets: &[u8]) {
-    let Some((&pieces, rest)) = octets.split_first() else { return };
-    let (cuts, stream) = rest.split_at(usize::from(pieces % 16).min(rest.len()));
-    let mut cuts: Vec<_> = cuts.iter().map(|&cut| stream.len() * usize::from(cut) / 256).collect();
-    cuts.sort_unstable();
+    let Some((cuts, stream)) = pieces(octets) else { return };
     for limits in LIMITS {
         let (whole, broken) = frames(stream, &[], limits);
         let (split, also_broken) = frames(stream, &cuts, limits);
@@ -158,6 +155,15 @@ pub(crate) fn framing(octets: &[u8]) {
             }
         }
     }
+}
+
+/// Where to cut, and what.
+pub(super) fn pieces(octets: &[u8]) -> Option<(Vec<usize>, &[u8])> {
+    let (&pieces, rest) = octets.split_first()?;
+    let (cuts, stream) = rest.split_at(usize::from(pieces % 16).min(rest.len()));
+    let mut cuts: Vec<_> = cuts.iter().map(|&cut| stream.len() * usize::from(cut) / 256).collect();
+    cuts.sort_unstable();
+    Some((cuts, stream))
 }
 
 fn frames(stream: &[u8], cuts: &[usize], limits: MessageLimits) -> (Vec<Frame>, Option<String>) {

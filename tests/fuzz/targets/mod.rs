@@ -9,16 +9,18 @@
 mod messages;
 mod router;
 mod values;
+mod web;
 
 pub(crate) use messages::{demux, framing, message};
 pub(crate) use router::router;
 pub(crate) use values::{digest, uri, via_and_name_addr};
+pub(crate) use web::{handshake, websocket};
 
 /// The body of a target.
 pub(crate) type Target = fn(&[u8]);
 
 /// All targets by the names of their folders below `corpus/`.
-pub(crate) const ALL: [(&str, Target); 7] = [
+pub(crate) const ALL: [(&str, Target); 9] = [
     ("message", message),
     ("uri", uri),
     ("via_and_name_addr", via_and_name_addr),
@@ -26,4 +28,6 @@ pub(crate) const ALL: [(&str, Target); 7] = [
     ("demux", demux),
     ("digest", digest),
     ("router", router),
+    ("websocket", websocket),
+    ("handshake", handshake),
 ];
