@@ -90,8 +90,8 @@ pub struct Registrar {
 pub struct Limits {
     /// A whole message, 1024 to 65535 octets. Default 65535. Reload: messages begun afterwards.
     pub maximum_message_bytes: usize,
-    /// Start line and headers together, 512 to 65535 octets, not above the whole message. Default 16384. The HTTP request
-    /// of a WebSocket handshake may be as long.
+    /// Start line and headers together, 512 to 65535 octets, not above the whole message. Default 16384. The HTTP
+    /// request of a WebSocket handshake may be as long.
     ///
     /// Reload: messages begun afterwards.
     pub maximum_header_bytes: usize,

@@ -6,6 +6,7 @@
 use bytes::{Bytes, BytesMut};
 
 use super::End;
+use crate::protocol::flow::Transport;
 use crate::protocol::message::framing::{self, Frame, Framer};
 use crate::protocol::message::{Carriage, Message, MessageLimits};
 use crate::protocol::websocket::framing as websocket;
@@ -59,8 +60,8 @@ impl From<websocket::Broken> for Broken {
 }
 
 impl Codec {
-    pub(super) fn new(is_web_socket: bool, limits: MessageLimits) -> Self {
-        if is_web_socket {
+    pub(super) fn new(transport: Transport, limits: MessageLimits) -> Self {
+        if transport.is_web_socket() {
             Self::WebSocket(websocket::Framer::new(limits))
         } else {
             Self::Stream(Framer::new(limits))

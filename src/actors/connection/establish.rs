@@ -14,7 +14,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::ConnectionSettings;
 use super::stream::Stream;
-use super::upgrade::upgrade;
+use super::upgrade::{linger, upgrade};
 use crate::actors::directory::Peer;
 use crate::actors::tls::{CertificateSummary, PeerNames, StreamTls, watched};
 use crate::protocol::account::AccountId;
@@ -56,8 +56,8 @@ pub(super) enum Cause {
     Failed(io::Error),
     /// The certificate is good, but not that of the host that was dialled.
     OtherHost,
-    /// It asks for something else than SIP over WebSocket.
-    Refused(Refusal),
+    /// It asks for something else than SIP over WebSocket, and has been told so.
+    Refused(Refusal, Stream),
 }
 
 impl fmt::Display for Cause {
@@ -66,7 +66,7 @@ impl fmt::Display for Cause {
             Self::Timeout => f.write_str("timeout"),
             Self::Failed(error) => error.fmt(f),
             Self::OtherHost => f.write_str("certificate names another host"),
-            Self::Refused(refusal) => refusal.fmt(f),
+            Self::Refused(refusal, _) => refusal.fmt(f),
         }
     }
 }
@@ -94,6 +94,9 @@ pub(super) async fn establish(
         Ok(established) => Some(established),
         Err(cause) => {
             attempt.log(&cause, is_incoming, remote);
+            if let Cause::Refused(_, stream) = cause {
+                linger(stream).await;
+            }
             None
         }
     }
@@ -116,12 +119,13 @@ impl Attempt<'_> {
     }
 
     async fn accept(&self, stream: TcpStream, remote: SocketAddr) -> Result<Established, Cause> {
-        let mut established = self.accept_stream(stream, remote).await?;
-        if self.settings.transport.is_web_socket() {
-            self.phase.set(Phase::Upgrade);
-            upgrade(&mut established.stream, self.settings.message_limits.header_bytes).await?;
+        let established = self.accept_stream(stream, remote).await?;
+        if !self.settings.transport.is_web_socket() {
+            return Ok(established);
         }
-        Ok(established)
+        self.phase.set(Phase::Upgrade);
+        let stream = upgrade(established.stream, self.settings.message_limits.header_bytes).await?;
+        Ok(Established { stream, ..established })
     }
 
     async fn accept_stream(&self, stream: TcpStream, remote: SocketAddr) -> Result<Established, Cause> {

@@ -14,7 +14,7 @@ use super::codec::{Broken, Codec, Incoming};
 use crate::actors::directory::Directory;
 use crate::actors::messages::{MessagesReceived, Received};
 use crate::protocol::account::AccountId;
-use crate::protocol::flow::Flow;
+use crate::protocol::flow::{Flow, Transport};
 use crate::protocol::message::{Message, MessageLimits, Method};
 
 /// Octets that one read takes.
@@ -43,10 +43,10 @@ pub(super) struct Inbox {
 }
 
 impl Inbox {
-    pub(super) fn new(codec: Codec, limits: MessageLimits) -> Self {
+    pub(super) fn new(transport: Transport, limits: MessageLimits) -> Self {
         Self {
             limits,
-            codec,
+            codec: Codec::new(transport, limits),
             buffer: BytesMut::new(),
             held: SmallVec::new(),
             answers: Vec::new(),

@@ -1,9 +1,9 @@
 //! One stream connection: frames what comes in for the Routers, writes what they send.
 //!
 //! The actor lives on the worker Arbiter that the stream Listener gives it. It first gets its stream ready
-//! (`establish.rs`: connect, TLS handshake, WebSocket handshake), then drives both directions from one future of its context, so that a
-//! panic in either is the actor's own. Nothing that it waits for holds anybody else up: its queue is bounded, and
-//! a peer that reads or writes too slowly loses the connection.
+//! (`establish.rs`: connect, TLS handshake, WebSocket handshake), then drives both directions from one future of its
+//! context, so that a panic in either is the actor's own. Nothing that it waits for holds anybody else up: its queue
+//! is bounded, and a peer that reads or writes too slowly loses the connection.
 //!
 //! # Restart
 //!

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::io::AsyncWrite as _;
 use tokio::time::Instant;
 
-use super::codec::{Broken, Codec};
+use super::codec::Broken;
 use super::deadlines::{Deadlines, Due, Timer};
 use super::inbox::{Inbox, poll_discard};
 use super::outbox::Outbox;
@@ -68,10 +68,7 @@ impl Open {
             stream,
             flow,
             account,
-            inbox: Inbox::new(
-                Codec::new(settings.transport.is_web_socket(), settings.message_limits),
-                settings.message_limits,
-            ),
+            inbox: Inbox::new(settings.transport, settings.message_limits),
             timer: Timer::new(deadlines.next().0),
             deadlines,
             stage: Stage::Duplex,

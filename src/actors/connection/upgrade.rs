@@ -11,14 +11,14 @@ use super::establish::Cause;
 use super::inbox::poll_discard;
 use super::open::FAREWELL;
 use super::stream::Stream;
-use crate::protocol::websocket::handshake::{Handshake, Refusal};
+use crate::protocol::websocket::handshake::Handshake;
 
 /// As much as most clients ask with.
 const USUAL_BYTES: usize = 1_024;
 
 /// Answers the request for WebSocket, which has at most `header_bytes` octets. What asks for something else, or not in
 /// due form, is told so in HTTP.
-pub(super) async fn upgrade(stream: &mut Stream, header_bytes: usize) -> Result<(), Cause> {
+pub(super) async fn upgrade(mut stream: Stream, header_bytes: usize) -> Result<Stream, Cause> {
     let mut handshake = Handshake::new(header_bytes);
     let mut octets = BytesMut::with_capacity(USUAL_BYTES);
     loop {
@@ -29,24 +29,23 @@ pub(super) async fn upgrade(stream: &mut Stream, header_bytes: usize) -> Result<
             Ok(None) => {}
             Ok(Some(answer)) => {
                 stream.write_all(&answer).await?;
-                return Ok(stream.flush().await?);
+                stream.flush().await?;
+                return Ok(stream);
             }
             Err(refusal) => {
-                refuse(stream, refusal).await?;
-                return Err(Cause::Refused(refusal));
+                stream.write_all(&refusal.response()).await?;
+                stream.shutdown().await?;
+                return Err(Cause::Refused(refusal, stream));
             }
         }
     }
 }
 
-/// Answers, and gives the peer time to read that: octets of the peer's that nobody has read would make the system discard
-/// it.
-async fn refuse(stream: &mut Stream, refusal: Refusal) -> io::Result<()> {
-    stream.write_all(&refusal.response()).await?;
-    stream.shutdown().await?;
-    let drain =
-        async { while poll_fn(|cx| poll_discard(stream, cx)).await.is_ok_and(|length| length > 0) {} };
-    // However it ends: it has been answered.
-    let _ = timeout(FAREWELL, drain).await;
-    Ok(())
+/// Gives a peer that was refused the time to read so: octets of its own that nobody has read would make the system
+/// discard ours.
+pub(super) async fn linger(mut stream: Stream) {
+    let discard =
+        async { while poll_fn(|cx| poll_discard(&mut stream, cx)).await.is_ok_and(|length| length > 0) {} };
+    // However it ends: the peer has been answered.
+    let _ = timeout(FAREWELL, discard).await;
 }
