@@ -63,35 +63,42 @@ async fn is_answered(proxy: SocketAddr) -> bool {
 #[test]
 fn a_peer_that_does_not_read_disturbs_nobody() {
     run(LIMIT, async {
-        // Scopes, so that nobody is searched for the deaf one when its connection has ended.
-        let account = |user: &str| {
-            format!("user_name = \"uc-{user}\"\npassword = \"secret\"\nusers = [\"{user}@{DOMAIN}\"]\n")
-        };
-        let settings = ["alice", "bob", "deaf"].map(account);
-        let settings =
-            settings.iter().fold(Settings::new(DOMAIN).usual_timers(), |all, rows| all.account_rows(rows));
-        let site = Site::open(settings, &[Protocol::Tcp]).await;
-        let mut agents = Vec::new();
-        for user in ["alice", "alice", "bob", "deaf"] {
-            let mut agent = site.connect(Protocol::Tcp).await;
-            agent.register(DOMAIN, user, &format!("uc-{user}"), "secret").await;
-            agents.push(agent);
+        for protocol in [Protocol::Tcp, Protocol::Ws] {
+            disturbs_nobody(protocol).await;
         }
-        let [loud, alice, bob, _deaf] = &mut agents[..] else { unreachable!("four have registered") };
-        // Far more than sockets and queues hold: 30 MB.
-        for number in 1..=500 {
-            loud.send(&loud.message(&uri("alice"), &uri("deaf"), &"x".repeat(60_000))).await;
-            if number % 50 == 0 {
-                let begun = Instant::now();
-                let request = alice.message(&uri("alice"), &uri("bob"), "do you hear me?");
-                relay(&request, alice, bob, 200).await;
-                assert!(begun.elapsed() < PROMPT, "{:?} after {number} messages", begun.elapsed());
-            }
-        }
-        // The sender is told, and its own connection is as good as before.
-        assert!(matches!(final_response(loud).await.status(), 404 | 480 | 500));
-        answers_options(loud).await;
     });
+}
+
+/// One that is connected by `protocol`, and does not read.
+async fn disturbs_nobody(protocol: Protocol) {
+    // Scopes, so that nobody is searched for the deaf one when its connection has ended.
+    let account = |user: &str| {
+        format!("user_name = \"uc-{user}\"\npassword = \"secret\"\nusers = [\"{user}@{DOMAIN}\"]\n")
+    };
+    let settings = ["alice", "bob", "deaf"].map(account);
+    let settings =
+        settings.iter().fold(Settings::new(DOMAIN).usual_timers(), |all, rows| all.account_rows(rows));
+    let site = Site::open(settings, &[Protocol::Tcp, Protocol::Ws]).await;
+    let mut agents = Vec::new();
+    for user in ["alice", "alice", "bob", "deaf"] {
+        let mut agent = site.connect(if user == "deaf" { protocol } else { Protocol::Tcp }).await;
+        agent.register(DOMAIN, user, &format!("uc-{user}"), "secret").await;
+        agents.push(agent);
+    }
+    let [loud, alice, bob, _deaf] = &mut agents[..] else { unreachable!("four have registered") };
+    // Far more than sockets and queues hold: 30 MB.
+    for number in 1..=500 {
+        loud.send(&loud.message(&uri("alice"), &uri("deaf"), &"x".repeat(60_000))).await;
+        if number % 50 == 0 {
+            let begun = Instant::now();
+            let request = alice.message(&uri("alice"), &uri("bob"), "do you hear me?");
+            relay(&request, alice, bob, 200).await;
+            assert!(begun.elapsed() < PROMPT, "{:?} after {number} messages", begun.elapsed());
+        }
+    }
+    // The sender is told, and its own connection is as good as before.
+    assert!(matches!(final_response(loud).await.status(), 404 | 480 | 500));
+    answers_options(loud).await;
 }
 
 #[test]
