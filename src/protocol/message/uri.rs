@@ -219,6 +219,20 @@ pub fn unescape(text: &[u8]) -> Cow<'_, [u8]> {
     Cow::Owned(out)
 }
 
+/// Appends `text` with every octet escaped as `%HH` but letters, digits and those in `plain`.
+pub fn push_escaped(out: &mut String, text: &[u8], plain: &[u8]) {
+    for &octet in text {
+        if octet.is_ascii_alphanumeric() || plain.contains(&octet) {
+            out.push(char::from(octet));
+        } else {
+            out.push('%');
+            for nibble in [octet >> 4, octet & 0xf] {
+                out.push(char::from(b"0123456789ABCDEF"[usize::from(nibble)]));
+            }
+        }
+    }
+}
+
 fn same_optional(a: Option<&[u8]>, b: Option<&[u8]>) -> bool {
     match (a, b) {
         (None, None) => true,

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use crate::protocol::account::AccountId;
 use crate::protocol::flow::{Flow, Transport};
-use crate::protocol::location::{AddressOfRecord, Answer, Verdict};
+use crate::protocol::location::{AddressOfRecord, Answer, Located, Verdict};
 use crate::protocol::message::reply::Reply;
 use crate::protocol::message::uri::Uri;
 use crate::protocol::message::{Carriage, Message, MessageLimits, Name};
@@ -14,7 +14,7 @@ use crate::protocol::transaction::{Actions, Branch, ClientAction};
 use super::forward::{Forwarding, write_for_invite};
 use super::response_context::{BranchRecord, BranchState, Pending};
 use super::table::{ClientMachine, ClientTransaction, Slot};
-use super::targets::{Group, Target, TargetKind, TargetSet, target_set};
+use super::targets::{Group, Target, TargetKind, TargetSet, target_set, target_set_beside};
 use super::{FlowKey, Output, Proxy};
 
 /// The limits of messages that we have written ourselves.
@@ -33,17 +33,30 @@ impl Proxy {
                 self.reply(now, slot, &reply);
             }
             (Verdict::Registered(reply), Pending::Registration) => self.reply(now, slot, &reply),
-            (Verdict::Located(located), Pending::Location) => {
-                context.waiting = target_set(located, method, &self.interfaces);
-                context.pending = Pending::Nothing;
-                if context.waiting.is_empty() {
-                    return self.reply(now, slot, &Reply::with_reason(480, "No UC Server To Ask"));
-                }
-                self.go_on(now, slot);
+            (Verdict::Located(located), Pending::Location(_)) => self.located(now, slot, located),
+            // The dialog's way is still there.
+            (Verdict::Unreachable(Reply { status: 480, .. }), Pending::Location(Some(_))) => {
+                self.located(now, slot, Located::default());
             }
+            (Verdict::Unreachable(reply), Pending::Location(_)) => self.reply(now, slot, &reply),
             (Verdict::Admitted, Pending::Spending(_)) => self.go_on(now, slot),
             _ => self.reply(now, slot, &Reply::new(500)),
         }
+    }
+
+    fn located(&mut self, now: Instant, slot: Slot, located: Located) {
+        let Some(context) = self.contexts.get_mut(slot) else { return };
+        let has_further_routes = context.request.values(Name::Route).nth(context.own_routes).is_some();
+        context.waiting = match std::mem::replace(&mut context.pending, Pending::Nothing) {
+            Pending::Location(Some(route)) => {
+                target_set_beside(route, has_further_routes, located, &self.interfaces)
+            }
+            _ => target_set(located, context.method, &self.interfaces),
+        };
+        if context.waiting.is_empty() {
+            return self.reply(now, slot, &Reply::with_reason(480, "No UC Server To Ask"));
+        }
+        self.go_on(now, slot);
     }
 
     /// Asks the next group, if nobody is being asked; answers, if nobody is left.
@@ -59,7 +72,7 @@ impl Proxy {
         match next {
             Some(group) => {
                 for target in group {
-                    self.start_branch(now, slot, target, true);
+                    self.start_branch(now, slot, target);
                 }
                 self.set_patience(now, slot);
             }
@@ -86,8 +99,8 @@ impl Proxy {
         self.arm_context(slot);
     }
 
-    /// Sends the request to `target`, by a stream if it is large and `may_change_transport`.
-    fn start_branch(&mut self, now: Instant, slot: Slot, target: Target, may_change_transport: bool) {
+    /// Sends the request to `target`, by a stream if it is large and that is a way there.
+    pub(super) fn start_branch(&mut self, now: Instant, slot: Slot, target: Target) {
         let timers = self.settings.timers;
         let index = self.clients.next_index();
         let generation = self.random.next() as u32;
@@ -107,7 +120,7 @@ impl Proxy {
         let mut hop = target.hop;
         let mut bytes = forwarding.write(&target, &hop, branch, &mut self.scratch);
         let is_changed =
-            may_change_transport && hop.transport == Transport::Udp && bytes.len() > self.settings.udp_mtu;
+            !target.is_fixed && hop.transport == Transport::Udp && bytes.len() > self.settings.udp_mtu;
         if is_changed {
             hop.transport = Transport::Tcp;
             bytes = forwarding.write(&target, &hop, branch, &mut self.scratch);
@@ -115,13 +128,16 @@ impl Proxy {
         let is_invite = context.is_invite();
         let (machine, actions) = ClientMachine::start(is_invite, now, &timers, hop.transport.is_reliable());
         let at = u16::try_from(context.branches.len()).expect("targets are far fewer than 65,536");
+        // All ways to one user agent must have had their turn before the client gives up (Timer F).
+        let ways = 1 + u32::try_from(target.alternatives.len()).unwrap_or(u32::MAX - 1);
+        let wait = if is_invite { self.settings.timer_c } else { timers.f() / ways };
         context.branches.push(BranchRecord {
             client: Slot { index, generation },
             target,
             state: BranchState::Silent,
             has_rung: false,
             is_cancelled: false,
-            deadline: is_invite.then(|| now + self.settings.timer_c),
+            deadline: (is_invite || ways > 1).then(|| now + wait),
             may_fall_back: is_changed,
         });
         let client = self.clients.insert(ClientTransaction::new(
@@ -261,17 +277,31 @@ impl Proxy {
         }
         let is_failed_flow = record.is_failed_flow();
         record.state = BranchState::Ended(status);
-        let target = record.target.clone();
-        if record.may_fall_back && status == 503 && context.is_open() {
-            return self.start_branch(now, slot, target, false);
+        let (hop, kind) = (record.target.hop, record.target.kind);
+        let successor = record.successor(status, false);
+        if let Some(target) = successor.filter(|_| context.is_open()) {
+            return self.start_branch(now, slot, target);
         }
         if is_failed_flow {
-            self.outputs.push_back(Output::FlowFailed(target.hop));
+            self.outputs.push_back(Output::FlowFailed(hop));
         }
         // Of a server that cannot be reached it is not known whether it has the user.
-        let is_unknown = target.kind == TargetKind::Search && status == 503;
+        let is_unknown = kind == TargetKind::Search && status == 503;
         context.note_final(if is_unknown { 480 } else { status }, None);
         self.after_final(now, slot);
+    }
+
+    /// The network says that a request has not arrived: a flow of datagrams that is bound as such is over
+    /// (RFC 5626 §7). The end of a connection tells itself.
+    pub(super) fn note_ended_flow(&mut self, client: Slot) {
+        let Some(client) = self.clients.get(client) else { return };
+        let Some((context, branch)) = client.owner else { return };
+        let record = self.contexts.get(context).and_then(|context| context.branches.get(usize::from(branch)));
+        if record.is_some_and(|record| record.target.kind == TargetKind::Flow)
+            && client.hop.transport == Transport::Udp
+        {
+            self.outputs.push_back(Output::FlowEnded(client.hop));
+        }
     }
 
     /// Somebody has to be asked, told, or waited for.

@@ -12,7 +12,7 @@ use crate::protocol::account::{AccountId, AccountKind};
 use crate::protocol::admission::{self, Admitted, Denied, Sender};
 use crate::protocol::flow::{Flow, Transport};
 use crate::protocol::interface::Side;
-use crate::protocol::location::{AddressOfRecord, Ask, ContextId, Question, Registration};
+use crate::protocol::location::{Ask, ContextId, Destination, Question, Registration, check_extensions};
 use crate::protocol::message::reply::Reply;
 use crate::protocol::message::rsip::capabilities;
 use crate::protocol::message::uri::Uri;
@@ -133,13 +133,12 @@ impl Proxy {
         }
     }
 
-    /// The proxy as a user agent: it requires nothing and supports nothing that could be required (§8.2.2.3).
+    /// The proxy as a user agent.
     fn answer_options(&self, request: &Message) -> Reply {
-        let required: Vec<_> = request.values(Name::Require).map(String::from_utf8_lossy).collect();
-        match required.is_empty() {
-            false => Reply::new(420).row(Name::Unsupported.as_str(), required.join(", ")),
-            true if self.is_draining => Reply::with_reason(503, "Shutting Down"),
-            true => capabilities(),
+        match check_extensions(request) {
+            Err(refusal) => refusal,
+            Ok(()) if self.is_draining => Reply::with_reason(503, "Shutting Down"),
+            Ok(()) => capabilities(),
         }
     }
 
@@ -207,21 +206,11 @@ impl Proxy {
     ) -> Result<(), Reply> {
         let request = &incoming.request;
         let (pending, ask) = match &routing.way {
-            Way::Nowhere(reply) => return Err(reply.clone()),
-            Way::Ourselves => return Err(Reply::with_reason(404, "No User In Request-URI")),
             Way::Location if incoming.method == Method::Register => {
                 let registration = Registration::read(request, Some(admitted.account))?;
                 (Pending::Registration, Ask::Register(Box::new(registration)))
             }
-            Way::Location => {
-                let uri = Uri::parse(request.request_uri()).map_err(|_| Reply::new(400))?;
-                (Pending::Location, Ask::Locate(AddressOfRecord::from_uri(&uri)))
-            }
-            Way::Direct(hop) => (Pending::Spending(Target::direct(*hop)), Ask::Nothing),
-            Way::Token(token) => {
-                let target = self.token_target(token, &incoming.flow).ok_or_else(|| Reply::new(480))?;
-                (Pending::Spending(target), Ask::Nothing)
-            }
+            way => self.way_on(request, &incoming.flow, way)?,
         };
         let server = (!is_unanswered(incoming.method)).then(|| self.insert_server(now, incoming));
         let context =
@@ -246,6 +235,33 @@ impl Proxy {
             self.go_on(now, context);
         }
         Ok(())
+    }
+
+    /// What a request waits for, and what the Registrar is asked meanwhile. A user agent of ours that the Request-URI
+    /// names may be elsewhere by now than where the Route leads (RFC 5627 §6.1).
+    pub(super) fn way_on(
+        &self,
+        request: &Message,
+        source: &Flow,
+        way: &Way,
+    ) -> Result<(Pending, Ask), Reply> {
+        let route = match way {
+            Way::Nowhere(reply) => return Err(reply.clone()),
+            Way::Ourselves => return Err(Reply::with_reason(404, "No User In Request-URI")),
+            Way::Location => None,
+            Way::Direct(hop) => Some(Target::direct(*hop)),
+            Way::Token(token) => Some(self.token_target(token, source).ok_or_else(|| Reply::new(480))?),
+        };
+        let ours = Uri::parse(request.request_uri()).ok();
+        let ours = ours.filter(|uri| uri.user.is_some() && self.settings.is_presence_domain(&uri.host));
+        match (ours.map(|uri| Destination::of(&uri)), route) {
+            (Some(destination), None) => Ok((Pending::Location(None), Ask::Locate(destination))),
+            (Some(destination), route) if destination.is_instance() => {
+                Ok((Pending::Location(route), Ask::Locate(destination)))
+            }
+            (_, Some(route)) => Ok((Pending::Spending(route), Ask::Nothing)),
+            (None, None) => Err(Reply::new(400)),
+        }
     }
 
     fn insert_server(&mut self, now: Instant, incoming: &Incoming) -> Slot {

@@ -82,6 +82,8 @@ pub enum Output {
     },
     /// Tell the Registrar that nothing comes back from this flow.
     FlowFailed(Flow),
+    /// Tell the Registrar that nothing arrives over this flow any more, as the network says.
+    FlowEnded(Flow),
     /// For the log.
     Event(Event),
 }
@@ -241,7 +243,7 @@ impl Proxy {
     pub fn handle_log_off(&mut self, now: Instant, flow: &Flow) {
         self.handle_standing(flow, None);
         for client in self.clients.slots(|client| client.hop == *flow && client.request_is_open()) {
-            self.give_up_search(now, client);
+            self.give_up(now, client);
         }
     }
 
@@ -260,9 +262,12 @@ impl Proxy {
         self.standing.values().map(|&(account, flow)| (flow, account))
     }
 
-    /// A message to `branch` could not be sent.
-    pub fn handle_transmit_failure(&mut self, now: Instant, branch: &Branch) {
+    /// A message to `branch` could not be sent, or `by_network` is said not to have arrived.
+    pub fn handle_transmit_failure(&mut self, now: Instant, branch: &Branch, by_network: bool) {
         let slot = Slot { index: branch.slot, generation: branch.generation };
+        if by_network {
+            self.note_ended_flow(slot);
+        }
         self.client_transport_failed(now, slot);
     }
 
@@ -274,7 +279,7 @@ impl Proxy {
             while let Some(slot) = self.waiting.first_on(&self.clients, line) {
                 self.waiting.leave(&mut self.clients, slot);
                 self.client_transport_failed(now, slot);
-                self.give_up_search(now, slot);
+                self.give_up(now, slot);
             }
         }
     }

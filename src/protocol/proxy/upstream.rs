@@ -70,6 +70,8 @@ impl Proxy {
                 // A 100 says only that the next hop is there (§16.8: Timer C is reset by 101 to 199).
                 if status > 100 && is_invite && !wants_cancel {
                     record.deadline = Some(now + self.settings.timer_c);
+                } else if !is_invite {
+                    record.deadline = None;
                 }
                 let is_wanted = status > 100 && is_invite && !context.has_answered;
                 if wants_cancel && is_first {
@@ -81,12 +83,18 @@ impl Proxy {
             }
             return;
         }
-        let is_first_final = record.is_pending();
+        let (is_first_final, kind) = (record.is_pending(), record.target.kind);
         record.state = BranchState::Ended(status);
         if (200..300).contains(&status) {
             self.branch_succeeded(now, slot, branch, status, response);
         } else if is_first_final {
-            context.note_final(status, Some(response.clone()));
+            let successor = record.successor(status, true);
+            if let Some(target) = successor.filter(|_| context.is_open()) {
+                return self.start_branch(now, slot, target);
+            }
+            // Which flows there are is for us to know, not for clients (RFC 5626 §11.5).
+            let is_of_flow = status == 430 && matches!(kind, TargetKind::Binding | TargetKind::Flow);
+            context.note_final(status, (!is_of_flow).then(|| response.clone()));
             if status >= 600 {
                 context.is_declined = true;
                 self.cancel_pending(now, slot);
@@ -149,6 +157,7 @@ impl Proxy {
                 self.reply(now, slot, &Reply::with_reason(480, "Not All UC Servers Have Answered"));
             }
             (None, 408) => self.reply(now, slot, &Reply::new(408)),
+            (None, 430) => self.reply(now, slot, &Reply::with_reason(480, "Flow Failed")),
             (None, 503) => self.reply(now, slot, &Reply::with_reason(480, "No UC Server Reachable")),
             (None, _) => self.reply(now, slot, &Reply::with_reason(480, "Not All UC Servers Have Answered")),
         }
