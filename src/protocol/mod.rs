@@ -13,5 +13,6 @@ pub mod location;
 pub mod message;
 pub mod proxy;
 pub mod record_route;
+pub mod stun;
 pub mod timer_wheel;
 pub mod transaction;

@@ -1,7 +1,8 @@
-//! Registrations by the statements of `conformance.md` (J, H6, H7): RFC 3261 §10.3, RFC 3327, RFC 5626, RFC 5627.
+//! Registrations by the statements of `conformance.md` (J, H6 to H8): RFC 3261 §10.3, RFC 3327, 5626, 5627.
 //!
 //! Elsewhere: who may register whom (J2) and one REGISTER for a whole server (J10 a), in `log_on.rs`.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use crate::common::agent::Agent;
@@ -9,7 +10,9 @@ use crate::common::proxy::Protocol;
 use crate::common::run;
 use crate::common::sip::{Sip, parameter, uri_of};
 use crate::log_on::register;
-use crate::support::{DOMAIN, Dialog, LIMIT, PROMPT, SILENCE, Site, final_response, open_house, relay, uri};
+use crate::support::{
+    DOMAIN, Dialog, LIMIT, PROMPT, SILENCE, Site, Wire, final_response, open_house, relay, uri,
+};
 
 const PHONE: &str = "urn:uuid:00000000-0000-1000-8000-aabbccddeeff";
 const TABLET: &str = "urn:uuid:00000000-0000-1000-8000-aabbccddeeaa";
@@ -409,6 +412,25 @@ fn h6_a_call_goes_on_by_the_next_flow_and_ends_with_the_first_answer() {
         let arrived = second.receive_request("INVITE").await;
         second.answer(&arrived, 486).await;
         assert_eq!(final_response(&mut a).await.status(), 486);
+    });
+}
+
+#[test]
+fn h8_a_stun_binding_request_on_the_sip_port_is_answered_with_its_source() {
+    run(LIMIT, async {
+        let site = Site::open(open_house(), &[Protocol::Udp]).await;
+        let mut wire = Wire::open(&site.proxy, Protocol::Udp).await;
+        let request = [&[0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42][..], b"transaction1"].concat();
+        wire.send(&request).await;
+        let answer = wire.receive().await;
+        assert_eq!((&answer[..4], &answer[4..20]), (&[1, 1, 0, 12][..], &request[4..]));
+        // XOR-MAPPED-ADDRESS (RFC 8489 §14.2), IPv4.
+        assert_eq!(answer[20..26], [0, 0x20, 0, 8, 0, 1]);
+        let unmasked: Vec<u8> =
+            answer[26..].iter().zip([0x21, 0x12, 0x21, 0x12, 0xa4, 0x42]).map(|(a, b)| a ^ b).collect();
+        let SocketAddr::V4(local) = wire.local() else { panic!("an IPv4 address") };
+        assert_eq!(unmasked, [&local.port().to_be_bytes()[..], &local.ip().octets()].concat());
+        site.is_well(Protocol::Udp).await;
     });
 }
 
