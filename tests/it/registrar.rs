@@ -9,7 +9,7 @@ use crate::common::agent::Agent;
 use crate::common::proxy::Protocol;
 use crate::common::run;
 use crate::common::sip::{Sip, parameter, uri_of};
-use crate::log_on::register;
+use crate::log_on::{guarded, register};
 use crate::support::{
     DOMAIN, Dialog, LIMIT, PROMPT, SILENCE, Site, Wire, final_response, open_house, relay, uri,
 };
@@ -323,6 +323,49 @@ fn j11_a_contact_that_is_its_own_gruu_is_forbidden() {
             assert_eq!(agent.exchange(&request).await.status(), 403, "{contact}");
         }
         assert_eq!(bound(&mut agent).await.len(), 1);
+    });
+}
+
+#[test]
+fn j11_who_is_no_user_of_a_presence_domain_gets_no_gruu() {
+    run(LIMIT, async {
+        let partner = "\n[[registrar.account]]\nuser_name = \"partner\"\npassword = \"secret p\"\n\
+                       users = [\"*@partner.example\"]\n";
+        let site = Site::open(guarded().text(partner), &[Protocol::Tcp]).await;
+        let mut agent = site.connect(Protocol::Tcp).await;
+        let identity = "sip:p@partner.example";
+        let request = of_instance(&agent, PHONE, ";reg-id=1").set("To", format!("<{identity}>"));
+        let granted = agent.authorised_exchange(&request, "partner", "secret p").await;
+        assert_eq!((granted.status(), granted.values("Require")), (200, vec!["outbound"]), "{granted}");
+        let contact = granted.need("Contact");
+        assert!(
+            contact.contains(PHONE) && !contact.contains("gruu="),
+            "requests would not come here:\n{granted}"
+        );
+    });
+}
+
+#[test]
+fn j11_nobody_has_answers_sent_to_another_users_gruu() {
+    run(LIMIT, async {
+        let scoped = "user_name = \"uc-s\"\npassword = \"secret s\"\nusers = [\"alice@example.org\"]\n";
+        let site = Site::open(guarded().account_rows(scoped), &[Protocol::Tcp]).await;
+        let (mut s, mut b) = (site.connect(Protocol::Tcp).await, site.connect(Protocol::Tcp).await);
+        b.register(DOMAIN, "bob", "uc-b", "secret b").await;
+        s.register(DOMAIN, "alice", "uc-s", "secret s").await;
+        for (user, is_own) in [("alice", true), ("bob", false)] {
+            let contact = format!("<{};gr={PHONE}>", uri(user));
+            let subscribe = s.request("SUBSCRIBE", &uri("bob"), &uri("alice"), &uri("bob"));
+            s.send(&subscribe.set("Contact", contact).with("Event", "presence")).await;
+            if is_own {
+                let arrived = b.receive_request("SUBSCRIBE").await;
+                b.answer(&arrived, 200).await;
+                s.receive_response(200).await;
+            } else {
+                s.receive_response(403).await;
+            }
+        }
+        b.receive_nothing(SILENCE).await;
     });
 }
 

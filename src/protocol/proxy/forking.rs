@@ -2,63 +2,23 @@
 
 use std::time::Instant;
 
-use crate::protocol::account::AccountId;
-use crate::protocol::flow::{Flow, Transport};
-use crate::protocol::location::{AddressOfRecord, Answer, Located, Verdict};
+use crate::protocol::flow::Transport;
+use crate::protocol::location::AddressOfRecord;
 use crate::protocol::message::reply::Reply;
 use crate::protocol::message::uri::Uri;
 use crate::protocol::message::{Carriage, Message, MessageLimits, Name};
-use crate::protocol::record_route::{Hop, Token};
 use crate::protocol::transaction::{Actions, Branch, ClientAction};
 
 use super::forward::{Forwarding, write_for_invite};
 use super::response_context::{BranchRecord, BranchState, Pending};
 use super::table::{ClientMachine, ClientTransaction, Slot};
-use super::targets::{Group, Target, TargetKind, TargetSet, target_set, target_set_beside};
-use super::{FlowKey, Output, Proxy};
+use super::targets::{Group, Target, TargetKind, TargetSet};
+use super::{Output, Proxy};
 
 /// The limits of messages that we have written ourselves.
 const OWN_LIMITS: MessageLimits = MessageLimits { message_bytes: usize::MAX, header_bytes: usize::MAX };
 
 impl Proxy {
-    /// The Registrar has answered the question of a context; nothing if that has ended.
-    pub(super) fn resume(&mut self, now: Instant, answer: Answer) {
-        let slot = Slot { index: answer.context.slot, generation: answer.context.generation };
-        let Some(context) = self.contexts.get_mut(slot) else { return };
-        let method = context.method;
-        context.patience = None;
-        match (answer.verdict, &context.pending) {
-            (Verdict::Replayed, _) => {
-                let reply = self.challenge(now, method, true);
-                self.reply(now, slot, &reply);
-            }
-            (Verdict::Registered(reply), Pending::Registration) => self.reply(now, slot, &reply),
-            (Verdict::Located(located), Pending::Location(_)) => self.located(now, slot, located),
-            // The dialog's way is still there.
-            (Verdict::Unreachable(Reply { status: 480, .. }), Pending::Location(Some(_))) => {
-                self.located(now, slot, Located::default());
-            }
-            (Verdict::Unreachable(reply), Pending::Location(_)) => self.reply(now, slot, &reply),
-            (Verdict::Admitted, Pending::Spending(_)) => self.go_on(now, slot),
-            _ => self.reply(now, slot, &Reply::new(500)),
-        }
-    }
-
-    fn located(&mut self, now: Instant, slot: Slot, located: Located) {
-        let Some(context) = self.contexts.get_mut(slot) else { return };
-        let has_further_routes = context.request.values(Name::Route).nth(context.own_routes).is_some();
-        context.waiting = match std::mem::replace(&mut context.pending, Pending::Nothing) {
-            Pending::Location(Some(route)) => {
-                target_set_beside(route, has_further_routes, located, &self.interfaces)
-            }
-            _ => target_set(located, context.method, &self.interfaces),
-        };
-        if context.waiting.is_empty() {
-            return self.reply(now, slot, &Reply::with_reason(480, "No UC Server To Ask"));
-        }
-        self.go_on(now, slot);
-    }
-
     /// Asks the next group, if nobody is being asked; answers, if nobody is left.
     pub(super) fn go_on(&mut self, now: Instant, slot: Slot) {
         let Some(context) = self.contexts.get_mut(slot) else { return };
@@ -152,33 +112,6 @@ impl Proxy {
         self.perform_client(now, client, actions, None);
         self.arm_client(client);
         self.arm_context(slot);
-    }
-
-    /// Where a token of ours leads now: its flow while that is open; if its connection has ended, the one that the same
-    /// UC server has opened since. Servers may share an account, so that is only known where the account has one flow
-    /// from the same address.
-    pub(super) fn token_target(&self, token: &Token, source: &Flow) -> Option<Target> {
-        let hop = token.next_hop(source)?;
-        let account = match token {
-            Token::Toward { account, .. } => *account,
-            Token::Between { .. } => None,
-        };
-        let mut flow = self.flow_of(&hop)?;
-        if hop.connection.is_some() && !self.standing.contains_key(&FlowKey::from(&flow)) {
-            let is_same = |(other, flow): &&(AccountId, Flow)| {
-                Some(*other) == account && flow.remote.ip() == hop.remote.ip() && flow != source
-            };
-            let mut others = self.standing.values().filter(is_same);
-            if let (Some((_, only)), None) = (others.next(), others.next()) {
-                flow = *only;
-            }
-        }
-        Some(Target { account, ..Target::direct(flow) })
-    }
-
-    fn flow_of(&self, hop: &Hop) -> Option<Flow> {
-        let flow = self.interfaces.flow_from(hop.interface, hop.transport, hop.remote)?;
-        Some(Flow { connection: hop.connection, ..flow })
     }
 
     /// Does what a client machine wants. `response` is what it was fed with.

@@ -12,10 +12,9 @@ use crate::protocol::account::{AccountId, AccountKind};
 use crate::protocol::admission::{self, Admitted, Denied, Sender};
 use crate::protocol::flow::{Flow, Transport};
 use crate::protocol::interface::Side;
-use crate::protocol::location::{Ask, ContextId, Destination, Question, Registration, check_extensions};
+use crate::protocol::location::{Ask, ContextId, Question, Registration, check_extensions};
 use crate::protocol::message::reply::Reply;
 use crate::protocol::message::rsip::capabilities;
-use crate::protocol::message::uri::Uri;
 use crate::protocol::message::via::Via;
 use crate::protocol::message::{Message, Method, Name};
 use crate::protocol::transaction::{Branch, LegacyKey, ServerInvite, ServerNonInvite, TransactionKey};
@@ -24,7 +23,7 @@ use super::forward::is_recorded;
 use super::response_context::{Pending, ResponseContext};
 use super::route::{Routing, Way, route};
 use super::table::{ReplyPath, ServerMachine, ServerTransaction, Slot};
-use super::targets::{Target, TargetSet};
+use super::targets::TargetSet;
 use super::validate::{MaxForwards, check_max_forwards, check_proxy_require, check_syntax};
 use super::{DropReason, Event, EventDetail, FlowKey, Output, Proxy, is_unanswered};
 
@@ -125,6 +124,7 @@ impl Proxy {
             return Err(Reply::with_reason(403, "Account Not Configured"));
         };
         admission::check_scope(request, account, &self.settings)?;
+        admission::check_contact(request, account, &self.settings)?;
         let is_server =
             account.kind == AccountKind::UcServer && self.interfaces.side(flow.interface) == Side::Lan;
         match way {
@@ -207,7 +207,9 @@ impl Proxy {
         let request = &incoming.request;
         let (pending, ask) = match &routing.way {
             Way::Location if incoming.method == Method::Register => {
-                let registration = Registration::read(request, Some(admitted.account))?;
+                let mut registration = Registration::read(request, Some(admitted.account))?;
+                // A GRUU leads here, or it is none (RFC 5627 §5.4).
+                registration.supports.gruu &= self.settings.serves(&registration.address_of_record);
                 (Pending::Registration, Ask::Register(Box::new(registration)))
             }
             way => self.way_on(request, &incoming.flow, way)?,
@@ -235,33 +237,6 @@ impl Proxy {
             self.go_on(now, context);
         }
         Ok(())
-    }
-
-    /// What a request waits for, and what the Registrar is asked meanwhile. A user agent of ours that the Request-URI
-    /// names may be elsewhere by now than where the Route leads (RFC 5627 §6.1).
-    pub(super) fn way_on(
-        &self,
-        request: &Message,
-        source: &Flow,
-        way: &Way,
-    ) -> Result<(Pending, Ask), Reply> {
-        let route = match way {
-            Way::Nowhere(reply) => return Err(reply.clone()),
-            Way::Ourselves => return Err(Reply::with_reason(404, "No User In Request-URI")),
-            Way::Location => None,
-            Way::Direct(hop) => Some(Target::direct(*hop)),
-            Way::Token(token) => Some(self.token_target(token, source).ok_or_else(|| Reply::new(480))?),
-        };
-        let ours = Uri::parse(request.request_uri()).ok();
-        let ours = ours.filter(|uri| uri.user.is_some() && self.settings.is_presence_domain(&uri.host));
-        match (ours.map(|uri| Destination::of(&uri)), route) {
-            (Some(destination), None) => Ok((Pending::Location(None), Ask::Locate(destination))),
-            (Some(destination), route) if destination.is_instance() => {
-                Ok((Pending::Location(route), Ask::Locate(destination)))
-            }
-            (_, Some(route)) => Ok((Pending::Spending(route), Ask::Nothing)),
-            (None, None) => Err(Reply::new(400)),
-        }
     }
 
     fn insert_server(&mut self, now: Instant, incoming: &Incoming) -> Slot {

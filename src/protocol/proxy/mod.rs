@@ -6,7 +6,7 @@
 //! | step | file |
 //! |---|---|
 //! | which transaction, may it pass | `incoming.rs`, with `validate.rs` (§16.3) and `admission.rs` |
-//! | where it goes | `route.rs` (§16.4), `targets.rs` (§16.5) |
+//! | where it goes | `route.rs` (§16.4), `locating.rs` and `targets.rs` (§16.5) |
 //! | asking: branches, forking, failover | `forking.rs`, `forward.rs` (§16.6) |
 //! | answering | `upstream.rs`, `response_context.rs` (§16.7 to §16.9) |
 //! | ending it | `cancel.rs` (§16.10) |
@@ -18,6 +18,7 @@ mod event;
 mod forking;
 pub mod forward;
 mod incoming;
+mod locating;
 mod response_context;
 pub mod route;
 pub mod settings;

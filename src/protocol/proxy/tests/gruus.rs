@@ -128,6 +128,22 @@ fn in_a_dialog_its_way_is_left_for_a_user_agent_that_nobody_knows() {
 }
 
 #[test]
+fn in_a_dialog_what_is_no_gruu_of_ours_is_left_alone() {
+    let (b, c) = (Peer::tcp(6000), Peer::tcp(6001));
+    for target in ["sip:bob@a.test", "sip:bob@a.test;gr", "sip:bob@a.test;opaque=user:epid:x;gruu"] {
+        let mut bench = bench();
+        let caller = call(&mut bench, A(), b);
+        bench.bind("bob", c, 1000);
+        bench.receive(A(), &caller.request("BYE", 2).replacen(GRUU, target, 1));
+        let asked = bench.one(b, "BYE");
+        assert_eq!(uri(&asked), target);
+        bench.receive(b, &answer(&asked, 200));
+        bench.one(A(), "200");
+        bench.nothing_more();
+    }
+}
+
+#[test]
 fn in_a_dialog_too_a_name_that_was_withdrawn_leads_nowhere() {
     let b = Peer::tcp(6000);
     let mut bench = bench();
