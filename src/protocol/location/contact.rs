@@ -10,7 +10,7 @@ use crate::protocol::message::headers::{delta_seconds, q_value};
 use crate::protocol::message::lexical::{Parameters, decimal};
 use crate::protocol::message::name_addr::NameAddr;
 use crate::protocol::message::reply::Reply;
-use crate::protocol::message::uri::{Uri, UriFault};
+use crate::protocol::message::uri::{Uri, UriFault, are_equivalent};
 
 /// What a malformed `expires` parameter means, in seconds (RFC 3261 §10.2.1.1, §20.10).
 const MALFORMED_EXPIRES: u32 = 3600;
@@ -66,13 +66,9 @@ pub(super) struct Identity<'a> {
 }
 
 impl Identity<'_> {
-    /// A refresh usually repeats its contact octet by octet, so the URIs are read only where that fails.
     pub(super) fn is_same(&self, other: &Self) -> bool {
         match (self.details.and_then(Details::flow), other.details.and_then(Details::flow)) {
-            (None, None) => {
-                let (a, b) = (self.uri, other.uri);
-                a == b || matches!((Uri::parse(a), Uri::parse(b)), (Ok(a), Ok(b)) if a.is_equivalent(&b))
-            }
+            (None, None) => are_equivalent(self.uri, other.uri),
             (own, theirs) => own == theirs,
         }
     }

@@ -182,6 +182,11 @@ impl<'a> Uri<'a> {
     }
 }
 
+/// Whether two texts are the same URI by §19.1.4. Most often they are so octet by octet.
+pub fn are_equivalent(a: &[u8], b: &[u8]) -> bool {
+    a == b || matches!((Uri::parse(a), Uri::parse(b)), (Ok(a), Ok(b)) if a.is_equivalent(&b))
+}
+
 type UserAndPassword<'a> = (Option<&'a [u8]>, Option<&'a [u8]>);
 
 fn split_user(info: &[u8]) -> Result<UserAndPassword<'_>, UriFault> {

@@ -89,15 +89,15 @@ impl Proxy {
         let (machine, actions) = ClientMachine::start(is_invite, now, &timers, hop.transport.is_reliable());
         let at = u16::try_from(context.branches.len()).expect("targets are far fewer than 65,536");
         // All ways to one user agent must have had their turn before the client gives up (Timer F).
-        let ways = 1 + u32::try_from(target.alternatives.len()).unwrap_or(u32::MAX - 1);
-        let wait = if is_invite { self.settings.timer_c } else { timers.f() / ways };
+        let share = (!target.alternatives.is_empty()).then(|| timers.f() / target.ways);
+        let wait = if is_invite { Some(self.settings.timer_c) } else { share };
         context.branches.push(BranchRecord {
             client: Slot { index, generation },
             target,
             state: BranchState::Silent,
             has_rung: false,
             is_cancelled: false,
-            deadline: (is_invite || ways > 1).then(|| now + wait),
+            deadline: wait.map(|wait| now + wait),
             may_fall_back: is_changed,
         });
         let client = self.clients.insert(ClientTransaction::new(

@@ -10,7 +10,7 @@ use crate::protocol::flow::{Flow, Transport};
 use crate::protocol::interface::Interfaces;
 use crate::protocol::location::{Located, Target as Binding};
 use crate::protocol::message::Method;
-use crate::protocol::message::uri::{Host, Uri};
+use crate::protocol::message::uri::{Host, Uri, are_equivalent};
 
 use super::route::flow_to_address;
 
@@ -44,6 +44,8 @@ pub struct Target {
     pub is_fixed: bool,
     /// Other ways to the same user agent, each for when the one before has failed; they have none of their own.
     pub alternatives: Vec<Self>,
+    /// How many ways there are to the user agent, those that have been tried included.
+    pub ways: u32,
 }
 
 impl Target {
@@ -57,6 +59,7 @@ impl Target {
             account: None,
             is_fixed: false,
             alternatives: Vec::new(),
+            ways: 1,
         }
     }
 
@@ -64,16 +67,13 @@ impl Target {
     pub fn next_way(&mut self) -> Option<Self> {
         let mut ways = std::mem::take(&mut self.alternatives).into_iter();
         let next = ways.next()?;
-        Some(Self { alternatives: ways.collect(), ..next })
+        Some(Self { alternatives: ways.collect(), ways: self.ways, ..next })
     }
 
     /// Whether both are the same place, asked the same way (§16.5).
     fn is_same(&self, other: &Self) -> bool {
         let uri = |target: &Self| target.request_uri.clone().unwrap_or_default();
-        let (a, b) = (uri(self), uri(other));
-        let is_equivalent =
-            || matches!((Uri::parse(&a), Uri::parse(&b)), (Ok(a), Ok(b)) if a.is_equivalent(&b));
-        self.hop == other.hop && self.path == other.path && (a == b || is_equivalent())
+        self.hop == other.hop && self.path == other.path && are_equivalent(&uri(self), &uri(other))
     }
 }
 
@@ -120,15 +120,15 @@ pub fn target_set_beside(
     located: Located,
     interfaces: &Interfaces,
 ) -> TargetSet {
-    let found = match located.targets.is_empty() {
-        true => return TargetSet::from([Group::from_iter([route])]),
-        false => binding_groups(located.targets, interfaces),
+    let found = binding_groups(located.targets, interfaces);
+    let Some(first) = found.iter().flatten().next() else {
+        return TargetSet::from([Group::from_iter([route])]);
     };
-    if !has_further_routes {
-        return found;
+    if has_further_routes {
+        let request_uri = first.request_uri.clone();
+        return TargetSet::from([Group::from_iter([Target { request_uri, ..route }])]);
     }
-    let request_uri = found.into_iter().flatten().next().and_then(|target| target.request_uri);
-    TargetSet::from([Group::from_iter([Target { request_uri, ..route }])])
+    found
 }
 
 fn binding_groups(bindings: Vec<Binding>, interfaces: &Interfaces) -> TargetSet {
@@ -152,6 +152,7 @@ fn binding_groups(bindings: Vec<Binding>, interfaces: &Interfaces) -> TargetSet 
 fn target_of(binding: Binding, interfaces: &Interfaces) -> Target {
     let hop = hop_of(&binding, interfaces);
     let Binding { uri, path, account, is_flow, alternatives, .. } = binding;
+    let ways = 1 + u32::try_from(alternatives.len()).expect("a user has far fewer than 2^32 bindings");
     Target {
         hop,
         request_uri: Some(without_headers(uri)),
@@ -160,6 +161,7 @@ fn target_of(binding: Binding, interfaces: &Interfaces) -> Target {
         account,
         is_fixed: is_flow,
         alternatives: alternatives.into_iter().map(|binding| target_of(binding, interfaces)).collect(),
+        ways,
     }
 }
 
@@ -170,8 +172,8 @@ fn without_headers(uri: Bytes) -> Bytes {
 }
 
 /// A binding made over a stream is reached over that stream, one with a path over the flow of its first hop, one of a
-/// flow over that (RFC 5626 §7). Another made by UDP is reached at its contact, unless the contact's address is not the one that it registered from:
-/// then a NAT lies between, and the flow is the way.
+/// flow over that (RFC 5626 §7). Another one made by UDP is reached at its contact, unless the contact's address is
+/// not the one that it registered from: then a NAT lies between, and the flow is the way.
 fn hop_of(binding: &Binding, interfaces: &Interfaces) -> Flow {
     let flow = binding.flow;
     if flow.transport != Transport::Udp || !binding.path.is_empty() || binding.is_flow {

@@ -145,6 +145,15 @@ fn the_time_of_a_silent_request_is_shared_among_its_ways() {
     let asked = bench.one(peers[1], "MESSAGE");
     bench.receive(peers[1], &answer(&asked, 200));
     assert_eq!(upstream(&mut bench), ["200"]);
+    let three = [peers[0], peers[1], Peer::udp(6002)];
+    let mut bench = bob(&[&three]);
+    bench.receive(A(), &request("MESSAGE", "sip:bob@a.test", A(), "c"));
+    for next in &three[1..] {
+        bench.pass_millis(10_600);
+        bench.nothing_sent_to(*next);
+        bench.pass_millis(100);
+        assert!(!bench.take(*next).is_empty());
+    }
     // One that has said that it is at work has the whole of it.
     let mut bench = bob(&[&peers]);
     bench.receive(A(), &request("MESSAGE", "sip:bob@a.test", A(), "c"));
