@@ -265,6 +265,9 @@ mod tests {
         let behind_a_proxy =
             Binding { path: vec!["<sip:p;lr>".into()], ..binding("sip:bob@127.0.0.9:5070", 1000, udp()) };
         assert_eq!(hop_of(&behind_a_proxy, &interfaces()), udp());
+        let a_flow =
+            Binding { is_flow: true, ..binding("sip:bob@127.0.0.9:5070;transport=tcp", 1000, udp()) };
+        assert_eq!(hop_of(&a_flow, &interfaces()), udp());
     }
 
     #[test]
