@@ -203,7 +203,7 @@ impl Directory {
     /// so that the mailbox is bounded by what the Router sends.
     pub fn tell_failed(&self, branch: Branch) {
         if let Some(router) = self.router(usize::from(branch.router)).as_deref() {
-            router.failed.do_send(TransmitFailed { branch });
+            router.failed.do_send(TransmitFailed { branch, by_network: false });
         }
     }
 
@@ -214,11 +214,12 @@ impl Directory {
         }
     }
 
-    /// [`Self::tell_failed`] for what the network says, which a full mailbox refuses. False: refused.
+    /// Tells the Router of `branch` that its request has not arrived. A full mailbox refuses it: false.
     pub fn try_tell_failed(&self, branch: Branch) -> bool {
         let router = self.router(usize::from(branch.router));
         router.as_deref().is_none_or(|router| {
-            !matches!(router.failed.try_send(TransmitFailed { branch }), Err(SendError::Full(_)))
+            let failed = TransmitFailed { branch, by_network: true };
+            !matches!(router.failed.try_send(failed), Err(SendError::Full(_)))
         })
     }
 }

@@ -18,7 +18,7 @@ pub enum DropReason {
     RouterAway,
     /// A datagram that is no SIP.
     NotSip,
-    /// A STUN message on a port where none is answered.
+    /// A STUN message that is no Binding request.
     Stun,
     /// The socket was not writable and its queue full.
     QueueFull,

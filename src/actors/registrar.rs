@@ -9,7 +9,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use actix::prelude::*;
 use slog::{Logger, debug, info, warn};
@@ -21,7 +21,9 @@ use super::supervisor::{ChildId, ChildStopped};
 use super::turns::Turns;
 use crate::protocol::account::AccountId;
 use crate::protocol::flow::Flow;
-use crate::protocol::location::{AddressOfRecord, Answer, Location, LocationEvent, Question};
+use crate::protocol::location::{AddressOfRecord, Answer, Location, LocationEvent, Question, Verdict};
+use crate::protocol::message::Name;
+use crate::protocol::message::date::sip_date;
 
 /// Batches of questions that may wait. Each Router has at most one per turn under way, so this is never reached
 /// but by a Registrar that is stuck.
@@ -88,6 +90,11 @@ pub struct Learned {
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "()")]
 pub struct FlowFailed(pub Flow);
+
+/// The network says that nothing arrives over this flow any more: what was registered as that flow is void.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub struct FlowEnded(pub Flow);
 
 /// A Router has begun anew and knows of no log-ons: tell it. From the supervisor.
 #[derive(Clone, Copy, Debug, Message)]
@@ -220,13 +227,27 @@ impl Handler<Questions> for Registrar {
 
     fn handle(&mut self, Questions { router, questions }: Questions, ctx: &mut Context<Self>) {
         let now = Instant::now();
-        let answers =
-            questions.into_iter().map(|question| self.core.handle_question(now, question)).collect();
+        let answer = |question| {
+            let mut answer = self.core.handle_question(now, question);
+            add_date(&mut answer);
+            answer
+        };
+        let answers = questions.into_iter().map(answer).collect();
         self.settle(ctx);
         if let Some(address) = self.directory.router(router).as_deref() {
             address.answers.do_send(Answers(answers));
         }
         self.turns.count(ctx);
+    }
+}
+
+/// What only the shell knows of a 200 to a REGISTER (RFC 3261 §10.3 step 8).
+fn add_date(answer: &mut Answer) {
+    if let Verdict::Registered(reply) = &mut answer.verdict
+        && reply.status == 200
+        && let Ok(time) = SystemTime::now().duration_since(UNIX_EPOCH)
+    {
+        reply.rows.push((Name::Date.as_str(), sip_date(time.as_secs())));
     }
 }
 
@@ -253,6 +274,15 @@ impl Handler<FlowFailed> for Registrar {
 
     fn handle(&mut self, FlowFailed(flow): FlowFailed, ctx: &mut Context<Self>) {
         self.core.handle_flow_failed(Instant::now(), &flow);
+        self.settle(ctx);
+    }
+}
+
+impl Handler<FlowEnded> for Registrar {
+    type Result = ();
+
+    fn handle(&mut self, FlowEnded(flow): FlowEnded, ctx: &mut Context<Self>) {
+        self.core.handle_flow_ended(Instant::now(), &flow);
         self.settle(ctx);
     }
 }

@@ -23,7 +23,7 @@ use super::messages::{
     ConnectionClosed, ConnectionOpened, Datagram, Dial, MessagesReceived, Outgoing, Transmit,
     TransmitDatagrams, TransmitFailed,
 };
-use super::registrar::{Answers, Banned, FlowFailed, FlowStanding, Learned, Questions};
+use super::registrar::{Answers, Banned, FlowEnded, FlowFailed, FlowStanding, Learned, Questions};
 use super::supervisor::{ChildId, ChildStopped};
 use super::turns::Turns;
 use crate::protocol::flow::{ConnectionId, Flow, InterfaceId, Transport};
@@ -114,6 +114,9 @@ impl Router {
                 }
                 Output::FlowFailed(flow) => {
                     self.to_registrar(|registrar| registrar.flow_failed.do_send(FlowFailed(flow)));
+                }
+                Output::FlowEnded(flow) => {
+                    self.to_registrar(|registrar| registrar.flow_ended.do_send(FlowEnded(flow)));
                 }
                 Output::Event(event) => self.tell(&event),
             }
@@ -285,8 +288,8 @@ impl Handler<Answers> for Router {
 impl Handler<TransmitFailed> for Router {
     type Result = ();
 
-    fn handle(&mut self, TransmitFailed { branch }: TransmitFailed, ctx: &mut Context<Self>) {
-        self.core.handle_transmit_failure(Instant::now(), &branch);
+    fn handle(&mut self, failed: TransmitFailed, ctx: &mut Context<Self>) {
+        self.core.handle_transmit_failure(Instant::now(), &failed.branch, failed.by_network);
         self.settle(ctx);
     }
 }

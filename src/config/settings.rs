@@ -67,6 +67,11 @@ pub struct Registrar {
     pub maximum_expires: Duration,
     /// Bindings of one address-of-record, 1 to 1000. Default 16.
     pub maximum_contacts: usize,
+    /// Whether Path is taken from user agents that do not say by `Supported: path` that they know of it.
+    ///
+    /// Default false: they are answered 420, so that they learn that a proxy on their way has added it
+    /// (RFC 3327 §5.3).
+    pub accept_path_without_support: bool,
     /// Offered in challenges, most preferred first; at least one, each once.
     ///
     /// Default SHA-512-256, SHA-256, MD5.

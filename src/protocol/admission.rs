@@ -7,9 +7,10 @@ use super::digest::{
 };
 use super::flow::Flow;
 use super::interface::Side;
+use super::location::Destination;
 use super::message::name_addr::NameAddr;
 use super::message::reply::Reply;
-use super::message::uri::{Uri, UriFault, is_same_uri, unescape};
+use super::message::uri::{Uri, UriFault, are_equivalent, unescape};
 use super::message::{Message, Method, Name};
 use super::proxy::settings::Settings;
 
@@ -184,7 +185,7 @@ fn check(
         Verified::Uncounted if settings.accepts_digest_without_qop => None,
         Verified::Uncounted => return Err(refused("without_qop", false)),
     };
-    let is_for_request = is_same_uri(&credentials.uri, request.request_uri());
+    let is_for_request = are_equivalent(&credentials.uri, request.request_uri());
     if !is_for_request && !settings.accepts_digest_for_other_uri {
         return Err(Denied::Malformed("Digest URI Is Not The Request-URI"));
     }
@@ -211,6 +212,23 @@ pub fn check_scope(request: &Message, account: &Account, settings: &Settings) ->
         None | Some(Err(Outside::Malformed)) => (400, "Malformed From Or To"),
     };
     Err(Reply::with_reason(status, fault))
+}
+
+/// Whether `account` may have answers to `request` sent to its Contact. A public GRUU of somebody for whom it does not
+/// speak would turn others' traffic on that user (RFC 5627 §6.2, §10.2).
+pub fn check_contact(request: &Message, account: &Account, settings: &Settings) -> Result<(), Reply> {
+    if !request.method().is_some_and(Method::forms_dialog) {
+        return Ok(());
+    }
+    let contact = request.row(Name::Contact).and_then(NameAddr::parse);
+    let is_gruu = |contact: &NameAddr<'_>| {
+        let uri = Uri::parse(contact.uri).ok().filter(|uri| settings.is_presence_domain(&uri.host));
+        uri.is_some_and(|uri| matches!(Destination::of(&uri), Destination::Instance(..)))
+    };
+    match contact.filter(is_gruu).map(|contact| speaks_for(&contact, account, settings)) {
+        Some(Err(_)) => Err(Reply::with_reason(403, "Contact Is Another User's GRUU")),
+        Some(Ok(())) | None => Ok(()),
+    }
 }
 
 enum Outside {
@@ -419,6 +437,28 @@ mod tests {
                 account.user_name
             );
             assert_eq!(status(&request("REGISTER", own, uri, "")), by_to, "{} To {uri}", account.user_name);
+        }
+    }
+
+    #[test]
+    fn nobody_has_answers_sent_to_another_users_gruu() {
+        let settings = settings(Vec::new());
+        let server = account("ucs", password(), AccountKind::UcServer, "alice@a.test");
+        let table = [
+            ("INVITE", "sip:alice@a.test;gr=urn:x:1", 0),
+            ("INVITE", "sip:bob@a.test;gr=urn:x:1", 403),
+            ("SUBSCRIBE", "sip:%62ob@A.test;gr=urn:x:1", 403),
+            ("MESSAGE", "sip:bob@a.test;gr=urn:x:1", 0),
+            ("INVITE", "sip:bob@a.test", 0),
+            ("INVITE", "sip:bob@a.test;gr", 0),
+            ("INVITE", "sip:bob@b.test;gr=urn:x:1", 0),
+            ("INVITE", "sip:bob@192.0.2.1;gr=urn:x:1", 0),
+        ];
+        for (method, contact, status) in table {
+            let row = format!("Contact: <{contact}>\r\n");
+            let request = request(method, "sip:alice@a.test", "sip:carol@a.test", &row);
+            let refused = check_contact(&request, &server, &settings).map_or_else(|no| no.status, |()| 0);
+            assert_eq!(refused, status, "{method} {contact}");
         }
     }
 

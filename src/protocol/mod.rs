@@ -13,6 +13,7 @@ pub mod location;
 pub mod message;
 pub mod proxy;
 pub mod record_route;
+pub mod stun;
 pub mod timer_wheel;
 pub mod transaction;
 pub mod websocket;

@@ -13,6 +13,8 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use sha2::Sha256;
 use siphasher::sip::SipHasher13;
 use siphasher::sip128::SipHasher24;
 use smallvec::SmallVec;
@@ -111,6 +113,12 @@ impl TokenKey {
             (hasher.finish() as u32).max(1)
         };
         Self { key: self.key, router, account_tags: accounts.0.iter().map(tag).collect() }
+    }
+
+    /// A key for another purpose; neither tells anything of the other.
+    pub fn derive(&self, purpose: &str) -> [u8; 32] {
+        let code = Hmac::<Sha256>::new_from_slice(&self.key).expect("HMAC takes keys of any length");
+        code.chain_update(purpose).finalize().into_bytes().into()
     }
 
     /// Appends the token as the user part of a URI. `pass` tells it from those of other passes.
@@ -433,6 +441,13 @@ mod tests {
         octets.extend([0; 12]);
         octets.extend(key().code(&octets.clone()));
         assert_eq!(key().read(URL_SAFE_NO_PAD.encode(octets).as_bytes()), None);
+    }
+
+    #[test]
+    fn derived_keys_differ_by_purpose_and_key() {
+        let (one, other) = (TokenKey::new([1; 16]), TokenKey::new([2; 16]));
+        assert_eq!(one.derive("a"), TokenKey::new([1; 16]).of_router(3, &Accounts::default()).derive("a"));
+        assert!(one.derive("a") != one.derive("b") && one.derive("a") != other.derive("a"));
     }
 
     #[test]

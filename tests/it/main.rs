@@ -27,6 +27,7 @@ mod non_invite;
 mod octets;
 mod record_route;
 mod redirection;
+mod registrar;
 mod responses;
 mod routing;
 mod search;

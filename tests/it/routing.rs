@@ -152,19 +152,21 @@ fn with_a_breadth_of_one_contacts_have_their_turn_one_after_the_other() {
     run(LIMIT, async {
         let site = Site::open(open_house(), &[Protocol::Udp]).await;
         let (mut a, mut contacts) = (site.connect(Protocol::Udp).await, contacts(&site, "bob", 2).await);
+        // Of equals the one that has registered last is the first.
+        let (mut one, mut other) = (contacts.remove(1), contacts.remove(0));
         let request = a.message(&uri("alice"), &uri("bob"), "one by one").with("Max-Breadth", "1");
         a.send(&request).await;
-        let first = contacts[0].receive_request("MESSAGE").await;
-        contacts[1].receive_nothing(SILENCE).await;
-        contacts[0].answer(&first, 486).await;
-        let second = contacts[1].receive_request("MESSAGE").await;
+        let first = one.receive_request("MESSAGE").await;
+        other.receive_nothing(SILENCE).await;
+        one.answer(&first, 486).await;
+        let second = other.receive_request("MESSAGE").await;
         assert_eq!([&first, &second].map(|request| request.need("Max-Breadth")), ["1", "1"]);
-        contacts[1].answer(&second, 200).await;
+        other.answer(&second, 200).await;
         a.receive_response(200).await;
         // None at all is too little even for that.
         let request = a.message(&uri("alice"), &uri("bob"), "nobody").with("Max-Breadth", "0");
         assert_eq!(a.exchange(&request).await.status(), 440);
-        assert_eq!(next_within(&mut contacts[0], SILENCE).await, None);
+        assert_eq!(next_within(&mut one, SILENCE).await, None);
     });
 }
 

@@ -4,7 +4,8 @@ use actix::{Addr, Recipient};
 
 use crate::actors::messages::{ConnectionClosed, ConnectionOpened, MessagesReceived, TransmitFailed};
 use crate::actors::registrar::{
-    Answers, Banned, FlowFailed, FlowStanding, Learned, LogOn, Questions, Registrar, RouterRestarted,
+    Answers, Banned, FlowEnded, FlowFailed, FlowStanding, Learned, LogOn, Questions, Registrar,
+    RouterRestarted,
 };
 use crate::actors::router::{Drain, InterfacesChanged, RegistrarRestarted, Router};
 
@@ -59,6 +60,8 @@ pub struct RegistrarAddress {
     pub learned: Recipient<Learned>,
     /// Flows from which nothing comes back.
     pub flow_failed: Recipient<FlowFailed>,
+    /// Flows over which nothing arrives any more.
+    pub flow_ended: Recipient<FlowEnded>,
     /// UC servers that have logged on by their certificate.
     pub log_on: Recipient<LogOn>,
     /// Connections that ended.
@@ -73,6 +76,7 @@ impl From<Addr<Registrar>> for RegistrarAddress {
             questions: address.clone().recipient(),
             learned: address.clone().recipient(),
             flow_failed: address.clone().recipient(),
+            flow_ended: address.clone().recipient(),
             log_on: address.clone().recipient(),
             closed: address.clone().recipient(),
             router_restarted: address.recipient(),

@@ -19,7 +19,7 @@ use crate::actors::registrar::Registrar;
 use crate::actors::router::Router;
 use crate::config::{Config, Protocol, Side};
 use crate::protocol::flow::InterfaceId;
-use crate::protocol::location::{GuardSettings, Location, LocationLimits, LocationSettings};
+use crate::protocol::location::{GruuKey, GuardSettings, Location, LocationLimits, LocationSettings};
 use crate::protocol::message::MessageLimits;
 use crate::protocol::proxy::settings::Settings;
 use crate::protocol::proxy::{EventDetail, Proxy};
@@ -115,12 +115,15 @@ impl Supervisor {
     }
 
     fn start_registrar(&mut self, ctx: &Context<Self>) {
-        let registrar = &self.parts.config.registrar;
+        let (registrar, secrets) = (&self.parts.config.registrar, &self.parts.secrets);
         let settings = LocationSettings {
             minimum_expires: registrar.minimum_expires,
             default_expires: registrar.default_expires,
             maximum_expires: registrar.maximum_expires,
             maximum_contacts: registrar.maximum_contacts,
+            accepts_path_without_support: registrar.accept_path_without_support,
+            // A keep-alive that is late by a tenth still comes in time.
+            flow_timer: self.parts.config.limits.idle_timeout * 9 / 10,
             nonce_lifetime: registrar.nonce_lifetime,
             accounts: Arc::clone(&self.parts.settings.accounts),
             guard: GuardSettings {
@@ -129,9 +132,12 @@ impl Supervisor {
                 first_wait: self.parts.config.sip.t1 / 2,
                 longest_wait: self.parts.config.sip.t2,
             },
-            epoch: self.parts.secrets.epoch,
+            epoch: secrets.epoch,
             succeeded: self.has_registrar.then(Instant::now),
             hash_key: self.parts.location_key,
+            gruu_key: GruuKey(secrets.token_key.derive("temporary GRUUs")),
+            seed: (u128::from_be_bytes(self.parts.location_key) ^ secrets.epoch.elapsed().as_nanos())
+                .to_be_bytes(),
             limits: LocationLimits::default(),
         };
         let directory = Arc::clone(&self.parts.directory);

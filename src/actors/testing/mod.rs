@@ -184,6 +184,7 @@ impl World {
             questions: probe().0,
             learned: probe().0,
             flow_failed: probe().0,
+            flow_ended: probe().0,
             log_on: probe().0,
             router_restarted: probe().0,
         }));

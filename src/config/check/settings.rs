@@ -110,6 +110,7 @@ pub(super) fn registrar(section: &mut Section<'_>) -> Registrar {
         default_expires,
         maximum_expires,
         maximum_contacts: section.get("maximum_contacts", range(1..=1000), 16),
+        accept_path_without_support: section.get("accept_path_without_support", flag, false),
         digest_algorithms: section.get(
             "digest_algorithms",
             non_empty(set(algorithm)),

@@ -74,6 +74,8 @@ pub enum LogOffReason {
     Superseded,
     /// Too many datagram servers have logged on since.
     Displaced,
+    /// The network says that nothing arrives over it any more.
+    FlowEnded,
 }
 
 impl LogOffReason {
@@ -85,6 +87,7 @@ impl LogOffReason {
             Self::Expired => "expired",
             Self::Superseded => "superseded",
             Self::Displaced => "displaced",
+            Self::FlowEnded => "flow_ended",
         }
     }
 }
@@ -98,6 +101,8 @@ pub enum RemovalReason {
     Expired,
     /// With the connection that it was registered over (RFC 5626 §7).
     ConnectionClosed,
+    /// The network says that nothing arrives over the flow that was registered (RFC 5626 §7).
+    FlowEnded,
 }
 
 impl RemovalReason {
@@ -107,6 +112,7 @@ impl RemovalReason {
             Self::Unregistered => "unregistered",
             Self::Expired => "expired",
             Self::ConnectionClosed => "connection_closed",
+            Self::FlowEnded => "flow_ended",
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The location service and registrar (RFC 3261 §10.3, §16.5; RFC 3327): where users can be reached.
+//! The location service and registrar (RFC 3261 §10.3, §16.5; RFC 3327, 5626 §6, 5627 §5): where users can be reached.
 //!
 //! One for all Routers, so it also holds whatever else they share: which flows are logged on, which nonces were
 //! used. Holds no clock: pass `now`, drain [`Location::poll_event`], arm a timer at [`Location::next_timeout`].
@@ -17,10 +17,14 @@
 mod address_of_record;
 mod bindings;
 mod clock;
+mod contact;
 mod event;
 mod flows;
+mod granted;
+mod gruu;
 mod guard;
 mod hash;
+mod instance;
 mod learned;
 mod plan;
 mod question;
@@ -34,19 +38,24 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 pub use address_of_record::AddressOfRecord;
+pub use contact::{Contact, Details};
 pub use event::{LocationEvent, LogOffReason, RemovalReason};
+pub use gruu::{GruuKey, Series};
 pub use guard::{GuardSettings, Penalty};
+pub use instance::{Destination, InstanceId};
 pub use question::{Answer, Ask, ContextId, Located, Question, Server, Target, Verdict};
-pub use registration::{Change, Contact, Registration};
+pub use registration::{Change, EXTENSIONS, Registration, Supports, check_extensions};
 pub use settings::{LocationLimits, LocationSettings};
 
 use crate::protocol::account::{AccountId, AccountKind};
 use crate::protocol::digest::{NonceLedger, Spending};
 use crate::protocol::flow::{Flow, host_of};
+use crate::protocol::message::reply::Reply;
 use bindings::{Binding, Bindings};
 use clock::{Clock, Millis};
 use event::Events;
 use flows::Flows;
+use gruu::Gruus;
 use guard::Guard;
 use hash::KeyedHash;
 use learned::Learned;
@@ -65,6 +74,7 @@ pub struct Location {
     learned: Learned,
     nonces: NonceLedger,
     guard: Guard,
+    gruus: Gruus,
     events: Events,
 }
 
@@ -85,6 +95,7 @@ impl Location {
             learned: Learned::new(limits.learned, hash),
             nonces,
             guard: Guard::new(settings.guard, hash),
+            gruus: Gruus::new(&settings.gruu_key, settings.seed),
             events: Events::new(),
             settings,
         }
@@ -103,7 +114,7 @@ impl Location {
         }
         let verdict = match ask {
             Ask::Nothing => Verdict::Admitted,
-            Ask::Locate(name) => Verdict::Located(self.locate(now, &name, &flow)),
+            Ask::Locate(destination) => self.locate(now, &destination, &flow),
             Ask::Register(registration) => Verdict::Registered(self.register(now, &flow, &registration)),
             Ask::Punish => Verdict::Punished(self.punish(now, &flow)),
         };
@@ -131,6 +142,18 @@ impl Location {
             let is_gone = |binding: &Binding| binding.flow.connection == Some(id);
             let gone = self.bindings.change(&name, |list| take_where(list, |_, binding| is_gone(binding)));
             self.tell_removed(&name, gone, RemovalReason::ConnectionClosed);
+        }
+    }
+
+    /// The network says that nothing arrives over this flow of datagrams any more: bindings of the flow itself end
+    /// with it (RFC 5626 §7). One of an address stays, since its server may only be starting anew.
+    pub fn handle_flow_ended(&mut self, now: Instant, flow: &Flow) {
+        let now = self.clock.millis(now);
+        for name in self.bindings.over_datagrams(flow) {
+            let is_gone = |binding: &Binding| binding.is_flow() && *binding.flow == *flow;
+            let gone = self.bindings.change(&name, |list| take_where(list, |_, binding| is_gone(binding)));
+            self.release(now, &name, &gone, LogOffReason::FlowEnded);
+            self.tell_removed(&name, gone, RemovalReason::FlowEnded);
         }
     }
 
@@ -200,19 +223,66 @@ impl Location {
         }
     }
 
-    fn locate(&mut self, now: Millis, name: &AddressOfRecord, asking: &Flow) -> Located {
-        let live = self.bindings.get(name).iter().filter(|binding| binding.expires > now);
-        let mut targets: Vec<_> = live.map(Binding::target).collect();
+    fn locate(&mut self, now: Millis, destination: &Destination, asking: &Flow) -> Verdict {
+        let series = match destination {
+            Destination::Temporary(name) => self.gruus.series_of(name),
+            Destination::User(_) | Destination::Instance(..) => None,
+        };
+        let targets = match (destination, series) {
+            (_, Some(series)) => match self.bindings.owner_of(series) {
+                Some(name) => self.targets(now, name, |binding| binding.series() == Some(series)),
+                None => Vec::new(),
+            },
+            (Destination::Instance(name, instance), None) => {
+                self.targets(now, name, |binding| binding.instance() == Some(instance))
+            }
+            (Destination::User(name) | Destination::Temporary(name), None) => {
+                self.targets(now, name, |_| true)
+            }
+        };
         if !targets.is_empty() {
-            targets.sort_by_key(|target| std::cmp::Reverse(target.q));
-            return Located { targets, ..Located::default() };
+            return Verdict::Located(Located { targets, ..Located::default() });
         }
+        let name = destination.name();
+        if series.is_some() {
+            return Verdict::Unreachable(Reply::with_reason(404, "Temporary GRUU No Longer Valid"));
+        }
+        if destination.is_instance() && self.live(now, name).next().is_some() {
+            return Verdict::Unreachable(Reply::with_reason(480, "User Agent Not Registered"));
+        }
+        Verdict::Located(self.search(name, asking))
+    }
+
+    fn live(&self, now: Millis, name: &AddressOfRecord) -> impl DoubleEndedIterator<Item = &Binding> {
+        self.bindings.get(name).iter().filter(move |binding| binding.expires > now)
+    }
+
+    /// The live bindings that `test` accepts. Of one user agent only one may be asked at a time (RFC 5626 §7).
+    fn targets(&self, now: Millis, name: &AddressOfRecord, test: impl Fn(&Binding) -> bool) -> Vec<Target> {
+        let mut targets: Vec<Target> = Vec::new();
+        let mut instances: Vec<(&InstanceId, usize)> = Vec::new();
+        for binding in self.live(now, name).rev().filter(|binding| test(binding)) {
+            if let Some(instance) = binding.instance() {
+                if let Some((_, first)) = instances.iter().find(|(known, _)| *known == instance) {
+                    targets[*first].alternatives.push(binding.target());
+                    continue;
+                }
+                instances.push((instance, targets.len()));
+            }
+            targets.push(binding.target());
+        }
+        targets.sort_by_key(|target| std::cmp::Reverse(target.q));
+        targets
+    }
+
+    /// The UC servers that may have a user without bindings.
+    fn search(&mut self, name: &AddressOfRecord, asking: &Flow) -> Located {
         let first = self.learned.server_of(name);
         if first.is_some_and(|server| !self.flows.is_logged_on(server)) {
             self.learned.forget(name);
         }
         let found = self.flows.candidates(name, asking, first, &self.settings.accounts);
-        Located { targets, servers: found.servers, learned: found.is_first_there }
+        Located { targets: Vec::new(), servers: found.servers, learned: found.is_first_there }
     }
 
     fn kind(&self, account: AccountId) -> Option<AccountKind> {

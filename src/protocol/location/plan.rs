@@ -6,9 +6,9 @@ use std::time::Duration;
 use smallvec::SmallVec;
 
 use super::bindings::Binding;
-use super::registration::{Change, Contact, Registration};
+use super::contact::Contact;
+use super::registration::{Change, Registration};
 use crate::protocol::message::reply::Reply;
-use crate::protocol::message::uri::is_same_uri;
 
 /// §10.3 step 7: longer intervals are never too brief, in seconds.
 const NEVER_TOO_BRIEF: u32 = 3600;
@@ -79,7 +79,8 @@ fn update(
     let mut steps = Plan::new();
     for (at, contact) in contacts.iter().enumerate() {
         let expires = granted(contact.expires, bounds)?;
-        let binding = bindings.iter().position(|binding| is_same_uri(&binding.contact, &contact.uri));
+        let identity = contact.identity();
+        let binding = bindings.iter().position(|binding| identity.is_same(&binding.identity()));
         if let Some(binding) = binding {
             check_order(&bindings[binding], registration)?;
         }
@@ -87,7 +88,7 @@ fn update(
         // A contact that the request names twice is the later of the two.
         let earlier = steps.iter_mut().find(|earlier| match binding {
             Some(_) => earlier.binding == binding,
-            None => earlier.binding.is_none() && is_same_uri(&contacts[earlier.contact].uri, &contact.uri),
+            None => earlier.binding.is_none() && identity.is_same(&contacts[earlier.contact].identity()),
         });
         match earlier {
             Some(earlier) => *earlier = step,

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{AddressOfRecord, Penalty, Registration};
+use super::{Destination, Penalty, Registration};
 use crate::protocol::account::AccountId;
 use crate::protocol::digest::NonceUse;
 use crate::protocol::flow::Flow;
@@ -42,8 +42,8 @@ pub struct Question {
 pub enum Ask {
     /// Nothing beyond the nonce and the log-on.
     Nothing,
-    /// Where this address-of-record is to be reached (RFC 3261 §16.5).
-    Locate(AddressOfRecord),
+    /// Where this user or user agent is to be reached (RFC 3261 §16.5, RFC 5627 §6.1).
+    Locate(Destination),
     /// To carry out a REGISTER (RFC 3261 §10.3).
     Register(Box<Registration>),
     /// What it costs that the sender has answered a challenge wrongly.
@@ -69,16 +69,20 @@ pub enum Verdict {
     Admitted,
     /// To [`Ask::Locate`].
     Located(Located),
+    /// To [`Ask::Locate`] of a GRUU: nowhere, and no search would help (RFC 5627 §6.1). 404 where it is not valid any
+    /// more, 480 where its user agent has no binding while others of the user have.
+    Unreachable(Reply),
     /// To [`Ask::Register`]: the whole answer to the REGISTER, a 200 or a refusal.
     Registered(Reply),
     /// To [`Ask::Punish`].
     Punished(Penalty),
 }
 
-/// Where an address-of-record can be reached now.
+/// Where a user or user agent can be reached now.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Located {
-    /// Its bindings, the best q first, older ones first among equals.
+    /// The bindings, the best q first, those refreshed last first among equals. Of a user agent with several only the
+    /// one refreshed last is here, and the others are its alternatives.
     pub targets: Vec<Target>,
     /// Where there are no bindings: the UC servers that may have the user. Each once, without the asker, the
     /// learned one first, the others in the order of their log-ons.
@@ -100,6 +104,11 @@ pub struct Target {
     pub flow: Flow,
     /// The account that registered it.
     pub account: Option<AccountId>,
+    /// Whether the flow itself is bound, so that nothing else leads there (RFC 5626 §7).
+    pub is_flow: bool,
+    /// Other ways to the same user agent, for when this one fails, in the order in which to try them (RFC 5626 §7,
+    /// RFC 5627 §6.1). They have none of their own.
+    pub alternatives: Vec<Self>,
 }
 
 /// A logged-on UC server, as a candidate for a user without bindings.

@@ -7,13 +7,15 @@ use bytes::Bytes;
 
 use super::bindings::{Binding, BindingList};
 use super::clock::Millis;
+use super::contact::Contact;
 use super::event::{LocationEvent, LogOffReason, RemovalReason};
 use super::flows::SEARCHED_AT_MOST;
 use super::plan::{Bounds, Plan, Step, plan};
-use super::registration::{Change, Contact, Registration};
+use super::registration::{Change, Registration};
 use super::{AddressOfRecord, Location};
 use crate::protocol::account::{AccountId, AccountKind};
 use crate::protocol::flow::{Flow, Transport};
+use crate::protocol::message::Name;
 use crate::protocol::message::reply::Reply;
 use crate::protocol::message::uri::{Host, Uri};
 
@@ -32,17 +34,22 @@ impl Location {
         };
         self.settle_server(flow, registration, &removed);
         self.tell_removed(name, removed, RemovalReason::Unregistered);
-        self.current(now, registration)
+        self.granted(now, flow, registration)
     }
 
     fn plan_within_limits(&self, flow: &Flow, registration: &Registration) -> Result<Plan, Reply> {
         if self.flows.is_closed(flow) {
             return Err(Reply::new(430));
         }
+        let is_path_unwanted = !registration.path.is_empty() && !registration.supports.path;
+        if is_path_unwanted && !self.settings.accepts_path_without_support {
+            return Err(Reply::new(420).row(Name::Unsupported.as_str(), "path".to_owned()));
+        }
         let limits = &self.settings.limits;
         if registration.kept_bytes() > limits.binding_bytes {
             return Err(Reply::with_reason(400, "Contact, Path And Call-ID Too Long"));
         }
+        self.check_no_way_back(registration)?;
         // Servers that share an account share its address-of-record: as many as are ever asked.
         let is_own = self.is_own(&registration.address_of_record, registration.account);
         let maximum_contacts = if is_own { SEARCHED_AT_MOST } else { self.settings.maximum_contacts };
@@ -60,6 +67,20 @@ impl Location {
         Ok(steps)
     }
 
+    /// A user agent must not register its own address-of-record as where it is (RFC 5627 §5.1).
+    fn check_no_way_back(&self, registration: &Registration) -> Result<(), Reply> {
+        let Change::Contacts(contacts) = &registration.change else { return Ok(()) };
+        let has_instance = |contact: &&Contact| {
+            contact.is_kept() && contact.details.as_ref().is_some_and(|details| details.instance.is_some())
+        };
+        let name = &registration.address_of_record;
+        let leads_back = |contact: &Contact| self.gruus.leads_back(&contact.uri, name, &self.bindings);
+        if contacts.iter().filter(has_instance).any(leads_back) {
+            return Err(Reply::with_reason(403, "Contact Leads Back To The Address-Of-Record"));
+        }
+        Ok(())
+    }
+
     /// Cannot fail: the bindings are those that the steps were planned from. Returns those that it has removed.
     fn carry_out(
         &mut self,
@@ -70,13 +91,14 @@ impl Location {
     ) -> Vec<Binding> {
         let name = &registration.address_of_record;
         let account = registration.account.and_then(|id| Some((id, self.kind(id)?)));
-        let (flows, events) = (&mut self.flows, &mut self.events);
+        let (flows, gruus, events) = (&mut self.flows, &mut self.gruus, &mut self.events);
         let mut replaced = Vec::new();
         let removed = self.bindings.change(name, |list| {
             for step in steps.iter().filter(|step| step.expires > 0) {
                 let Change::Contacts(contacts) = &registration.change else { continue };
                 let shared = flows.attach(flow, account, events);
-                let new = binding(now, registration, &contacts[step.contact], step.expires, shared);
+                let mut new = binding(now, registration, &contacts[step.contact], step.expires, shared);
+                gruus.settle(list, &mut new, registration);
                 if let Some(at) = step.binding {
                     replaced.push(std::mem::replace(&mut list[at], new));
                 } else {
@@ -84,8 +106,7 @@ impl Location {
                     list.push(new);
                 }
             }
-            let is_removed = |at| steps.iter().any(|step| step.binding == Some(at) && step.expires == 0);
-            take_where(list, |at, _| is_removed(at))
+            in_order_of_refreshing(list, steps)
         });
         self.release(now, name, &replaced, LogOffReason::Unregistered);
         self.release(now, name, &removed, LogOffReason::Unregistered);
@@ -93,7 +114,13 @@ impl Location {
     }
 
     /// What the flows of bindings lose with them.
-    fn release(&mut self, now: Millis, name: &AddressOfRecord, ended: &[Binding], reason: LogOffReason) {
+    pub(super) fn release(
+        &mut self,
+        now: Millis,
+        name: &AddressOfRecord,
+        ended: &[Binding],
+        reason: LogOffReason,
+    ) {
         for binding in ended {
             if self.is_own(name, binding.account) {
                 self.flows.set_contact(&binding.flow, None);
@@ -131,23 +158,6 @@ impl Location {
                 self.flows.log_off(&binding.flow, LogOffReason::Unregistered, &mut self.events);
             }
         }
-    }
-
-    /// The 200 (§10.3 step 8).
-    fn current(&self, now: Millis, registration: &Registration) -> Reply {
-        let mut reply = Reply::new(200);
-        for binding in self.bindings.get(&registration.address_of_record) {
-            let uri = String::from_utf8_lossy(&binding.contact);
-            let left = binding.expires.saturating_sub(now).div_ceil(1000);
-            let q = if binding.q == 1000 { String::new() } else { format!(";q=0.{:03}", binding.q) };
-            reply = reply.row("Contact", format!("<{uri}>{q};expires={left}"));
-        }
-        if !registration.path.is_empty() {
-            let values: Vec<_> =
-                registration.path.iter().map(|value| String::from_utf8_lossy(value)).collect();
-            reply = reply.row("Path", values.join(", "));
-        }
-        reply
     }
 
     /// Removes the bindings of `name` that have expired.
@@ -191,7 +201,22 @@ fn binding(
         cseq: registration.cseq,
         q: contact.q,
         account: registration.account,
+        details: contact.details.clone(),
     }
+}
+
+/// Takes out what the steps remove, and puts what they have refreshed behind the rest.
+fn in_order_of_refreshing(list: &mut BindingList, steps: &[Step]) -> Vec<Binding> {
+    let (mut removed, mut refreshed) = (Vec::new(), BindingList::new());
+    for (at, binding) in std::mem::take(list).into_iter().enumerate() {
+        match steps.iter().find(|step| step.binding == Some(at)) {
+            None => list.push(binding),
+            Some(Step { expires: 0, .. }) => removed.push(binding),
+            Some(_) => refreshed.push(binding),
+        }
+    }
+    list.extend(refreshed);
+    removed
 }
 
 fn added(name: &AddressOfRecord, binding: &Binding) -> LocationEvent {

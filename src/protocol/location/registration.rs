@@ -1,21 +1,19 @@
-//! Reading a REGISTER request (RFC 3261 §10.2, §10.3; RFC 3327).
+//! Reading a REGISTER request (RFC 3261 §10.2, §10.3; RFC 3327, RFC 5626 §6).
 
 use bytes::Bytes;
 use smallvec::SmallVec;
 
 use super::AddressOfRecord;
+use super::contact::{Contact, one_line};
 use crate::protocol::account::AccountId;
-use crate::protocol::message::headers::{delta_seconds, q_value};
+use crate::protocol::message::headers::delta_seconds;
 use crate::protocol::message::name_addr::NameAddr;
 use crate::protocol::message::reply::Reply;
-use crate::protocol::message::uri::{Uri, UriFault};
+use crate::protocol::message::uri::Uri;
 use crate::protocol::message::{Message, Name};
 
-/// Option tags that a REGISTER may require of us.
-const EXTENSIONS: [&str; 1] = ["path"];
-
-/// What a malformed `expires` parameter means, in seconds (§10.2.1.1, §20.10).
-const MALFORMED_EXPIRES: u32 = 3600;
+/// Option tags that may be required of us (RFC 3327, RFC 5626, RFC 5627).
+pub const EXTENSIONS: [&str; 3] = ["path", "outbound", "gruu"];
 
 /// What a REGISTER asks for, read and checked as far as it can be without the bindings.
 ///
@@ -26,14 +24,36 @@ pub struct Registration {
     pub account: Option<AccountId>,
     /// From the To header.
     pub address_of_record: AddressOfRecord,
+    /// Whether the To header has a SIPS URI. GRUUs have the same scheme.
+    pub is_secure: bool,
     /// Orders, with `cseq`, the requests of one user agent (§10.2.4).
     pub call_id: Box<[u8]>,
     /// The number of CSeq.
     pub cseq: u32,
     /// The Path values, topmost first, unfolded.
     pub path: Box<[Bytes]>,
+    /// What the user agent says that it understands.
+    pub supports: Supports,
     /// What is to be done.
     pub change: Change,
+}
+
+/// The option tags of Supported on which the answer depends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Supports {
+    /// RFC 3327.
+    pub path: bool,
+    /// RFC 5626.
+    pub outbound: bool,
+    /// RFC 5627.
+    pub gruu: bool,
+}
+
+impl Supports {
+    fn read(request: &Message) -> Self {
+        let has = |tag| request.has_option(Name::Supported, tag);
+        Self { path: has("path"), outbound: has("outbound"), gruu: has("gruu") }
+    }
 }
 
 /// What a REGISTER does to the bindings.
@@ -47,17 +67,6 @@ pub enum Change {
     Contacts(SmallVec<[Contact; 1]>),
 }
 
-/// A value of a Contact header.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Contact {
-    /// A SIP or SIPS URI, valid UTF-8, without line breaks.
-    pub uri: Bytes,
-    /// Preference in thousandths; 1000 where there is none (§10.2.1.2).
-    pub q: u16,
-    /// The interval asked for in seconds, by the parameter or else the Expires header.
-    pub expires: Option<u32>,
-}
-
 impl Registration {
     /// Reads `request`, which `account` has sent. The error is the response that refuses it; its phrase names the
     /// fault.
@@ -69,29 +78,64 @@ impl Registration {
         if call_id.is_empty() {
             return Err(bad("Missing Call-ID"));
         }
-        Ok(Self {
+        let mut registration = Self {
             account,
             address_of_record: AddressOfRecord::from_uri(&to),
+            is_secure: to.is_secure,
             call_id: call_id.into(),
             cseq: request.cseq().ok_or_else(|| bad("Malformed CSeq"))?.number,
             path: read_path(request).ok_or_else(|| bad("Malformed Path"))?,
-            change: Change::read(request).map_err(bad)?,
-        })
+            supports: Supports::read(request),
+            change: Change::read(request)?,
+        };
+        registration.settle_flows(request)?;
+        Ok(registration)
+    }
+
+    /// Whether the contacts are flows: what each `reg-id` counts for (RFC 5626 §6).
+    fn settle_flows(&mut self, request: &Message) -> Result<(), Reply> {
+        let Change::Contacts(contacts) = &mut self.change else { return Ok(()) };
+        if !contacts.iter().any(Contact::has_reg_id) {
+            return Ok(());
+        }
+        let is_first_hop = request.values(Name::Via).nth(1).is_none();
+        let is_possible = is_first_hop || self.path.last().is_some_and(|first_hop| has_ob(first_hop));
+        if !is_possible && self.supports.outbound {
+            return Err(Reply::new(439));
+        }
+        let lacks_instance =
+            |contact: &Contact| contact.details.as_ref().is_none_or(|d| d.instance.is_none());
+        for contact in contacts.iter_mut().filter(|contact| !is_possible || lacks_instance(contact)) {
+            contact.ignore_reg_id();
+        }
+        let mut kept = contacts.iter().filter(|contact| contact.is_kept());
+        if kept.clone().nth(1).is_some() && kept.any(Contact::has_reg_id) {
+            return Err(Reply::with_reason(400, "A Flow Is Not Registered Alone"));
+        }
+        Ok(())
+    }
+
+    /// Whether a contact of it is a flow.
+    pub(super) fn is_outbound(&self) -> bool {
+        matches!(&self.change, Change::Contacts(contacts) if contacts.iter().any(Contact::has_reg_id))
     }
 
     /// Octets that a binding of this request keeps at most, beside its fixed part.
     pub(super) fn kept_bytes(&self) -> usize {
+        let bytes = |contact: &Contact| {
+            contact.uri.len() + contact.details.as_ref().map_or(0, |details| details.kept_bytes())
+        };
         let longest_contact = match &self.change {
             Change::Nothing | Change::RemoveAll => 0,
-            Change::Contacts(contacts) => contacts.iter().map(|contact| contact.uri.len()).max().unwrap_or(0),
+            Change::Contacts(contacts) => contacts.iter().map(bytes).max().unwrap_or(0),
         };
         let path: usize = self.path.iter().map(|value| value.len() + size_of::<Bytes>()).sum();
         self.address_of_record.as_bytes().len() + self.call_id.len() + longest_contact + path
     }
 }
 
-/// §8.2.2.3: an extension that we lack must not be passed over in silence.
-fn check_extensions(request: &Message) -> Result<(), Reply> {
+/// §8.2.2.3: an extension that we lack must not be passed over in silence. The error is the refusal.
+pub fn check_extensions(request: &Message) -> Result<(), Reply> {
     let is_known = |tag: &[u8]| EXTENSIONS.iter().any(|known| tag.eq_ignore_ascii_case(known.as_bytes()));
     let unsupported: Vec<_> = request
         .values(Name::Require)
@@ -113,9 +157,11 @@ fn read_path(request: &Message) -> Option<Box<[Bytes]>> {
     request.values(Name::Path).map(read).collect()
 }
 
-/// Without the line breaks of a folded value, which may not enter another message's row.
-fn one_line(value: &str) -> String {
-    value.replace(['\r', '\n'], " ")
+/// Whether the proxy that has written this Path value is the first hop and keeps the flow (RFC 5626 §5.1): of several
+/// the last is its.
+fn has_ob(path_value: &[u8]) -> bool {
+    let uri = NameAddr::parse(path_value).and_then(|value| Uri::parse(value.uri).ok());
+    uri.is_some_and(|uri| uri.parameters.get(b"ob").is_some())
 }
 
 impl Change {
@@ -124,20 +170,21 @@ impl Change {
         match self {
             Self::Nothing => false,
             Self::RemoveAll => true,
-            Self::Contacts(contacts) => contacts.iter().all(|contact| contact.expires == Some(0)),
+            Self::Contacts(contacts) => !contacts.iter().any(Contact::is_kept),
         }
     }
 
-    fn read(request: &Message) -> Result<Self, &'static str> {
+    fn read(request: &Message) -> Result<Self, Reply> {
+        let bad = |reason| Reply::with_reason(400, reason);
         let expires = match request.row(Name::Expires) {
-            Some(row) => Some(delta_seconds(row).ok_or("Malformed Expires")?),
+            Some(row) => Some(delta_seconds(row).ok_or_else(|| bad("Malformed Expires"))?),
             None => None,
         };
         let mut contacts = SmallVec::new();
         let mut is_wildcard = false;
         for value in request.values(Name::Contact) {
             if is_wildcard || (value == b"*" && !contacts.is_empty()) {
-                return Err("Contact * Is Not Alone");
+                return Err(bad("Contact * Is Not Alone"));
             }
             is_wildcard = value == b"*";
             if !is_wildcard {
@@ -146,36 +193,10 @@ impl Change {
         }
         match (is_wildcard, expires) {
             (true, Some(0)) => Ok(Self::RemoveAll),
-            (true, _) => Err("Contact * Needs Expires 0"),
+            (true, _) => Err(bad("Contact * Needs Expires 0")),
             (false, _) if contacts.is_empty() => Ok(Self::Nothing),
             (false, _) => Ok(Self::Contacts(contacts)),
         }
-    }
-}
-
-impl Contact {
-    fn read(value: &[u8], header_expires: Option<u32>) -> Result<Self, &'static str> {
-        let address = NameAddr::parse(value).ok_or("Malformed Contact")?;
-        match Uri::parse(address.uri) {
-            Ok(_) => {}
-            // It could be kept, but no request could be sent to it.
-            Err(UriFault::Scheme) => return Err("Contact Is No SIP URI"),
-            Err(UriFault::NoScheme | UriFault::Host | UriFault::Parameters) => {
-                return Err("Malformed Contact");
-            }
-        }
-        if std::str::from_utf8(address.uri).is_err() {
-            return Err("Malformed Contact");
-        }
-        let q = match address.parameters.get(b"q") {
-            Some(q) => q.value.and_then(q_value).ok_or("Malformed q Value Of Contact")?,
-            None => 1000,
-        };
-        let expires = match address.parameters.get(b"expires") {
-            Some(own) => Some(own.value.and_then(delta_seconds).unwrap_or(MALFORMED_EXPIRES)),
-            None => header_expires,
-        };
-        Ok(Self { uri: Bytes::copy_from_slice(address.uri), q, expires })
     }
 }
 
@@ -245,17 +266,17 @@ mod tests {
             ("Contact: sip:user@example.com?Route=%3Csip:sip.example.com%3E\r\n", 400, "Malformed Contact"),
             ("Contact: <sip:b@h>,\r\n", 400, "Malformed Contact"),
             ("Contact:\r\n", 400, "Malformed Contact"),
-            ("Contact: <mailto:b@h>\r\n", 400, "Contact Is No SIP URI"),
+            ("Contact: <mailto:b@h>\r\n", 403, "Contact Is No SIP URI"),
             ("Path: <sip:p;lr>, nonsense\r\nContact: <sip:b@h>\r\n", 400, "Malformed Path"),
-            ("Require: path, Gruu, x\r\nContact: <sip:b@h>\r\n", 420, "Bad Extension"),
+            ("Require: path, Gruu, outbound, x\r\nContact: <sip:b@h>\r\n", 420, "Bad Extension"),
         ];
         for (rows, status, reason) in table {
             let reply = read(rows).unwrap_err();
             assert_eq!((reply.status, reply.reason), (status, reason), "{rows}");
         }
         assert_eq!(
-            read("Require: path, Gruu, x\r\n").unwrap_err().rows[0],
-            ("Unsupported", "Gruu, x".to_owned())
+            read("Require: path, x\r\nRequire: Gruu, y\r\n").unwrap_err().rows[0],
+            ("Unsupported", "x, y".to_owned())
         );
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::GuardSettings;
+use super::{GruuKey, GuardSettings};
 use crate::protocol::account::Accounts;
 
 /// Settings of a [`Location`](super::Location).
@@ -17,6 +17,12 @@ pub struct LocationSettings {
     pub maximum_expires: Duration,
     /// Bindings of one address-of-record.
     pub maximum_contacts: usize,
+    /// Whether Path is taken from user agents that do not say that they support it; else they get a 420
+    /// (RFC 3327 §5.3).
+    pub accepts_path_without_support: bool,
+    /// How often a flow over a stream must show life, as its user agent is told (RFC 5626 §4.4). Below a second it is
+    /// not told.
+    pub flow_timer: Duration,
     /// How long a nonce is good.
     pub nonce_lifetime: Duration,
     /// Who may log on, and for whom each may speak.
@@ -30,6 +36,11 @@ pub struct LocationSettings {
     pub succeeded: Option<Instant>,
     /// Drawn at random at the start: nobody may guess which addresses share a bucket.
     pub hash_key: [u8; 16],
+    /// Seals temporary GRUUs.
+    pub gruu_key: GruuKey,
+    /// Nobody can guess it, and no other service has had it: what is drawn from it must not come again under the same
+    /// key.
+    pub seed: [u8; 16],
     /// What peers can make the service keep.
     pub limits: LocationLimits,
 }

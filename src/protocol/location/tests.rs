@@ -1,6 +1,8 @@
 //! The location service from outside, in the order of its users' lives.
 
+mod gruus;
 mod happenings;
+mod outbound;
 mod registrations;
 mod servers;
 
@@ -50,6 +52,8 @@ fn with(change: impl FnOnce(&mut LocationSettings)) -> Fixture {
         default_expires: Duration::from_secs(3600),
         maximum_expires: Duration::from_secs(86_400),
         maximum_contacts: 3,
+        accepts_path_without_support: false,
+        flow_timer: Duration::from_secs(540),
         nonce_lifetime: Duration::from_secs(300),
         accounts: Arc::new(accounts()),
         guard: GuardSettings {
@@ -61,6 +65,8 @@ fn with(change: impl FnOnce(&mut LocationSettings)) -> Fixture {
         succeeded: None,
         epoch,
         hash_key: [1; 16],
+        gruu_key: GruuKey([2; 32]),
+        seed: [3; 16],
         limits: LocationLimits::default(),
     };
     change(&mut settings);
@@ -90,8 +96,22 @@ fn name(text: &str) -> AddressOfRecord {
     AddressOfRecord::from_uri(&Uri::parse(text.as_bytes()).unwrap())
 }
 
+fn destination(text: &str) -> Destination {
+    Destination::of(&Uri::parse(text.as_bytes()).unwrap())
+}
+
 /// A REGISTER of `to` with these rows.
 fn registration(account: AccountId, to: &str, call_id: &str, cseq: u32, rows: &[&str]) -> Registration {
+    read(account, to, call_id, cseq, rows).unwrap()
+}
+
+fn read(
+    account: AccountId,
+    to: &str,
+    call_id: &str,
+    cseq: u32,
+    rows: &[&str],
+) -> Result<Registration, Reply> {
     let rows = rows.iter().fold(String::new(), |mut all, row| {
         let _ = write!(all, "{row}\r\n");
         all
@@ -102,7 +122,7 @@ fn registration(account: AccountId, to: &str, call_id: &str, cseq: u32, rows: &[
     );
     let limits = MessageLimits { message_bytes: 65_535, header_bytes: 16_384 };
     let message = Message::parse(Bytes::from(text), Carriage::Datagram, limits).unwrap();
-    Registration::read(&message, Some(account)).unwrap()
+    Registration::read(&message, Some(account))
 }
 
 impl Fixture {
@@ -131,7 +151,7 @@ impl Fixture {
     }
 
     fn locate(&mut self, text: &str, asking: Flow) -> Located {
-        match self.ask(asking, None, Ask::Locate(name(text))) {
+        match self.ask(asking, None, Ask::Locate(destination(text))) {
             Verdict::Located(located) => located,
             other => panic!("{other:?}"),
         }

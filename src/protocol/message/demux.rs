@@ -1,5 +1,8 @@
 //! What a datagram is, by its first octets (RFC 5626 §8, RFC 7983 in spirit): SIP, STUN or a keep-alive.
 
+/// Octets of a STUN header (RFC 8489 §5).
+pub const STUN_HEADER: usize = 20;
+
 /// The kinds of datagrams that share a SIP port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DatagramKind {
@@ -16,7 +19,7 @@ pub fn classify(datagram: &[u8]) -> DatagramKind {
     match datagram {
         [] | [_] | [0, 0, 0, 0] | [b'\r', b'\n'] | [b'\r', b'\n', b'\r', b'\n'] => DatagramKind::KeepAlive,
         // No SIP message starts with a control character but CR or LF; the method bits of STUN do.
-        [first, ..] if *first < 4 && datagram.len() >= 20 => DatagramKind::Stun,
+        [first, ..] if *first < 4 && datagram.len() >= STUN_HEADER => DatagramKind::Stun,
         _ => DatagramKind::Sip,
     }
 }

@@ -4,6 +4,7 @@
 //! views that borrow from the buffer and are made when somebody asks. What the proxy does not change leaves as
 //! it came, bit for bit: order, case, folding, unknown headers, binary bodies.
 
+pub mod date;
 pub mod demux;
 pub mod edit;
 mod fault;

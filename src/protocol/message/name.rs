@@ -63,6 +63,8 @@ names! {
     ContentLength = "Content-Length", b'l';
     /// §20.15.
     ContentType = "Content-Type", b'c';
+    /// §20.17.
+    Date = "Date";
     /// §20.19.
     Expires = "Expires";
     /// §20.23.

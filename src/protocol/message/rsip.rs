@@ -30,7 +30,9 @@ pub fn capabilities() -> Reply {
         Method::PRack,
     ];
     let allow = rsip::headers::Allow::from(Allow::from(methods));
-    Reply::new(200).row("Allow", allow.value().to_owned()).row(Name::Supported.as_str(), "path".to_owned())
+    Reply::new(200)
+        .row("Allow", allow.value().to_owned())
+        .row(Name::Supported.as_str(), "path, outbound, gruu".to_owned())
 }
 
 #[cfg(test)]
@@ -87,9 +89,10 @@ mod tests {
     }
 
     #[test]
-    fn the_capabilities_name_the_methods() {
+    fn the_capabilities_name_methods_and_extensions() {
         let reply = capabilities();
         assert_eq!(reply.status, 200);
+        assert_eq!(reply.rows[1].1, crate::protocol::location::EXTENSIONS.join(", "));
         let allow = &reply.rows[0].1;
         assert!(
             ["INVITE", "MESSAGE", "SUBSCRIBE", "PRACK"].iter().all(|method| allow.contains(method)),

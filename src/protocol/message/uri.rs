@@ -202,8 +202,8 @@ impl<'a> Uri<'a> {
     }
 }
 
-/// Whether two SIP URIs are the same by §19.1.4. Mostly they are so octet by octet.
-pub fn is_same_uri(a: &[u8], b: &[u8]) -> bool {
+/// Whether two texts are the same URI by §19.1.4. Most often they are so octet by octet.
+pub fn are_equivalent(a: &[u8], b: &[u8]) -> bool {
     a == b || matches!((Uri::parse(a), Uri::parse(b)), (Ok(a), Ok(b)) if a.is_equivalent(&b))
 }
 
@@ -242,6 +242,20 @@ pub fn unescape(text: &[u8]) -> Cow<'_, [u8]> {
         at += if octet.is_some() { 3 } else { 1 };
     }
     Cow::Owned(out)
+}
+
+/// Appends `text` with every octet escaped as `%HH` but letters, digits and those in `plain`.
+pub fn push_escaped(out: &mut String, text: &[u8], plain: &[u8]) {
+    for &octet in text {
+        if octet.is_ascii_alphanumeric() || plain.contains(&octet) {
+            out.push(char::from(octet));
+        } else {
+            out.push('%');
+            for nibble in [octet >> 4, octet & 0xf] {
+                out.push(char::from(b"0123456789ABCDEF"[usize::from(nibble)]));
+            }
+        }
+    }
 }
 
 fn same_optional(a: Option<&[u8]>, b: Option<&[u8]>) -> bool {

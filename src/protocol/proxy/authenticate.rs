@@ -83,6 +83,7 @@ impl Proxy {
             return Err(Reply::with_reason(403, "Account Not Configured"));
         };
         admission::check_scope(request, account, &self.settings)?;
+        admission::check_contact(request, account, &self.settings)?;
         let is_server =
             account.kind == AccountKind::UcServer && self.interfaces.side(flow.interface) == Side::Lan;
         match way {

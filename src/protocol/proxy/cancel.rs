@@ -162,7 +162,8 @@ impl Proxy {
     }
 
     /// Timer C has fired for a branch: it is cancelled if it has said anything, else it counts as timed out (§16.8).
-    /// One that was cancelled before and still has not ended counts as ended (§9.1).
+    /// One that was cancelled before and still has not ended counts as ended (§9.1). Of other methods than INVITE the
+    /// time of a silent way to a user agent is over, for there are others.
     pub(super) fn branch_deadlines(&mut self, now: Instant, slot: Slot) {
         let Some(context) = self.contexts.get_mut(slot) else { return };
         let mut to_cancel = Vec::new();
@@ -191,14 +192,16 @@ impl Proxy {
 
     /// The connection of a transaction has ended. An INVITE that rings waits on: its server may come back and answer
     /// over another connection (§18.2.2). A server that has not said that it has the user would keep everybody else's
-    /// word waiting.
-    pub(super) fn give_up_search(&mut self, now: Instant, client: Slot) {
+    /// word waiting, and a user agent that has not rung may have other flows.
+    pub(super) fn give_up(&mut self, now: Instant, client: Slot) {
         let Some((context, branch)) = self.clients.get(client).and_then(|client| client.owner) else {
             return;
         };
         let Some(state) = self.contexts.get(context) else { return };
         let record = &state.branches[usize::from(branch)];
-        if record.target.kind == TargetKind::Search && !record.has_rung {
+        let is_others_turn =
+            record.target.kind == TargetKind::Search || !record.target.alternatives.is_empty();
+        if is_others_turn && !record.has_rung {
             self.end_branch(now, context, branch, 503);
         }
     }

@@ -2,71 +2,23 @@
 
 use std::time::Instant;
 
-use crate::protocol::account::AccountId;
-use crate::protocol::flow::{Flow, Transport};
-use crate::protocol::location::{AddressOfRecord, Answer, Verdict};
+use crate::protocol::flow::Transport;
+use crate::protocol::location::AddressOfRecord;
 use crate::protocol::message::reply::Reply;
 use crate::protocol::message::uri::Uri;
 use crate::protocol::message::{Carriage, Message, MessageLimits, Name};
-use crate::protocol::record_route::{Hop, Token};
 use crate::protocol::transaction::{Actions, Branch, ClientAction};
 
 use super::forward::{Forwarding, Leg, write_for_invite};
 use super::response_context::{BranchRecord, BranchState, Pending};
 use super::table::{ClientMachine, ClientTransaction, Slot};
-use super::targets::{Group, Target, TargetKind, TargetSet, target_set};
-use super::{FlowKey, Output, Proxy};
+use super::targets::{Group, Target, TargetKind, TargetSet};
+use super::{Output, Proxy};
 
 /// The limits of messages that we have written ourselves.
 const OWN_LIMITS: MessageLimits = MessageLimits { message_bytes: usize::MAX, header_bytes: usize::MAX };
 
 impl Proxy {
-    /// The Registrar has answered the question of a context; nothing if that has ended.
-    pub(super) fn resume(&mut self, now: Instant, answer: Answer) {
-        let slot = Slot { index: answer.context.slot, generation: answer.context.generation };
-        let Some(context) = self.contexts.get_mut(slot) else { return };
-        let (method, source) = (context.method, context.source);
-        context.patience = None;
-        match (answer.verdict, &context.pending) {
-            (Verdict::Replayed, _) => {
-                let reply = self.challenge(now, &source, method, true);
-                self.reply(now, slot, &reply);
-            }
-            (Verdict::Punished(penalty), Pending::Refusal(_)) => self.punished(now, slot, penalty),
-            (Verdict::Registered(reply), Pending::Registration) => self.reply(now, slot, &reply),
-            (Verdict::Located(located), Pending::Location) => {
-                context.waiting = target_set(located, method, &self.interfaces);
-                context.pending = Pending::Nothing;
-                if context.waiting.is_empty() {
-                    let reply = self.nobody_to_ask(slot);
-                    return self.reply(now, slot, &reply);
-                }
-                self.go_on(now, slot);
-            }
-            (Verdict::Located(located), Pending::Redirection(uri)) => {
-                let uri = uri.clone();
-                context.pending = Pending::Nothing;
-                self.redirection_located(now, slot, &uri, located);
-            }
-            (Verdict::Admitted, Pending::Spending(_)) => self.go_on(now, slot),
-            _ => self.reply(now, slot, &Reply::new(500)),
-        }
-    }
-
-    /// A user of ours whom nobody can be asked for: 480 if an account speaks for the user, who may come back with it,
-    /// else 404 (§16.5).
-    fn nobody_to_ask(&self, slot: Slot) -> Reply {
-        let user = self.contexts.get(slot).and_then(|context| user_of(context.request.request_uri()));
-        let is_known = user.is_some_and(|user| {
-            let accounts = &self.settings.accounts.0;
-            accounts.iter().any(|account| account.scope.contains(user.user(), user.domain()))
-        });
-        match is_known {
-            true => Reply::with_reason(480, "No UC Server To Ask"),
-            false => Reply::with_reason(404, "No Account For User"),
-        }
-    }
-
     /// Asks the next group, if nobody is being asked; answers, if nobody is left.
     pub(super) fn go_on(&mut self, now: Instant, slot: Slot) {
         let Some(context) = self.contexts.get_mut(slot) else { return };
@@ -79,7 +31,7 @@ impl Proxy {
         let next = context.next_targets();
         if !next.is_empty() {
             for (target, breadth) in next {
-                self.start_branch(now, slot, target, breadth, true);
+                self.start_branch(now, slot, target, breadth);
             }
             self.set_patience(now, slot);
         } else if context.has_pending_branch() {
@@ -107,15 +59,8 @@ impl Proxy {
         self.arm_context(slot);
     }
 
-    /// Sends the request to `target`, by a stream if it is large and `may_change_transport`.
-    fn start_branch(
-        &mut self,
-        now: Instant,
-        slot: Slot,
-        target: Target,
-        breadth: u32,
-        may_change_transport: bool,
-    ) {
+    /// Sends the request to `target`, by a stream if it is large and that is a way there.
+    pub(super) fn start_branch(&mut self, now: Instant, slot: Slot, target: Target, breadth: u32) {
         let timers = self.settings.timers;
         let index = self.clients.next_index();
         let generation = self.random.next() as u32;
@@ -137,7 +82,7 @@ impl Proxy {
         let leg = Leg { target: &target, hop: &target.hop, branch, max_breadth: Some(breadth) };
         let mut bytes = forwarding.write(&leg, &mut self.scratch);
         let is_changed =
-            may_change_transport && hop.transport == Transport::Udp && bytes.len() > self.settings.udp_mtu;
+            !target.is_fixed && hop.transport == Transport::Udp && bytes.len() > self.settings.udp_mtu;
         if is_changed {
             hop.transport = Transport::Tcp;
             bytes = forwarding.write(&Leg { hop: &hop, ..leg }, &mut self.scratch);
@@ -145,13 +90,16 @@ impl Proxy {
         let is_invite = context.is_invite();
         let (machine, actions) = ClientMachine::start(is_invite, now, &timers, hop.transport.is_reliable());
         let at = u16::try_from(context.branches.len()).expect("targets are far fewer than 65,536");
+        // All ways to one user agent must have had their turn before the client gives up (Timer F).
+        let share = (!target.alternatives.is_empty()).then(|| timers.f() / target.ways);
+        let wait = if is_invite { Some(self.settings.timer_c) } else { share };
         context.branches.push(BranchRecord {
             client: Slot { index, generation },
             target,
             state: BranchState::Silent,
             has_rung: false,
             is_cancelled: false,
-            deadline: is_invite.then(|| now + self.settings.timer_c),
+            deadline: wait.map(|wait| now + wait),
             breadth,
             may_fall_back: is_changed,
         });
@@ -167,33 +115,6 @@ impl Proxy {
         self.perform_client(now, client, actions, None);
         self.arm_client(client);
         self.arm_context(slot);
-    }
-
-    /// Where a token of ours leads now: its flow while that is open; if its connection has ended, the one that the same
-    /// UC server has opened since. Servers may share an account, so that is only known where the account has one flow
-    /// from the same address.
-    pub(super) fn token_target(&self, token: &Token, source: &Flow) -> Option<Target> {
-        let hop = token.next_hop(source)?;
-        let account = match token {
-            Token::Toward { account, .. } => *account,
-            Token::Between { .. } => None,
-        };
-        let mut flow = self.flow_of(&hop)?;
-        if hop.connection.is_some() && !self.standing.contains_key(&FlowKey::from(&flow)) {
-            let is_same = |(other, flow): &&(AccountId, Flow)| {
-                Some(*other) == account && flow.remote.ip() == hop.remote.ip() && flow != source
-            };
-            let mut others = self.standing.values().filter(is_same);
-            if let (Some((_, only)), None) = (others.next(), others.next()) {
-                flow = *only;
-            }
-        }
-        Some(Target { account, ..Target::direct(flow) })
-    }
-
-    fn flow_of(&self, hop: &Hop) -> Option<Flow> {
-        let flow = self.interfaces.flow_from(hop.interface, hop.transport, hop.remote)?;
-        Some(Flow { connection: hop.connection, ..flow })
     }
 
     /// Does what a client machine wants. `response` is what it was fed with.
@@ -292,17 +213,31 @@ impl Proxy {
         }
         let is_failed_flow = record.is_failed_flow();
         record.state = BranchState::Ended(status);
-        let (target, breadth) = (record.target.clone(), record.breadth);
-        if record.may_fall_back && status == 503 && context.is_open() {
-            return self.start_branch(now, slot, target, breadth, false);
+        let (hop, kind, breadth) = (record.target.hop, record.target.kind, record.breadth);
+        let successor = record.successor(status, false);
+        if let Some(target) = successor.filter(|_| context.is_open()) {
+            return self.start_branch(now, slot, target, breadth);
         }
         if is_failed_flow {
-            self.outputs.push_back(Output::FlowFailed(target.hop));
+            self.outputs.push_back(Output::FlowFailed(hop));
         }
         // Of a server that cannot be reached it is not known whether it has the user.
-        let is_unknown = target.kind == TargetKind::Search && status == 503;
+        let is_unknown = kind == TargetKind::Search && status == 503;
         context.note_final(if is_unknown { 480 } else { status }, None);
         self.after_final(now, slot);
+    }
+
+    /// The network says that a request has not arrived: a flow of datagrams that is bound as such is over
+    /// (RFC 5626 §7). The end of a connection tells itself.
+    pub(super) fn note_ended_flow(&mut self, client: Slot) {
+        let Some(client) = self.clients.get(client) else { return };
+        let Some((context, branch)) = client.owner else { return };
+        let record = self.contexts.get(context).and_then(|context| context.branches.get(usize::from(branch)));
+        if record.is_some_and(|record| record.target.kind == TargetKind::Flow)
+            && client.hop.transport == Transport::Udp
+        {
+            self.outputs.push_back(Output::FlowEnded(client.hop));
+        }
     }
 
     /// Somebody has to be asked, told, or waited for.
@@ -327,7 +262,7 @@ impl Proxy {
                 Pending::Nothing => self.patience_ended(now, slot),
                 Pending::Refusal(reply) => return self.reply(now, slot, &reply),
                 Pending::Redirection(_) => return self.go_on(now, slot),
-                Pending::Location | Pending::Spending(_) | Pending::Registration => {
+                Pending::Location(_) | Pending::Spending(_) | Pending::Registration => {
                     return self.reply(now, slot, &Reply::with_reason(500, "Registrar Did Not Answer"));
                 }
             }

@@ -11,12 +11,11 @@ use smallvec::SmallVec;
 use crate::protocol::account::AccountId;
 use crate::protocol::admission::Admitted;
 use crate::protocol::flow::{Flow, Transport};
-use crate::protocol::location::{AddressOfRecord, Ask, ContextId, Question, Registration};
+use crate::protocol::location::{Ask, ContextId, Question, Registration, check_extensions};
 use crate::protocol::message::reply::Reply;
 use crate::protocol::message::rsip::capabilities;
-use crate::protocol::message::uri::Uri;
 use crate::protocol::message::via::Via;
-use crate::protocol::message::{Message, Method, Name};
+use crate::protocol::message::{Message, Method};
 use crate::protocol::transaction::{LegacyKey, ServerInvite, ServerNonInvite, TransactionKey};
 
 use super::authenticate::Refusal;
@@ -25,7 +24,7 @@ use super::preprocess::preprocess;
 use super::response_context::{Passage, Pending, ResponseContext};
 use super::route::{Routing, Way, route};
 use super::table::{ReplyPath, ServerMachine, ServerTransaction, Slot};
-use super::targets::{Target, TargetSet};
+use super::targets::TargetSet;
 use super::validate::{
     MaxForwards, check_max_breadth, check_max_forwards, check_proxy_require, check_syntax,
 };
@@ -130,13 +129,12 @@ impl Proxy {
         route(&incoming.request, &incoming.flow, settings, interfaces, key)
     }
 
-    /// The proxy as a user agent: it requires nothing and supports nothing that could be required (§8.2.2.3).
+    /// The proxy as a user agent.
     fn answer_options(&self, request: &Message) -> Reply {
-        let required: Vec<_> = request.values(Name::Require).map(String::from_utf8_lossy).collect();
-        match required.is_empty() {
-            false => Reply::new(420).row(Name::Unsupported.as_str(), required.join(", ")),
-            true if self.is_draining => Reply::with_reason(503, "Shutting Down"),
-            true => capabilities(),
+        match check_extensions(request) {
+            Err(refusal) => refusal,
+            Ok(()) if self.is_draining => Reply::with_reason(503, "Shutting Down"),
+            Ok(()) => capabilities(),
         }
     }
 
@@ -164,21 +162,13 @@ impl Proxy {
     ) -> Result<(), Reply> {
         let request = &incoming.request;
         let (pending, ask) = match &routing.way {
-            Way::Nowhere(reply) => return Err(reply.clone()),
-            Way::Ourselves => return Err(Reply::with_reason(404, "No User In Request-URI")),
             Way::Location if incoming.method == Method::Register => {
-                let registration = Registration::read(request, Some(admitted.account))?;
+                let mut registration = Registration::read(request, Some(admitted.account))?;
+                // A GRUU leads here, or it is none (RFC 5627 §5.4).
+                registration.supports.gruu &= self.settings.serves(&registration.address_of_record);
                 (Pending::Registration, Ask::Register(Box::new(registration)))
             }
-            Way::Location => {
-                let uri = Uri::parse(request.request_uri()).map_err(|_| Reply::new(400))?;
-                (Pending::Location, Ask::Locate(AddressOfRecord::from_uri(&uri)))
-            }
-            Way::Direct(hop) => (Pending::Spending(Target::direct(*hop)), Ask::Nothing),
-            Way::Token(token) => {
-                let target = self.token_target(token, &incoming.flow).ok_or_else(|| Reply::new(480))?;
-                (Pending::Spending(target), Ask::Nothing)
-            }
+            way => self.way_on(request, &incoming.flow, way)?,
         };
         let server = (!is_unanswered(incoming.method)).then(|| self.insert_server(now, incoming));
         let context = self.insert_context(incoming, server, Some(admitted.account), routing, passage);

@@ -6,7 +6,7 @@
 //! | step | file |
 //! |---|---|
 //! | which transaction, may it pass | `incoming.rs`, with `validate.rs`, `loop_check.rs` (§16.3), `authenticate.rs` |
-//! | where it goes | `preprocess.rs`, `route.rs` (§16.4), `targets.rs` (§16.5) |
+//! | where it goes | `preprocess.rs`, `route.rs` (§16.4), `locating.rs` and `targets.rs` (§16.5) |
 //! | what a wrong answer to a challenge costs | `guesses.rs` |
 //! | asking: branches, forking, failover | `forking.rs`, `forward.rs` (§16.6) |
 //! | answering | `upstream.rs`, `response_context.rs` (§16.7 to §16.9) |
@@ -22,6 +22,7 @@ mod forking;
 pub mod forward;
 mod guesses;
 mod incoming;
+mod locating;
 mod loop_check;
 pub mod preprocess;
 mod redirect;
@@ -90,6 +91,8 @@ pub enum Output {
     },
     /// Tell the Registrar that nothing comes back from this flow.
     FlowFailed(Flow),
+    /// Tell the Registrar that nothing arrives over this flow any more, as the network says.
+    FlowEnded(Flow),
     /// For the log.
     Event(Event),
 }
@@ -257,7 +260,7 @@ impl Proxy {
     pub fn handle_log_off(&mut self, now: Instant, flow: &Flow) {
         self.handle_standing(flow, None);
         for client in self.clients.slots(|client| client.hop == *flow && client.request_is_open()) {
-            self.give_up_search(now, client);
+            self.give_up(now, client);
         }
     }
 
@@ -276,9 +279,12 @@ impl Proxy {
         self.standing.values().map(|&(account, flow)| (flow, account))
     }
 
-    /// A message to `branch` could not be sent.
-    pub fn handle_transmit_failure(&mut self, now: Instant, branch: &Branch) {
+    /// A message to `branch` could not be sent, or `by_network` is said not to have arrived.
+    pub fn handle_transmit_failure(&mut self, now: Instant, branch: &Branch, by_network: bool) {
         let slot = Slot { index: branch.slot, generation: branch.generation };
+        if by_network {
+            self.note_ended_flow(slot);
+        }
         self.client_transport_failed(now, slot);
     }
 
@@ -290,7 +296,7 @@ impl Proxy {
             while let Some(slot) = self.waiting.first_on(&self.clients, line) {
                 self.waiting.leave(&mut self.clients, slot);
                 self.client_transport_failed(now, slot);
-                self.give_up_search(now, slot);
+                self.give_up(now, slot);
             }
         }
     }

@@ -12,11 +12,11 @@ use smallvec::SmallVec;
 
 use crate::protocol::account::AccountKind;
 use crate::protocol::interface::Side;
-use crate::protocol::location::{AddressOfRecord, Ask, ContextId, Located, Question};
+use crate::protocol::location::{Ask, ContextId, Destination, Located, Question};
 use crate::protocol::message::edit::Edit;
 use crate::protocol::message::headers::q_value;
 use crate::protocol::message::name_addr::NameAddr;
-use crate::protocol::message::uri::{Uri, is_same_uri};
+use crate::protocol::message::uri::{Uri, are_equivalent};
 use crate::protocol::message::{Message, Name};
 
 use super::forking::parse_own;
@@ -52,7 +52,7 @@ impl Proxy {
             count += 1;
             let Some((q, uri)) = self.followable(context, value) else { continue };
             let is_known =
-                found.iter().any(|(_, known)| is_same_uri(known, uri)) || context.has_followed(uri);
+                found.iter().any(|(_, known)| are_equivalent(known, uri)) || context.has_followed(uri);
             if !is_known && context.followed() + found.len() < FOLLOWED_AT_MOST {
                 found.push((q, Bytes::copy_from_slice(uri)));
                 taken.push(number);
@@ -106,11 +106,10 @@ impl Proxy {
         };
         let next = context.redirections.as_mut().and_then(|redirections| redirections.waiting.pop_front());
         let Some(uri) = next else { return false };
-        let way = Uri::parse(&uri).map(|parsed| {
-            (by_uri(&parsed, &self.settings, &self.interfaces), AddressOfRecord::from_uri(&parsed))
-        });
+        let way = Uri::parse(&uri)
+            .map(|parsed| (by_uri(&parsed, &self.settings, &self.interfaces), Destination::of(&parsed)));
         match way {
-            Ok((Way::Location, user)) => {
+            Ok((Way::Location, destination)) => {
                 let flow = context.source;
                 context.pending = Pending::Redirection(uri);
                 context.patience = Some(now + self.settings.timers.f() / 4);
@@ -119,7 +118,7 @@ impl Proxy {
                     flow,
                     log_on: None,
                     nonce_use: None,
-                    ask: Ask::Locate(user),
+                    ask: Ask::Locate(destination),
                 }));
                 self.arm_context(slot);
             }
@@ -145,7 +144,7 @@ impl Proxy {
             context.branches.iter().any(|branch| {
                 let (old, new) = (&branch.target.request_uri, &target.request_uri);
                 branch.target.hop == target.hop
-                    && old.as_deref().zip(new.as_deref()).is_some_and(|(a, b)| is_same_uri(a, b))
+                    && old.as_deref().zip(new.as_deref()).is_some_and(|(a, b)| are_equivalent(a, b))
             })
         };
         for group in &mut groups {
@@ -164,7 +163,7 @@ impl ResponseContext {
 
     fn has_followed(&self, uri: &[u8]) -> bool {
         let followed = self.redirections.iter().flat_map(|redirections| &redirections.followed);
-        is_same_uri(self.request.request_uri(), uri)
-            || followed.into_iter().any(|known| is_same_uri(known, uri))
+        are_equivalent(self.request.request_uri(), uri)
+            || followed.into_iter().any(|known| are_equivalent(known, uri))
     }
 }

@@ -21,8 +21,9 @@ const CHALLENGES_KEPT: usize = 16;
 /// What a context waits for before it can ask anybody.
 #[derive(Debug)]
 pub(super) enum Pending {
-    /// The Registrar's word on where the user is.
-    Location,
+    /// The Registrar's word on where the user is; or, of a user agent that the request has a way to by its Route, on
+    /// whether there is a better one.
+    Location(Option<Target>),
     /// The Registrar's word that the nonce is good; then this target.
     Spending(Target),
     /// The Registrar's answer to a REGISTER.
@@ -67,7 +68,8 @@ pub(super) struct BranchRecord {
     pub(super) has_rung: bool,
     /// CANCEL is to be sent, or has been.
     pub(super) is_cancelled: bool,
-    /// Timer C, for INVITE (§16.6 step 11); when it was cancelled, the end of waiting for its final response.
+    /// Timer C, for INVITE (§16.6 step 11); when it was cancelled, the end of waiting for its final response. Of other
+    /// methods, when a silent one is to make room for another way to the same user agent.
     pub(super) deadline: Option<Instant>,
     /// Its share of Max-Breadth, until it has ended.
     pub(super) breadth: u32,
@@ -78,6 +80,17 @@ pub(super) struct BranchRecord {
 impl BranchRecord {
     pub(super) const fn is_pending(&self) -> bool {
         !matches!(self.state, BranchState::Ended(_))
+    }
+
+    /// Who is asked in its place now that it has ended with `status`, by a response or else by what stands for one:
+    /// the same by UDP where only its size has sent it by a stream; the next way to the same user agent, unless that
+    /// has answered (RFC 5626 §7, RFC 5627 §6.1).
+    pub(super) fn successor(&mut self, status: u16, is_response: bool) -> Option<Target> {
+        if self.may_fall_back && status == 503 && !is_response {
+            let alternatives = std::mem::take(&mut self.target.alternatives);
+            return Some(Target { is_fixed: true, alternatives, ..self.target.clone() });
+        }
+        if is_response && !matches!(status, 408 | 430) { None } else { self.target.next_way() }
     }
 
     /// Whether nothing has come back from a UC server whose flow has no connection that would tell.
@@ -227,7 +240,7 @@ impl ResponseContext {
             482 if self.is_search() => 7,
             404 if self.is_search() => 6,
             480 if self.is_search() => 5,
-            408 => 4,
+            408 | 430 => 4,
             503 => 4,
             _ => 3,
         };
@@ -331,7 +344,7 @@ mod tests {
                     &[401, 407],
                     &[415, 420, 484],
                     &[404, 480, 482, 486],
-                    &[408],
+                    &[408, 430],
                     &[500],
                     &[503],
                 ],
@@ -344,7 +357,7 @@ mod tests {
                     &[401],
                     &[484],
                     &[403, 486],
-                    &[408],
+                    &[408, 430],
                     &[480],
                     &[404],
                     &[482],

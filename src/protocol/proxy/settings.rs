@@ -8,6 +8,7 @@ use ipnet::IpNet;
 
 use crate::protocol::account::Accounts;
 use crate::protocol::digest::Algorithm;
+use crate::protocol::location::AddressOfRecord;
 use crate::protocol::message::uri::Host;
 use crate::protocol::transaction::Timers;
 
@@ -53,6 +54,11 @@ impl Settings {
     /// Whether `host` is one of the presence domains.
     pub fn is_presence_domain(&self, host: &Host<'_>) -> bool {
         self.presence_domains.iter().any(|domain| host.is_name(domain))
+    }
+
+    /// Whether users of this address-of-record's domain are found here.
+    pub fn serves(&self, name: &AddressOfRecord) -> bool {
+        self.presence_domains.iter().any(|domain| domain.as_bytes() == name.domain())
     }
 
     /// Whether `address` is on the LAN.

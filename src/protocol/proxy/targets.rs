@@ -10,15 +10,17 @@ use crate::protocol::flow::{Flow, Transport};
 use crate::protocol::interface::Interfaces;
 use crate::protocol::location::{Located, Target as Binding};
 use crate::protocol::message::Method;
-use crate::protocol::message::uri::{Host, Uri};
+use crate::protocol::message::uri::{Host, Uri, are_equivalent};
 
 use super::route::flow_to_address;
 
 /// Why somebody is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TargetKind {
-    /// A binding of the user.
+    /// An address that the user is bound to.
     Binding,
+    /// A flow that it is bound to (RFC 5626).
+    Flow,
     /// A UC server on which the user may live.
     Search,
     /// The one place that the request names itself.
@@ -38,12 +40,40 @@ pub struct Target {
     pub kind: TargetKind,
     /// The UC server there, if it is known.
     pub account: Option<AccountId>,
+    /// Whether nothing but `hop` will do, however long the request is.
+    pub is_fixed: bool,
+    /// Other ways to the same user agent, each for when the one before has failed; they have none of their own.
+    pub alternatives: Vec<Self>,
+    /// How many ways there are to the user agent, those that have been tried included.
+    pub ways: u32,
 }
 
 impl Target {
     /// The place that the request itself names.
     pub const fn direct(hop: Flow) -> Self {
-        Self { hop, request_uri: None, path: Vec::new(), kind: TargetKind::Direct, account: None }
+        Self {
+            hop,
+            request_uri: None,
+            path: Vec::new(),
+            kind: TargetKind::Direct,
+            account: None,
+            is_fixed: false,
+            alternatives: Vec::new(),
+            ways: 1,
+        }
+    }
+
+    /// The next way to the same user agent, which has what then is left.
+    pub fn next_way(&mut self) -> Option<Self> {
+        let mut ways = std::mem::take(&mut self.alternatives).into_iter();
+        let next = ways.next()?;
+        Some(Self { alternatives: ways.collect(), ways: self.ways, ..next })
+    }
+
+    /// Whether both are the same place, asked the same way (§16.5).
+    fn is_same(&self, other: &Self) -> bool {
+        let uri = |target: &Self| target.request_uri.clone().unwrap_or_default();
+        self.hop == other.hop && self.path == other.path && are_equivalent(&uri(self), &uri(other))
     }
 }
 
@@ -62,11 +92,9 @@ pub fn target_set(located: Located, method: Method, interfaces: &Interfaces) -> 
     }
     let is_learned = located.learned;
     let mut servers = located.servers.into_iter().map(|server| Target {
-        hop: server.flow,
-        request_uri: None,
-        path: Vec::new(),
         kind: TargetKind::Search,
         account: Some(server.account),
+        ..Target::direct(server.flow)
     });
     if method == Method::Subscribe {
         return servers.map(|target| Group::from_iter([target])).collect();
@@ -82,14 +110,36 @@ pub fn target_set(located: Located, method: Method, interfaces: &Interfaces) -> 
     groups
 }
 
+/// The target set for a request whose Route is a way already, and whose Request-URI names a user agent of ours
+/// (RFC 5627 §6.1): its contact becomes the Request-URI. Where route values are left, they lead there, and Path does
+/// not; else the binding does. Where nothing is known of the user agent the request goes on as it is, for others write
+/// GRUUs, too.
+pub fn target_set_beside(
+    route: Target,
+    has_further_routes: bool,
+    located: Located,
+    interfaces: &Interfaces,
+) -> TargetSet {
+    let found = binding_groups(located.targets, interfaces);
+    let Some(first) = found.iter().flatten().next() else {
+        return TargetSet::from([Group::from_iter([route])]);
+    };
+    if has_further_routes {
+        let request_uri = first.request_uri.clone();
+        return TargetSet::from([Group::from_iter([Target { request_uri, ..route }])]);
+    }
+    found
+}
+
 fn binding_groups(bindings: Vec<Binding>, interfaces: &Interfaces) -> TargetSet {
     let mut groups = TargetSet::new();
     let mut last_q = None;
     for binding in bindings {
-        let hop = hop_of(&binding, interfaces);
-        let Binding { uri, path, q, account, .. } = binding;
-        let target =
-            Target { hop, request_uri: Some(without_headers(uri)), path, kind: TargetKind::Binding, account };
+        let q = binding.q;
+        let target = target_of(binding, interfaces);
+        if groups.iter().flatten().any(|known: &Target| known.is_same(&target)) {
+            continue;
+        }
         match groups.back_mut() {
             Some(group) if last_q == Some(q) => group.push(target),
             _ => groups.push_back(Group::from_iter([target])),
@@ -99,18 +149,34 @@ fn binding_groups(bindings: Vec<Binding>, interfaces: &Interfaces) -> TargetSet 
     groups
 }
 
+fn target_of(binding: Binding, interfaces: &Interfaces) -> Target {
+    let hop = hop_of(&binding, interfaces);
+    let Binding { uri, path, account, is_flow, alternatives, .. } = binding;
+    let ways = 1 + u32::try_from(alternatives.len()).expect("a user has far fewer than 2^32 bindings");
+    Target {
+        hop,
+        request_uri: Some(without_headers(uri)),
+        path,
+        kind: if is_flow { TargetKind::Flow } else { TargetKind::Binding },
+        account,
+        is_fixed: is_flow,
+        alternatives: alternatives.into_iter().map(|binding| target_of(binding, interfaces)).collect(),
+        ways,
+    }
+}
+
 /// A contact may have headers, a Request-URI may not (§19.1.1).
 fn without_headers(uri: Bytes) -> Bytes {
     let headers = Uri::parse(&uri).map_or(0, |uri| uri.headers.len());
     if headers == 0 { uri } else { uri.slice(..uri.len() - headers - 1) }
 }
 
-/// A binding made over a stream is reached over that stream, one with a path over the flow of its first hop. One
-/// made by UDP is reached at its contact, unless the contact's address is not the one that it registered from:
-/// then a NAT lies between, and the flow is the way.
+/// A binding made over a stream is reached over that stream, one with a path over the flow of its first hop, one of a
+/// flow over that (RFC 5626 §7). Another one made by UDP is reached at its contact, unless the contact's address is
+/// not the one that it registered from: then a NAT lies between, and the flow is the way.
 fn hop_of(binding: &Binding, interfaces: &Interfaces) -> Flow {
     let flow = binding.flow;
-    if flow.transport != Transport::Udp || !binding.path.is_empty() {
+    if flow.transport != Transport::Udp || !binding.path.is_empty() || binding.is_flow {
         return flow;
     }
     let contact = match Uri::parse(&binding.uri) {
@@ -165,7 +231,8 @@ mod tests {
     }
 
     fn binding(uri: &'static str, q: u16, flow: Flow) -> Binding {
-        Binding { uri: Bytes::from_static(uri.as_bytes()), path: Vec::new(), q, flow, account: None }
+        let uri = Bytes::from_static(uri.as_bytes());
+        Binding { uri, path: Vec::new(), q, flow, account: None, is_flow: false, alternatives: Vec::new() }
     }
 
     #[test]
@@ -198,6 +265,9 @@ mod tests {
         let behind_a_proxy =
             Binding { path: vec!["<sip:p;lr>".into()], ..binding("sip:bob@127.0.0.9:5070", 1000, udp()) };
         assert_eq!(hop_of(&behind_a_proxy, &interfaces()), udp());
+        let a_flow =
+            Binding { is_flow: true, ..binding("sip:bob@127.0.0.9:5070;transport=tcp", 1000, udp()) };
+        assert_eq!(hop_of(&a_flow, &interfaces()), udp());
     }
 
     #[test]

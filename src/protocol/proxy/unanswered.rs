@@ -1,21 +1,18 @@
 //! Requests that nobody answers and no transaction remembers: ACK to a 2xx (RFC 3261 §13.2.2.4, §16.11), BENOTIFY,
 //! and a CANCEL whose INVITE is not here (§16.10).
 
-use std::collections::VecDeque;
 use std::time::Instant;
 
 use super::forward::{Forwarding, Leg};
 use super::incoming::Incoming;
-use super::response_context::{Passage, Pending};
+use super::response_context::Passage;
 use super::route::Way;
 use super::table::{ServerMachine, Slot};
-use super::targets::{Group, Target};
 use super::validate::{MaxForwards, check_max_breadth, check_max_forwards, check_syntax};
 use super::{DropReason, Output, Proxy};
 use crate::protocol::account::AccountId;
 use crate::protocol::admission;
-use crate::protocol::location::{AddressOfRecord, Ask, ContextId, Question};
-use crate::protocol::message::uri::Uri;
+use crate::protocol::location::{Ask, ContextId, Question};
 use crate::protocol::message::{Message, Method};
 use crate::protocol::transaction::{Branch, ServerAction};
 
@@ -80,36 +77,27 @@ impl Proxy {
             return None;
         }
         let passage = Passage { max_forwards, max_breadth, loop_hash };
-        let hop = match &routing.way {
-            Way::Direct(hop) => Target::direct(*hop),
-            Way::Token(token) => self.token_target(token, &incoming.flow)?,
-            Way::Location if self.contexts.len() >= settings.maximum_transactions => return None,
-            Way::Location => {
-                let uri = Uri::parse(request.request_uri()).ok()?;
-                let ask = Ask::Locate(AddressOfRecord::from_uri(&uri));
-                let context = self.insert_context(incoming, None, account, &routing, passage);
-                let state = self.contexts.get_mut(context)?;
-                state.pending = Pending::Location;
-                state.patience = Some(now + settings.timers.f() / 4);
-                self.arm_context(context);
-                let context = ContextId { slot: context.index, generation: context.generation };
-                let flow = incoming.flow;
-                self.outputs.push_back(Output::Ask(Question {
-                    context,
-                    flow,
-                    log_on: None,
-                    nonce_use: None,
-                    ask,
-                }));
-                return Some(());
-            }
-            Way::Ourselves | Way::Nowhere(_) => return None,
-        };
-        let context = self.insert_context(incoming, None, account, &routing, passage);
-        if let Some(state) = self.contexts.get_mut(context) {
-            state.waiting = VecDeque::from([Group::from_iter([hop])]);
+        let (pending, ask) = self.way_on(request, &incoming.flow, &routing.way).ok()?;
+        let is_question = !matches!(ask, Ask::Nothing);
+        if is_question && self.contexts.len() >= settings.maximum_transactions {
+            return None;
         }
-        self.go_on(now, context);
+        let context = self.insert_context(incoming, None, account, &routing, passage);
+        let state = self.contexts.get_mut(context)?;
+        state.pending = pending;
+        if !is_question {
+            self.go_on(now, context);
+            return Some(());
+        }
+        state.patience = Some(now + settings.timers.f() / 4);
+        self.arm_context(context);
+        self.outputs.push_back(Output::Ask(Question {
+            context: ContextId { slot: context.index, generation: context.generation },
+            flow: incoming.flow,
+            log_on: None,
+            nonce_use: None,
+            ask,
+        }));
         Some(())
     }
 

@@ -71,6 +71,8 @@ impl Proxy {
                 // A 100 says only that the next hop is there (§16.8: Timer C is reset by 101 to 199).
                 if status > 100 && is_invite && !wants_cancel {
                     record.deadline = Some(now + self.settings.timer_c);
+                } else if !is_invite {
+                    record.deadline = None;
                 }
                 let is_wanted = status > 100 && is_invite && !context.has_answered;
                 if wants_cancel && is_first {
@@ -82,24 +84,31 @@ impl Proxy {
             }
             return;
         }
-        let is_first_final = record.is_pending();
+        let (is_first_final, kind) = (record.is_pending(), record.target.kind);
         record.state = BranchState::Ended(status);
         if (200..300).contains(&status) {
             self.branch_succeeded(now, slot, branch, status, response);
         } else if is_first_final {
-            self.branch_refused(now, slot, status, response);
+            let (successor, breadth) = (record.successor(status, true), record.breadth);
+            if let Some(target) = successor.filter(|_| context.is_open()) {
+                return self.start_branch(now, slot, target, breadth);
+            }
+            // Which flows there are is for us to know, not for clients (RFC 5626 §11.5).
+            let is_of_flow = status == 430 && matches!(kind, TargetKind::Binding | TargetKind::Flow);
+            self.branch_refused(now, slot, status, (!is_of_flow).then_some(response));
         }
     }
 
     /// A final response other than 2xx is kept until all branches have ended (§16.7 steps 4 to 6).
-    fn branch_refused(&mut self, now: Instant, slot: Slot, status: u16, response: &Message) {
-        let left = match status {
-            300..=399 => self.follow_redirection(slot, response),
-            _ => Some(response.clone()),
+    /// `None` where the response is not for the client.
+    fn branch_refused(&mut self, now: Instant, slot: Slot, status: u16, response: Option<&Message>) {
+        let left = match (status, response) {
+            (300..=399, Some(response)) => self.follow_redirection(slot, response).map(Some),
+            _ => Some(response.cloned()),
         };
         let Some(context) = self.contexts.get_mut(slot) else { return };
         if let Some(response) = left {
-            context.note_final(status, Some(response));
+            context.note_final(status, response);
         }
         if status >= 600 {
             context.is_declined = true;
@@ -163,6 +172,7 @@ impl Proxy {
                 self.reply(now, slot, &Reply::with_reason(480, "Not All UC Servers Have Answered"));
             }
             (None, status @ (408 | 440)) => self.reply(now, slot, &Reply::new(status)),
+            (None, 430) => self.reply(now, slot, &Reply::with_reason(480, "Flow Failed")),
             (None, 503) => self.reply(now, slot, &Reply::with_reason(480, "No UC Server Reachable")),
             (None, _) => self.reply(now, slot, &Reply::with_reason(480, "Not All UC Servers Have Answered")),
         }

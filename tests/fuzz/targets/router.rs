@@ -95,7 +95,7 @@ impl World {
             }
             8 => {
                 if let Some(branch) = pick(&self.branches, script.octet()).copied() {
-                    self.proxy.handle_transmit_failure(self.now, &branch);
+                    self.proxy.handle_transmit_failure(self.now, &branch, true);
                 }
             }
             _ => {
@@ -163,6 +163,7 @@ impl World {
                 Output::Ask(question) => self.questions.push_back(question),
                 Output::Learned { user, flow } => self.location.handle_learned(self.now, &user, &flow),
                 Output::FlowFailed(flow) => self.location.handle_flow_failed(self.now, &flow),
+                Output::FlowEnded(flow) => self.location.handle_flow_ended(self.now, &flow),
                 Output::Event(_) => {}
             }
         }

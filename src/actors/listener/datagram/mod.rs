@@ -94,7 +94,8 @@ impl DatagramListener {
             Ok(socket) => {
                 let socket = Rc::new(socket);
                 let address = socket.local();
-                let receiver = Receiver::new(Rc::clone(&socket), settings, Rc::clone(&self.drops));
+                let own = ctx.address().downgrade();
+                let receiver = Receiver::new(Rc::clone(&socket), settings, Rc::clone(&self.drops), own);
                 ctx.spawn(wrap_future(receiver.run()));
                 let directory = Arc::clone(&settings.directory);
                 let limits = settings.message_limits;
@@ -283,7 +284,7 @@ mod tests {
         let mut world = World::new(1);
         let (_, address) = first(&mut world, "127.0.0.1:0").await;
         let peer = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-        let stun = [0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        let stun = [0, 0x11, 0, 0, 0x21, 0x12, 0xa4, 0x42, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
         let noise = [&b"\r\n\r\n"[..], b"\0", b"", &stun, b"GET / HTTP/1.1\r\n\r\n", &[0xff; 600]];
         for octets in noise {
             peer.send_to(octets, address).await.unwrap();
@@ -292,6 +293,23 @@ mod tests {
         let received = world.routers[0].message().await;
         assert_eq!(received.message.call_id(), b"short");
         assert!(received.message.fault().is_some());
+        world.routers[0].no_message().await;
+    }
+
+    #[actix::test]
+    async fn a_stun_binding_request_is_answered_from_where_it_was_sent_to() {
+        let mut world = World::new(1);
+        let (_listener, address) = first(&mut world, "0.0.0.0:0").await;
+        let peer = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let request = [&[0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42][..], &[7; 12]].concat();
+        for used in ["127.0.0.2", "127.0.0.1"] {
+            let to = SocketAddr::new(used.parse().unwrap(), address.port());
+            peer.send_to(&request, to).await.unwrap();
+            let mut answer = [0; 64];
+            let (length, from) = timeout(PATIENCE, peer.recv_from(&mut answer)).await.unwrap().unwrap();
+            assert_eq!((length, from), (32, to));
+            assert_eq!((&answer[..4], &answer[4..20]), (&[1, 1, 0, 12][..], &request[4..]));
+        }
         world.routers[0].no_message().await;
     }
 

@@ -1,25 +1,27 @@
 //! The receiving side: datagrams in batches, and what the network says of those that were sent.
 
 use std::io::IoSliceMut;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use actix::WeakAddr;
 use actix::dev::SendError;
 use bytes::Bytes;
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg, recvmsg};
 
-use super::DatagramListenerSettings;
 use super::send::branch_of_request;
 use super::socket::{Socket, destination, socket_address};
+use super::{DatagramListener, DatagramListenerSettings};
 use crate::actors::directory::Directory;
 use crate::actors::drops::{DropReason, Drops};
-use crate::actors::messages::{MessagesReceived, Received};
+use crate::actors::messages::{Datagram, MessagesReceived, Received, TransmitDatagrams};
 use crate::protocol::flow::{Flow, InterfaceId, Transport};
 use crate::protocol::message::demux::{DatagramKind, classify};
 use crate::protocol::message::{Carriage, Message, MessageLimits};
+use crate::protocol::stun;
 
 /// Datagrams that one system call takes.
 const BATCH: usize = 32;
@@ -53,6 +55,10 @@ pub(super) struct Receiver {
     headers: MultiHeaders<SockaddrStorage>,
     /// What of one batch belongs to each Router.
     groups: Vec<Vec<Received>>,
+    /// What is answered here.
+    answers: Vec<Datagram>,
+    /// The sending side.
+    listener: WeakAddr<DatagramListener>,
 }
 
 /// How a turn ended.
@@ -65,7 +71,12 @@ enum Turn {
 }
 
 impl Receiver {
-    pub(super) fn new(socket: Rc<Socket>, settings: &DatagramListenerSettings, drops: Rc<Drops>) -> Self {
+    pub(super) fn new(
+        socket: Rc<Socket>,
+        settings: &DatagramListenerSettings,
+        drops: Rc<Drops>,
+        listener: WeakAddr<DatagramListener>,
+    ) -> Self {
         Self {
             headers: headers(&socket),
             socket,
@@ -75,6 +86,8 @@ impl Receiver {
             drops,
             buffers: vec![0; BATCH * DATAGRAM_BYTES],
             groups: (0..settings.directory.router_count()).map(|_| Vec::new()).collect(),
+            answers: Vec::new(),
+            listener,
         }
     }
 
@@ -142,9 +155,16 @@ impl Receiver {
                 connection: None,
             };
             let octets = datagram.iovs().next().unwrap_or_default();
-            if let Some(message) = read(octets, self.limits, &self.drops) {
-                let router = self.directory.router_of(&message, None);
-                self.groups[router].push(Received { flow, account: None, message });
+            match read(octets, remote, self.limits) {
+                Ok(Read::Message(message)) => {
+                    let router = self.directory.router_of(&message, None);
+                    self.groups[router].push(Received { flow, account: None, message });
+                }
+                Ok(Read::Answer(bytes)) => {
+                    self.answers.push(Datagram { local: Some(local.ip()), remote, bytes });
+                }
+                Ok(Read::Nothing) => {}
+                Err(reason) => self.drops.add(reason, 1),
             }
         }
         if is_destination_missing {
@@ -152,7 +172,17 @@ impl Receiver {
             self.headers = headers(&self.socket);
         }
         self.deliver();
+        self.answer();
         Ok(count)
+    }
+
+    /// Has the answers sent; there will be more requests if there is no room for them.
+    fn answer(&mut self) {
+        let count = self.answers.len();
+        let Some(listener) = self.listener.upgrade().filter(|_| count > 0) else { return };
+        if listener.try_send(TransmitDatagrams(std::mem::take(&mut self.answers))).is_err() {
+            self.drops.add(DropReason::QueueFull, count);
+        }
     }
 
     fn deliver(&mut self) {
@@ -205,17 +235,27 @@ fn headers(socket: &Socket) -> MultiHeaders<SockaddrStorage> {
     MultiHeaders::preallocate(BATCH, space)
 }
 
-/// Reads one datagram; counts what it is if it is no SIP.
-fn read(octets: &[u8], limits: MessageLimits, drops: &Drops) -> Option<Message> {
+/// What becomes of a datagram.
+#[derive(Debug)]
+enum Read {
+    /// It is SIP.
+    Message(Message),
+    /// It is answered with this at once.
+    Answer(Bytes),
+    /// It has kept something alive.
+    Nothing,
+}
+
+/// Reads one datagram; the error is what it counts as.
+fn read(octets: &[u8], remote: SocketAddr, limits: MessageLimits) -> Result<Read, DropReason> {
     match classify(octets) {
-        DatagramKind::KeepAlive => None,
+        DatagramKind::KeepAlive => Ok(Read::Nothing),
         DatagramKind::Stun => {
-            drops.add(DropReason::Stun, 1);
-            None
+            stun::answer(octets, remote).map(|answer| Read::Answer(answer.into())).ok_or(DropReason::Stun)
         }
         DatagramKind::Sip => {
             let message = Message::parse(Bytes::copy_from_slice(octets), Carriage::Datagram, limits);
-            message.inspect_err(|_| drops.add(DropReason::NotSip, 1)).ok()
+            message.map(Read::Message).map_err(|_| DropReason::NotSip)
         }
     }
 }
@@ -246,20 +286,18 @@ mod tests {
     use crate::actors::testing::LIMITS;
 
     #[test]
-    fn what_is_no_sip_is_counted_by_its_kind_and_keep_alives_are_not() {
-        let stun = [[0, 1, 0, 0], [0; 4], [0; 4], [0; 4], [0; 4]].concat();
-        let table: [(&[u8], Option<DropReason>); 4] = [
-            (b"\r\n\r\n", None),
-            (b"\0", None),
-            (&stun, Some(DropReason::Stun)),
-            (b"GET / HTTP/1.1\r\n\r\n", Some(DropReason::NotSip)),
+    fn what_is_no_sip_is_answered_or_counted_by_its_kind_and_keep_alives_are_neither() {
+        let binding = [&[0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42][..], &[0; 12]].concat();
+        let table: [(&[u8], &str); 5] = [
+            (b"\r\n\r\n", "Ok(Nothing)"),
+            (b"\0", "Ok(Nothing)"),
+            (&binding, "Ok(Answer("),
+            (&[&[0, 1][..], &[0; 18]].concat(), "Err(Stun)"),
+            (b"GET / HTTP/1.1\r\n\r\n", "Err(NotSip)"),
         ];
-        for (octets, reason) in table {
-            let drops = Drops::default();
-            assert!(read(octets, LIMITS, &drops).is_none());
-            for counted in [DropReason::Stun, DropReason::NotSip] {
-                assert_eq!(drops.count(counted), u64::from(reason == Some(counted)), "{octets:?}");
-            }
+        for (octets, expected) in table {
+            let read = format!("{:?}", read(octets, "192.0.2.1:9".parse().unwrap(), LIMITS));
+            assert!(read.starts_with(expected), "{octets:?} {read}");
         }
     }
 }

@@ -9,6 +9,8 @@ use super::*;
 enum Happening {
     LogOn { flow: u64, account: u16 },
     Register { flow: u64, account: u16, user: u8, contact: u8, cseq: u32, expires: u32 },
+    RegisterFlow { flow: u64, user: u8, instance: u8, reg_id: u8, call_id: u8, cseq: u32, expires: u32 },
+    EndFlow { flow: u64 },
     Clear { flow: u64, account: u16, user: u8 },
     Close { flow: u64 },
     Pass { seconds: u64 },
@@ -22,11 +24,17 @@ fn happening() -> impl Strategy<Value = Happening> {
             .prop_map(|(flow, account, user, contact, cseq, expires)| {
                 Happening::Register { flow, account, user, contact, cseq, expires }
             }),
-        (flow.clone(), account, user).prop_map(|(flow, account, user)| Happening::Clear {
+        (flow.clone(), account, user.clone()).prop_map(|(flow, account, user)| Happening::Clear {
             flow,
             account,
             user
         }),
+        (flow.clone(), user, 0..2u8, 0..3u8, 0..2u8, 1..9u32, prop_oneof![Just(0), 60..4000u32]).prop_map(
+            |(flow, user, instance, reg_id, call_id, cseq, expires)| {
+                Happening::RegisterFlow { flow, user, instance, reg_id, call_id, cseq, expires }
+            }
+        ),
+        flow.clone().prop_map(|flow| Happening::EndFlow { flow }),
         flow.prop_map(|flow| Happening::Close { flow }),
         (0..3000u64).prop_map(|seconds| Happening::Pass { seconds }),
     ]
@@ -45,6 +53,19 @@ impl Fixture {
                 let row = format!("Contact: <sip:{contact}@10.0.0.3>;expires={expires}");
                 self.register(flow(number), registration(AccountId(account), to(user), "c", cseq, &[&row]));
             }
+            Happening::RegisterFlow { flow: number, user, instance, reg_id, call_id, cseq, expires } => {
+                // 0: a user agent that keeps no flows.
+                let reg_id = if reg_id == 0 { String::new() } else { format!(";reg-id={reg_id}") };
+                let row = format!(
+                    "Contact: <sip:{number}@10.0.0.3>;+sip.instance=\"<urn:x:{instance}>\"{reg_id};expires={expires}"
+                );
+                let rows = [&*row, "Supported: gruu, outbound, path"];
+                self.register(
+                    flow(number),
+                    registration(PARTNER, to(user), &call_id.to_string(), cseq, &rows),
+                );
+            }
+            Happening::EndFlow { flow: number } => self.location.handle_flow_ended(self.now, &flow(number)),
             Happening::Clear { flow: number, account, user } => {
                 let rows = ["Contact: *", "Expires: 0"];
                 self.register(flow(number), registration(AccountId(account), to(user), "d", 1, &rows));

@@ -8,12 +8,13 @@ fn a_200_lists_all_contacts_with_what_is_left_of_them_and_echoes_path() {
     at.contact("a", 1, &["Contact: <sip:a@10.0.0.9>;q=0.5", "Record-Route: <sip:rr.test;lr>"]);
     at.after(Duration::from_millis(10_500));
     let path = "Path: <sip:p1.test;lr>, <sip:p2.test;lr>";
-    let reply = at.contact("b", 1, &["Contact: <sip:b@10.0.0.9>;expires=999999", path]);
+    let reply = at.contact("b", 1, &["Contact: <sip:b@10.0.0.9>;expires=999999", path, "Supported: path"]);
     assert_eq!(reply.status, 200);
     let expected = ["<sip:a@10.0.0.9>;q=0.500;expires=3590", "<sip:b@10.0.0.9>;expires=86400"];
     assert_eq!(rows(&reply, "Contact"), expected);
     assert_eq!(rows(&reply, "Path"), ["<sip:p1.test;lr>, <sip:p2.test;lr>"]);
     assert!(rows(&reply, "Record-Route").is_empty());
+    assert_eq!(rows(&reply, "Supported"), ["path, outbound"]);
     let query = at.contact("c", 1, &[]);
     assert_eq!(rows(&query, "Contact"), expected);
     let located = at.locate("sip:alice@a.test", tcp(9));
@@ -49,7 +50,7 @@ fn one_call_id_counts_only_in_the_order_of_its_cseq() {
     let reply = at.contact("other", 1, &["Contact: <sip:a@10.0.0.9>", "Expires: 700"]);
     assert_eq!(rows(&reply, "Contact"), ["<sip:a@10.0.0.9>;expires=700"]);
     let reply = at.contact("other", 2, &["Contact: <sip:a@10.0.0.9>;expires=0"]);
-    assert_eq!((reply.status, reply.rows.len()), (200, 0));
+    assert_eq!((reply.status, rows(&reply, "Contact").len()), (200, 0));
 }
 
 #[test]
@@ -79,7 +80,7 @@ fn star_with_zero_clears_all() {
     at.contact("a", 9, &["Contact: <sip:a@10.0.0.9>"]);
     at.contact("b", 9, &["Contact: <sip:b@10.0.0.9>"]);
     let reply = at.contact("b", 10, &["Contact: *", "Expires: 0"]);
-    assert_eq!((reply.status, reply.rows.len()), (200, 0));
+    assert_eq!((reply.status, rows(&reply, "Contact").len()), (200, 0));
     assert!(at.targets("sip:alice@a.test").is_empty());
     assert_eq!(at.location.bindings(), 0);
 }
@@ -93,6 +94,57 @@ fn contacts_are_the_same_by_the_rules_for_uris() {
     let reply = at.contact("c", 1, &["Contact: <sip:a@h.test>, <sip:a@h.test>;q=0.1"]);
     let expected = ["<sip:%61@h.TEST;y=2;Transport=TCP>;expires=3600", "<sip:a@h.test>;q=0.100;expires=3600"];
     assert_eq!(rows(&reply, "Contact"), expected);
+}
+
+#[test]
+fn a_contact_keeps_the_parameters_that_mean_nothing_here() {
+    let mut at = new();
+    let contact = "<sip:a@h>;audio;Q=0.5;methods=\"INVITE,\r\n BYE\";expires=60;+sip.rendering=\"no\";pub-gruu=\"sip:x\";x=";
+    let reply = at.contact("a", 1, &[&format!("Contact: {contact}")]);
+    let kept = "<sip:a@h>;q=0.500;audio;methods=\"INVITE,   BYE\";+sip.rendering=\"no\";x=;expires=60";
+    assert_eq!(rows(&reply, "Contact"), [kept]);
+    let reply = at.contact("a", 2, &["Contact: <sip:a@h>"]);
+    assert_eq!(rows(&reply, "Contact"), ["<sip:a@h>;expires=3600"]);
+}
+
+#[test]
+fn a_path_needs_a_user_agent_that_knows_of_it_unless_the_settings_say_otherwise() {
+    for (accepts, supported, status) in
+        [(false, "outbound, Path", 200), (false, "gruu", 420), (true, "gruu", 200)]
+    {
+        let mut at = with(|settings| settings.accepts_path_without_support = accepts);
+        let supported = format!("Supported: {supported}");
+        let reply = at.contact("a", 1, &["Contact: <sip:a@h>", "Path: <sip:p.test;lr>", &supported]);
+        assert_eq!(reply.status, status, "{accepts} {supported}");
+        let path = if status == 200 { vec!["<sip:p.test;lr>"] } else { vec![] };
+        assert_eq!(rows(&reply, "Path"), path);
+        assert_eq!(rows(&reply, "Unsupported").len(), usize::from(status == 420));
+        assert_eq!(at.location.bindings(), usize::from(status == 200));
+    }
+}
+
+#[test]
+fn the_same_contact_by_two_paths_is_one_target() {
+    let mut at = new();
+    for (cseq, contact, path) in
+        [(1, "<sip:a@H.test;x=1;transport=tcp>", "p1"), (2, "<sip:%61@h.test;transport=TCP>", "p2")]
+    {
+        let (contact, path) = (format!("Contact: {contact}"), format!("Path: <sip:{path}.test;lr>"));
+        at.contact("a", cseq, &[&contact, &path, "Supported: path"]);
+    }
+    let located = at.locate("sip:alice@a.test", tcp(9));
+    assert_eq!(located.targets.len(), 1);
+    assert_eq!(located.targets[0].path, [&b"<sip:p2.test;lr>"[..]]);
+}
+
+#[test]
+fn those_refreshed_last_come_first_among_equals() {
+    let mut at = new();
+    for (cseq, contacts) in [(1, "<sip:1@h>, <sip:2@h>, <sip:3@h>"), (2, "<sip:1@h>"), (3, "<sip:2@h>;q=0.9")]
+    {
+        at.contact("a", cseq, &[&format!("Contact: {contacts}")]);
+    }
+    assert_eq!(at.targets("sip:alice@a.test"), ["sip:1@h", "sip:3@h", "sip:2@h"]);
 }
 
 #[test]

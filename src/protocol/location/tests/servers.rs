@@ -244,7 +244,7 @@ fn a_replayed_nonce_does_nothing() {
         flow,
         nonce_use: Some(NonceUse { id, count: Some(1) }),
         log_on: Some(SERVER),
-        ask: Ask::Locate(name("sip:x@a.test")),
+        ask: Ask::Locate(destination("sip:x@a.test")),
     };
     let first = at.location.handle_question(at.now, question(tcp(1)));
     assert!(matches!(first.verdict, Verdict::Located(_)));

@@ -13,7 +13,9 @@ use super::text::kind;
 use crate::protocol::account::AccountId;
 use crate::protocol::digest::{NonceLedger, Spending};
 use crate::protocol::flow::{Flow, Transport, host_of};
-use crate::protocol::location::{Answer, Ask, Located, Penalty, Question, Server, Target, Verdict};
+use crate::protocol::location::{
+    Answer, Ask, Destination, Located, Penalty, Question, Server, Target, Verdict,
+};
 use crate::protocol::message::reply::Reply;
 use crate::protocol::message::{Carriage, Message, MessageLimits};
 use crate::protocol::proxy::settings::Settings;
@@ -44,6 +46,8 @@ impl Sent {
 #[derive(Debug)]
 struct Registrar {
     bindings: HashMap<String, Vec<Target>>,
+    /// GRUUs that lead to nobody, and the status that says so.
+    unreachable: HashMap<String, u16>,
     servers: Vec<Server>,
     learned: HashMap<String, Flow>,
     ledger: NonceLedger,
@@ -62,6 +66,7 @@ pub(super) struct Bench {
     sent: VecDeque<Sent>,
     unreachable: HashSet<(Transport, SocketAddr)>,
     pub(super) failed_flows: Vec<Flow>,
+    pub(super) ended_flows: Vec<Flow>,
     events: Vec<Event>,
 }
 
@@ -83,6 +88,7 @@ impl Bench {
         };
         let registrar = Registrar {
             bindings: HashMap::new(),
+            unreachable: HashMap::new(),
             servers: Vec::new(),
             learned: HashMap::new(),
             ledger: NonceLedger::new(settings.nonce_lifetime, 1000),
@@ -100,6 +106,7 @@ impl Bench {
             sent: VecDeque::new(),
             unreachable: HashSet::new(),
             failed_flows: Vec::new(),
+            ended_flows: Vec::new(),
             events: Vec::new(),
         }
     }
@@ -117,12 +124,26 @@ impl Bench {
 
     /// Binds `user@a.test` to `peer`, behind its other bindings.
     pub(super) fn bind(&mut self, user: &str, peer: Peer, q: u16) {
-        let uri = Bytes::from(peer.contact(user));
-        self.bind_target(user, Target { uri, path: Vec::new(), q, flow: peer.0, account: Some(UCS) });
+        self.bind_target(user, Target { q, ..binding(user, peer) });
     }
 
     pub(super) fn bind_target(&mut self, user: &str, target: Target) {
         self.registrar.bindings.entry(format!("{user}@a.test")).or_default().push(target);
+    }
+
+    /// Binds the user agent that `sip:user@a.test;gr=instance` names, and nothing else.
+    pub(super) fn bind_instance(&mut self, user: &str, instance: &str, target: Target) {
+        self.registrar.bindings.insert(format!("{user}@a.test;gr={instance}"), vec![target]);
+    }
+
+    /// From now on the user has no bindings, and none of its user agents has.
+    pub(super) fn forget(&mut self, user: &str) {
+        self.registrar.bindings.retain(|name, _| !name.starts_with(user));
+    }
+
+    /// This user agent of a user is not there, or not any more.
+    pub(super) fn withdraw_instance(&mut self, user: &str, instance: &str, status: u16) {
+        self.registrar.unreachable.insert(format!("{user}@a.test;gr={instance}"), status);
     }
 
     /// From now on nobody gets through to this address.
@@ -173,7 +194,7 @@ impl Bench {
 
     /// What was sent for this branch has not got through.
     pub(super) fn fail(&mut self, branch: &Branch) {
-        self.proxy.handle_transmit_failure(self.now, branch);
+        self.proxy.handle_transmit_failure(self.now, branch, true);
         self.drain();
     }
 
@@ -277,6 +298,7 @@ impl Bench {
                     self.registrar.learned.insert(user.to_string(), flow);
                 }
                 Output::FlowFailed(flow) => self.failed_flows.push(flow),
+                Output::FlowEnded(flow) => self.ended_flows.push(flow),
                 Output::Event(event) => self.events.push(event),
             }
         }
@@ -285,7 +307,7 @@ impl Bench {
     fn transmit(&mut self, hop: Flow, alternate: Option<SocketAddr>, bytes: Bytes, branch: Option<Branch>) {
         if self.unreachable.contains(&(hop.transport, hop.remote)) {
             if let Some(branch) = branch {
-                self.proxy.handle_transmit_failure(self.now, &branch);
+                self.proxy.handle_transmit_failure(self.now, &branch, true);
             }
             return;
         }
@@ -304,7 +326,7 @@ impl Bench {
         let verdict = match ask {
             _ if is_used_up => Verdict::Replayed,
             Ask::Nothing => Verdict::Admitted,
-            Ask::Locate(user) => Verdict::Located(self.registrar.locate(&user.to_string(), &flow)),
+            Ask::Locate(destination) => self.registrar.locate(&destination, &flow),
             Ask::Register(_) => Verdict::Registered(Reply::new(200)),
             Ask::Punish => Verdict::Punished(self.registrar.penalty),
         };
@@ -313,16 +335,37 @@ impl Bench {
 }
 
 impl Registrar {
-    fn locate(&self, user: &str, asker: &Flow) -> Located {
-        if let Some(targets) = self.bindings.get(user) {
-            return Located { targets: targets.clone(), ..Located::default() };
+    fn locate(&self, destination: &Destination, asker: &Flow) -> Verdict {
+        let user = &destination.name().to_string();
+        let key = match destination {
+            Destination::Instance(_, instance) => &format!("{user};gr={instance}"),
+            Destination::User(_) | Destination::Temporary(_) => user,
+        };
+        if let Some(&status) = self.unreachable.get(key) {
+            return Verdict::Unreachable(Reply::new(status));
+        }
+        if let Some(targets) = self.bindings.get(key) {
+            return Verdict::Located(Located { targets: targets.clone(), ..Located::default() });
         }
         let mut servers: Vec<_> =
             self.servers.iter().filter(|server| server.flow != *asker).copied().collect();
         let learned = self.learned.get(user);
         servers.sort_by_key(|server| Some(&server.flow) != learned);
         let learned = servers.first().is_some_and(|first| Some(&first.flow) == learned);
-        Located { targets: Vec::new(), servers, learned }
+        Verdict::Located(Located { targets: Vec::new(), servers, learned })
+    }
+}
+
+/// A binding of `user`, as `peer` makes it.
+pub(super) fn binding(user: &str, peer: Peer) -> Target {
+    Target {
+        uri: Bytes::from(peer.contact(user)),
+        path: Vec::new(),
+        q: 1000,
+        flow: peer.0,
+        account: Some(UCS),
+        is_flow: false,
+        alternatives: Vec::new(),
     }
 }
 

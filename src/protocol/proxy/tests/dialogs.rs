@@ -1,8 +1,9 @@
 //! Dialogs through the proxy: Record-Route, tokens, what follows in both directions (§16.4, §16.6 step 4; RFC 5658).
 
-use super::bench::Bench;
+use super::bench::{Bench, binding};
 use super::network::{Peer, UCS};
 use super::text::{Dialog, answer, answer_with, request, uri, value, values, with};
+use crate::protocol::location::Target;
 use crate::protocol::proxy::DropReason;
 
 /// An INVITE of `a`'s that `b` accepts: both ends of the dialog.
@@ -236,16 +237,8 @@ fn a_binding_is_reached_by_its_path() {
     let mut bench = Bench::new();
     bench.log_on(a, UCS);
     let path = vec!["<sip:p1.test;lr>".into(), "<sip:p2.test;lr>".into()];
-    bench.bind_target(
-        "bob",
-        crate::protocol::location::Target {
-            uri: "sip:bob@10.1.1.1:9?subject=x".into(),
-            path,
-            q: 1000,
-            flow: b.0,
-            account: None,
-        },
-    );
+    let target = Target { uri: "sip:bob@10.1.1.1:9?subject=x".into(), path, ..binding("bob", b) };
+    bench.bind_target("bob", target);
     bench.receive(a, &with(&request("INVITE", "sip:bob@a.test", a, "c"), "Route: <sip:127.0.0.1:5060;lr>"));
     let invite = bench.one(b, "INVITE");
     // Headers have no place in a Request-URI (§19.1.1).

@@ -2,21 +2,11 @@
 
 use super::bench::Bench;
 use super::network::{Peer, UCS};
-use super::text::{answer, branch, request, value, values};
+use super::text::{answer, branch, large, request, value, values};
 use crate::protocol::flow::{Flow, Transport};
 use crate::protocol::transaction::Branch;
 
 const A: fn() -> Peer = || Peer::udp(5070);
-
-/// A request that is too large for UDP.
-fn large(method: &str, call: &str) -> String {
-    let small = request(method, "sip:bob@a.test", A(), call);
-    small.replacen(
-        "Content-Length: 0\r\n\r\n",
-        &format!("Content-Length: 1400\r\n\r\n{}", "x".repeat(1400)),
-        1,
-    )
-}
 
 /// Where a large request to this UDP peer goes.
 fn by_tcp(peer: Peer) -> Peer {
@@ -29,7 +19,7 @@ fn a_large_request_goes_by_tcp_and_says_so() {
     for method in ["MESSAGE", "INVITE"] {
         let mut bench = Bench::new();
         bench.log_on_all(&[A(), b]);
-        bench.receive(A(), &large(method, "c"));
+        bench.receive(A(), &large(method, A(), "c"));
         let forwarded = bench.one(by_tcp(b), method);
         bench.nothing_more();
         assert!(value(&forwarded, "Via").starts_with("SIP/2.0/TCP 127.0.0.1:5060;branch="));
@@ -54,7 +44,7 @@ fn a_large_request_falls_back_to_udp_where_there_is_no_tcp() {
         let mut bench = Bench::new();
         bench.log_on_all(&[A(), b]);
         bench.cut_off(Transport::Tcp, b.0.remote);
-        bench.receive(A(), &large(method, "c"));
+        bench.receive(A(), &large(method, A(), "c"));
         let forwarded = bench.one(b, method);
         assert!(value(&forwarded, "Via").starts_with("SIP/2.0/UDP 127.0.0.1:5060;rport;branch="));
         assert_eq!(values(&forwarded, "Record-Route").len(), if method == "INVITE" { 1 } else { 0 });
@@ -80,7 +70,7 @@ fn a_large_request_that_gets_through_by_neither_is_480() {
     bench.log_on_all(&[A(), b]);
     bench.cut_off(Transport::Tcp, b.0.remote);
     bench.cut_off(Transport::Udp, b.0.remote);
-    bench.receive(A(), &large("MESSAGE", "c"));
+    bench.receive(A(), &large("MESSAGE", A(), "c"));
     bench.one(A(), "480");
     assert_eq!(bench.failed_flows, [b.0]);
 }
@@ -93,7 +83,7 @@ fn a_branch_that_is_not_wanted_any_more_does_not_fall_back() {
         bench.log_on(A(), UCS);
         bench.bind("bob", b, 1000);
         bench.bind("bob", c, 1000);
-        bench.receive(A(), &large("INVITE", "c"));
+        bench.receive(A(), &large("INVITE", A(), "c"));
         let tried = bench.take(by_tcp(b)).remove(0);
         let invite = bench.one(c, "INVITE");
         bench.receive(c, &answer(&invite, status));
@@ -111,7 +101,7 @@ fn every_attempt_has_a_branch_of_its_own() {
     let b = Peer::udp(6000);
     let mut bench = Bench::new();
     bench.log_on_all(&[A(), b]);
-    bench.receive(A(), &large("MESSAGE", "c"));
+    bench.receive(A(), &large("MESSAGE", A(), "c"));
     let first = bench.one(by_tcp(b), "MESSAGE");
     bench.fail(&Branch::parse(branch(&first).as_bytes()).unwrap());
     let second = bench.one(b, "MESSAGE");
@@ -195,7 +185,7 @@ fn a_connection_that_was_opened_for_a_request_fails_it_when_it_ends() {
         let mut bench = Bench::new();
         bench.log_on_all(&[A(), b]);
         let direct = request("MESSAGE", "sip:bob@127.0.0.1:6000;transport=tcp", A(), "c");
-        bench.receive(A(), &if is_large { large("MESSAGE", "c") } else { direct });
+        bench.receive(A(), &if is_large { large("MESSAGE", A(), "c") } else { direct });
         bench.one(by_tcp(b), "MESSAGE");
         bench.close(Peer::tcp(6000));
         if is_large {

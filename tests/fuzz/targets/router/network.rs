@@ -8,7 +8,7 @@ use sip_proxy::protocol::account::{Account, AccountKind, Accounts, Scope, Secret
 use sip_proxy::protocol::digest::Algorithm;
 use sip_proxy::protocol::flow::{ConnectionId, Flow, InterfaceId, Transport};
 use sip_proxy::protocol::interface::{Interface, Interfaces, Side};
-use sip_proxy::protocol::location::{GuardSettings, Location, LocationLimits, LocationSettings};
+use sip_proxy::protocol::location::{GruuKey, GuardSettings, Location, LocationLimits, LocationSettings};
 use sip_proxy::protocol::proxy::settings::Settings;
 use sip_proxy::protocol::proxy::{EventDetail, Proxy, Secrets};
 use sip_proxy::protocol::record_route::TokenKey;
@@ -104,6 +104,8 @@ pub(super) fn location(now: Instant) -> Location {
         default_expires: Duration::from_secs(3600),
         maximum_expires: Duration::from_secs(86_400),
         maximum_contacts: 4,
+        accepts_path_without_support: true,
+        flow_timer: Duration::from_secs(540),
         nonce_lifetime: NONCE_LIFETIME,
         accounts: accounts(),
         guard: GuardSettings {
@@ -115,6 +117,8 @@ pub(super) fn location(now: Instant) -> Location {
         epoch: now,
         succeeded: None,
         hash_key: [5; 16],
+        gruu_key: GruuKey([6; 32]),
+        seed: [7; 16],
         limits: LocationLimits {
             bindings: 16,
             binding_bytes: 512,

@@ -1,0 +1,141 @@
+//! Finding the way: what the Registrar is asked before a request can be forwarded, and what its answer makes of it
+//! (RFC 3261 §16.5, RFC 5627 §6.1).
+
+use std::time::Instant;
+
+use crate::protocol::account::AccountId;
+use crate::protocol::flow::Flow;
+use crate::protocol::location::{Answer, Ask, Destination, Located, Verdict};
+use crate::protocol::message::reply::Reply;
+use crate::protocol::message::uri::Uri;
+use crate::protocol::message::{Message, Name};
+use crate::protocol::record_route::{Hop, Token};
+
+use super::forking::user_of;
+use super::response_context::Pending;
+use super::route::Way;
+use super::table::Slot;
+use super::targets::{Target, target_set, target_set_beside};
+use super::{FlowKey, Proxy};
+
+impl Proxy {
+    /// What a request waits for, and what the Registrar is asked meanwhile. A user agent of ours that the Request-URI
+    /// names may be elsewhere by now than where the Route leads (RFC 5627 §6.1).
+    pub(super) fn way_on(
+        &self,
+        request: &Message,
+        source: &Flow,
+        way: &Way,
+    ) -> Result<(Pending, Ask), Reply> {
+        let route = match way {
+            Way::Nowhere(reply) => return Err(reply.clone()),
+            Way::Ourselves => return Err(Reply::with_reason(404, "No User In Request-URI")),
+            Way::Location => None,
+            Way::Direct(hop) => Some(Target::direct(*hop)),
+            Way::Token(token) => Some(self.token_target(token, source).ok_or_else(|| Reply::new(480))?),
+        };
+        let may_be_gruu = |uri: &Uri<'_>| {
+            uri.parameters.get(b"gr").is_some() && self.settings.is_presence_domain(&uri.host)
+        };
+        let uri = Uri::parse(request.request_uri()).ok();
+        let uri = uri.filter(|uri| route.is_none() || may_be_gruu(uri));
+        match (uri.map(|uri| Destination::of(&uri)), route) {
+            (Some(destination), route) if route.is_none() || destination.is_instance() => {
+                Ok((Pending::Location(route), Ask::Locate(destination)))
+            }
+            (_, Some(route)) => Ok((Pending::Spending(route), Ask::Nothing)),
+            (_, None) => Err(Reply::with_reason(400, "Malformed Request-URI")),
+        }
+    }
+
+    /// The Registrar has answered the question of a context; nothing if that has ended.
+    pub(super) fn resume(&mut self, now: Instant, answer: Answer) {
+        let slot = Slot { index: answer.context.slot, generation: answer.context.generation };
+        let Some(context) = self.contexts.get_mut(slot) else { return };
+        let (method, source) = (context.method, context.source);
+        context.patience = None;
+        match (answer.verdict, &context.pending) {
+            (Verdict::Replayed, _) => {
+                let reply = self.challenge(now, &source, method, true);
+                self.reply(now, slot, &reply);
+            }
+            (Verdict::Punished(penalty), Pending::Refusal(_)) => self.punished(now, slot, penalty),
+            (Verdict::Registered(reply), Pending::Registration) => self.reply(now, slot, &reply),
+            (Verdict::Located(located), Pending::Location(_)) => self.located(now, slot, located),
+            // The dialog's way is still there.
+            (Verdict::Unreachable(Reply { status: 480, .. }), Pending::Location(Some(_))) => {
+                self.located(now, slot, Located::default());
+            }
+            (Verdict::Unreachable(reply), Pending::Location(_)) => self.reply(now, slot, &reply),
+            (Verdict::Located(located), Pending::Redirection(uri)) => {
+                let uri = uri.clone();
+                context.pending = Pending::Nothing;
+                self.redirection_located(now, slot, &uri, located);
+            }
+            // Of that user agent the redirection knows as little as we do: others may be left.
+            (Verdict::Unreachable(_), Pending::Redirection(_)) => {
+                context.pending = Pending::Nothing;
+                self.go_on(now, slot);
+            }
+            (Verdict::Admitted, Pending::Spending(_)) => self.go_on(now, slot),
+            _ => self.reply(now, slot, &Reply::new(500)),
+        }
+    }
+
+    fn located(&mut self, now: Instant, slot: Slot, located: Located) {
+        let Some(context) = self.contexts.get_mut(slot) else { return };
+        let has_further_routes = context.request.values(Name::Route).nth(context.own_routes).is_some();
+        context.waiting = match std::mem::replace(&mut context.pending, Pending::Nothing) {
+            Pending::Location(Some(route)) => {
+                target_set_beside(route, has_further_routes, located, &self.interfaces)
+            }
+            _ => target_set(located, context.method, &self.interfaces),
+        };
+        if context.waiting.is_empty() {
+            let reply = self.nobody_to_ask(slot);
+            return self.reply(now, slot, &reply);
+        }
+        self.go_on(now, slot);
+    }
+
+    /// A user of ours whom nobody can be asked for: 480 if an account speaks for the user, who may come back with it,
+    /// else 404 (§16.5).
+    fn nobody_to_ask(&self, slot: Slot) -> Reply {
+        let user = self.contexts.get(slot).and_then(|context| user_of(context.request.request_uri()));
+        let is_known = user.is_some_and(|user| {
+            let accounts = &self.settings.accounts.0;
+            accounts.iter().any(|account| account.scope.contains(user.user(), user.domain()))
+        });
+        match is_known {
+            true => Reply::with_reason(480, "No UC Server To Ask"),
+            false => Reply::with_reason(404, "No Account For User"),
+        }
+    }
+
+    /// Where a token of ours leads now: its flow while that is open; if its connection has ended, the one that the same
+    /// UC server has opened since. Servers may share an account, so that is only known where the account has one flow
+    /// from the same address.
+    pub(super) fn token_target(&self, token: &Token, source: &Flow) -> Option<Target> {
+        let hop = token.next_hop(source)?;
+        let account = match token {
+            Token::Toward { account, .. } => *account,
+            Token::Between { .. } => None,
+        };
+        let mut flow = self.flow_of(&hop)?;
+        if hop.connection.is_some() && !self.standing.contains_key(&FlowKey::from(&flow)) {
+            let is_same = |(other, flow): &&(AccountId, Flow)| {
+                Some(*other) == account && flow.remote.ip() == hop.remote.ip() && flow != source
+            };
+            let mut others = self.standing.values().filter(is_same);
+            if let (Some((_, only)), None) = (others.next(), others.next()) {
+                flow = *only;
+            }
+        }
+        Some(Target { account, ..Target::direct(flow) })
+    }
+
+    fn flow_of(&self, hop: &Hop) -> Option<Flow> {
+        let flow = self.interfaces.flow_from(hop.interface, hop.transport, hop.remote)?;
+        Some(Flow { connection: hop.connection, ..flow })
+    }
+}
