@@ -238,6 +238,32 @@ fn j9_permuted_parameters_are_the_same_contact() {
 }
 
 #[test]
+fn b10_a_contact_that_is_there_by_two_paths_is_asked_once() {
+    run(LIMIT, async {
+        let site = Site::open(open_house(), &[Protocol::Tcp]).await;
+        let (mut a, mut b) = (site.connect(Protocol::Tcp).await, site.connect(Protocol::Tcp).await);
+        let contacts = ["<sip:bob@host.example.org;x=1;y=2>", "<sip:%62ob@HOST.example.org;y=2;x=1>"];
+        // One binding by the contact, and as flows of two user agents two, which the RFC lets have one contact.
+        for (contact, path, more) in [
+            (contacts[0], "<sip:p1.example.net;lr>", String::new()),
+            (contacts[1], "<sip:p2.example.net;lr>", String::new()),
+            (contacts[0], "<sip:p1.example.net;lr;ob>", format!(";reg-id=1;+sip.instance=\"<{PHONE}>\"")),
+            (contacts[1], "<sip:p2.example.net;lr;ob>", format!(";reg-id=1;+sip.instance=\"<{TABLET}>\"")),
+        ] {
+            let request = register(&b, "bob").set("Contact", format!("{contact}{more}"));
+            let request = request.with("Path", path).with("Supported", "path, outbound");
+            let granted = b.exchange(&request).await;
+            assert_eq!(granted.status(), 200, "{granted}");
+            a.send(&hello(&a, &uri("bob"))).await;
+            let arrived = b.receive_request("MESSAGE").await;
+            b.receive_nothing(SILENCE).await;
+            b.answer(&arrived, 200).await;
+            a.receive_response(200).await;
+        }
+    });
+}
+
+#[test]
 fn j10_ten_thousand_users_register_over_one_connection() {
     run(Duration::from_secs(120), async {
         const USERS: usize = 10_000;
