@@ -3,7 +3,8 @@
 
 use super::account::{Account, AccountId, AccountKind, Secret};
 use super::digest::{
-    Credentials, CredentialsFault, Expected, NonceUse, NonceVerdict, Nonces, Verified, challenge, verify,
+    Credentials, CredentialsFault, Expected, NonceUse, NonceVerdict, Nonces, Refusal, Verified, challenge,
+    verify,
 };
 use super::flow::Flow;
 use super::interface::Side;
@@ -25,6 +26,8 @@ pub struct Sender<'a> {
     pub certificate: Option<AccountId>,
     /// The account that this flow has logged on as before.
     pub standing: Option<AccountId>,
+    /// A wrong answer of its host is still being punished: nothing more is verified for it meanwhile.
+    pub is_suspect: bool,
     /// The account of the dialog that the request belongs to, by a token of ours that names this very flow.
     pub dialog: Option<AccountId>,
 }
@@ -66,7 +69,11 @@ pub fn identify(
     nonces: &Nonces,
     now_millis: u64,
 ) -> Result<Admitted, Denied> {
-    if let Some(account) = sender.standing.filter(|_| counts(request, sender)) {
+    let standing = sender.standing.filter(|_| counts(request, sender));
+    let is_server = |id: &AccountId| {
+        settings.accounts.get(*id).is_some_and(|account| account.kind == AccountKind::UcServer)
+    };
+    if let Some(account) = standing.filter(is_server) {
         return Ok(Admitted { account, is_new_proof: false, nonce_use: None });
     }
     if let Some(account) = sender.certificate {
@@ -74,6 +81,14 @@ pub fn identify(
     }
     let by_credentials = by_credentials(request, sender, settings, nonces, now_millis);
     if let Err(Denied::Challenge { fault: None, .. }) = by_credentials {
+        // Several registrants may share a connection: the one that has logged on speaks for itself, others by theirs.
+        let speaks = |id: &AccountId| {
+            let account = settings.accounts.get(*id);
+            account.is_some_and(|account| check_scope(request, account, settings).is_ok())
+        };
+        if let Some(account) = standing.filter(speaks) {
+            return Ok(Admitted { account, is_new_proof: false, nonce_use: None });
+        }
         if let Some(account) = by_address(sender, settings) {
             return Ok(Admitted { account, is_new_proof: true, nonce_use: None });
         }
@@ -145,13 +160,16 @@ fn by_credentials(
             continue;
         }
         match check(&credentials, request, sender, settings, nonces, now_millis) {
-            Ok(admitted) => return Ok(admitted),
+            Ok(Some(admitted)) => return Ok(admitted),
+            // Nor are those for a challenge of somebody else's by the same name.
+            Ok(None) => {}
             Err(reason) => denied = reason,
         }
     }
     Err(denied)
 }
 
+/// `None`: the challenge that is answered was not ours.
 fn check(
     credentials: &Credentials<'_>,
     request: &Message,
@@ -159,19 +177,25 @@ fn check(
     settings: &Settings,
     nonces: &Nonces,
     now_millis: u64,
-) -> Result<Admitted, Denied> {
+) -> Result<Option<Admitted>, Denied> {
     let refused = |fault, is_guess| Denied::Challenge { is_stale: false, fault: Some(fault), is_guess };
-    // The nonce first: a forged one is not worth the hashing.
+    let stale = |fault| Err(Denied::Challenge { is_stale: true, fault: Some(fault), is_guess: false });
+    // The nonce first: what is not good for an answer is not worth the hashing.
     let (nonce, is_stale) = match nonces.check(&credentials.nonce, now_millis) {
-        NonceVerdict::Forged => return Err(refused("unknown_nonce", false)),
+        NonceVerdict::Forged => return Ok(None),
         NonceVerdict::Stale(nonce) => (nonce, true),
         NonceVerdict::Valid(nonce) => (nonce, false),
     };
-    // Who answers from elsewhere may have overheard the challenge to have somebody else blamed.
-    let is_guess = nonce.origin() == nonces.origin_of(sender.flow.remote.ip());
+    // Each host answers its own challenges: else one could guess at the cost of another, or have it blamed.
+    if nonce.origin() != nonces.origin_of(sender.flow.remote.ip()) {
+        return stale("nonce_of_another_host");
+    }
+    if sender.is_suspect {
+        return stale("guessing");
+    }
     let found = settings.accounts.by_user_name(&credentials.user_name);
     let (id, account) =
-        found.filter(|(_, account)| is_for(account, sender.side)).ok_or(refused("unknown_user", is_guess))?;
+        found.filter(|(_, account)| is_for(account, sender.side)).ok_or(refused("unknown_user", true))?;
     let expected = Expected {
         user_name: &account.user_name,
         secret: &account.secret,
@@ -179,7 +203,8 @@ fn check(
         method: request.method_token(),
         algorithms: &settings.digest_algorithms,
     };
-    let verified = verify(credentials, &expected).map_err(|_| refused("wrong_response", is_guess))?;
+    let verified = verify(credentials, &expected)
+        .map_err(|refusal| refused(refusal.log_name(), refusal == Refusal::WrongResponse))?;
     let count = match verified {
         Verified::Counted(count) => Some(count),
         Verified::Uncounted if settings.accepts_digest_without_qop => None,
@@ -191,9 +216,10 @@ fn check(
     }
     // Only who knows the password learns that its nonce was merely too old.
     if is_stale {
-        return Err(Denied::Challenge { is_stale, fault: Some("stale_nonce"), is_guess: false });
+        return stale("stale_nonce");
     }
-    Ok(Admitted { account: id, is_new_proof: true, nonce_use: Some(NonceUse { id: nonce, count }) })
+    let nonce_use = Some(NonceUse { id: nonce, count });
+    Ok(Some(Admitted { account: id, is_new_proof: true, nonce_use }))
 }
 
 /// Whether `account` may send `request`: the user of From, of REGISTER the one of To (third-party registration),
@@ -339,7 +365,8 @@ mod tests {
         known: [Option<u16>; 2],
     ) -> Result<(u16, bool), Denied> {
         let [certificate, standing] = known.map(|known| known.map(AccountId));
-        let sender = Sender { flow: &flow(remote), side, certificate, standing, dialog: None };
+        let sender =
+            Sender { flow: &flow(remote), side, certificate, standing, is_suspect: false, dialog: None };
         let request = request("MESSAGE", "sip:x@a.test", "sip:y@a.test", "");
         let nonces = Nonces::new([1; 32], settings.nonce_lifetime);
         let admitted = identify(&request, &sender, settings, &nonces, 0)?;
@@ -355,8 +382,8 @@ mod tests {
         ]);
         let lan = "127.0.0.2:1";
         let table = [
-            (Side::Lan, lan, [Some(4), Some(5)], Ok((5, false))),
-            (Side::Wan, lan, [Some(4), None], Ok((4, true))),
+            (Side::Lan, lan, [Some(1), Some(0)], Ok((0, false))),
+            (Side::Wan, lan, [Some(0), None], Ok((0, true))),
             (Side::Lan, lan, [None, None], Ok((1, true))),
             // The address counts on the LAN's side, and there from its networks.
             (Side::Lan, "192.0.2.1:1", [None, None], Err(NOBODY)),
@@ -384,7 +411,14 @@ mod tests {
         ];
         for (method, to, standing, dialog, is_admitted) in table {
             let request = request_to(method, own, to, "");
-            let sender = Sender { flow: &flow, side: Side::Lan, certificate: None, standing, dialog };
+            let sender = Sender {
+                flow: &flow,
+                side: Side::Lan,
+                certificate: None,
+                standing,
+                is_suspect: false,
+                dialog,
+            };
             let outcome = identify(&request, &sender, &settings, &nonces, 0);
             assert_eq!(outcome.is_ok(), is_admitted, "{method} {to} {outcome:?}");
         }
@@ -488,6 +522,7 @@ mod tests {
             side: Side::Lan,
             certificate: None,
             standing: None,
+            is_suspect: false,
             dialog: None,
         };
         for (count, expected) in [(7, Denied::Malformed("Malformed Digest Credentials")), (8, NOBODY)] {

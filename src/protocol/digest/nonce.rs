@@ -116,6 +116,11 @@ impl Nonces {
         }
     }
 
+    /// Whether a nonce in credentials is one of ours, however old.
+    pub fn is_ours(&self, nonce: &[u8]) -> bool {
+        self.authentic(nonce).is_some()
+    }
+
     fn authentic(&self, nonce: &[u8]) -> Option<NonceId> {
         if nonce.len() != ENCODED {
             return None;

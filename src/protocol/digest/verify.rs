@@ -53,6 +53,19 @@ pub enum Refusal {
     WrongResponse,
 }
 
+impl Refusal {
+    /// The name in logs.
+    pub const fn log_name(self) -> &'static str {
+        match self {
+            Self::OtherUser => "other_user",
+            Self::OtherRealm => "other_realm",
+            Self::AlgorithmNotOffered => "algorithm_not_offered",
+            Self::NoSecret => "no_secret_for_algorithm",
+            Self::WrongResponse => "wrong_response",
+        }
+    }
+}
+
 /// Whether the sender of `credentials` knows the expected secret.
 ///
 /// Takes the digest's `uri` from the credentials; whether that must be the Request-URI is the caller's

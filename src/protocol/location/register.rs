@@ -91,6 +91,8 @@ impl Location {
     ) -> Vec<Binding> {
         let name = &registration.address_of_record;
         let account = registration.account.and_then(|id| Some((id, self.kind(id)?)));
+        // What others have in between is not the registrant's flow: it may be that of many.
+        let account = account.filter(|(_, kind)| *kind == AccountKind::UcServer || registration.is_direct);
         let (flows, gruus, events) = (&mut self.flows, &mut self.gruus, &mut self.events);
         let mut replaced = Vec::new();
         let removed = self.bindings.change(name, |list| {

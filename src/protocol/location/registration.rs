@@ -32,6 +32,8 @@ pub struct Registration {
     pub cseq: u32,
     /// The Path values, topmost first, unfolded.
     pub path: Box<[Bytes]>,
+    /// Whether it comes from the user agent itself, so that the flow is the sender's own.
+    pub is_direct: bool,
     /// What the user agent says that it understands.
     pub supports: Supports,
     /// What is to be done.
@@ -85,6 +87,7 @@ impl Registration {
             call_id: call_id.into(),
             cseq: request.cseq().ok_or_else(|| bad("Malformed CSeq"))?.number,
             path: read_path(request).ok_or_else(|| bad("Malformed Path"))?,
+            is_direct: request.values(Name::Via).nth(1).is_none() && request.row(Name::Path).is_none(),
             supports: Supports::read(request),
             change: Change::read(request)?,
         };

@@ -36,9 +36,12 @@ impl Proxy {
         incoming: &Incoming,
         dialog: Option<AccountId>,
     ) -> Result<Admitted, Refusal> {
-        let sender = Sender { dialog, ..self.sender(&incoming.flow, certificate) };
+        let is_suspect = self.guesses.is_suspect(now, incoming.flow.remote.ip());
+        let sender = Sender { dialog, is_suspect, ..self.sender(&incoming.flow, certificate) };
+        // Credentials are for the Request-URI as it came.
+        let request = incoming.received.as_ref().unwrap_or(&incoming.request);
         let identified =
-            admission::identify(&incoming.request, &sender, &self.settings, &self.nonces, self.millis(now));
+            admission::identify(request, &sender, &self.settings, &self.nonces, self.millis(now));
         identified.map_err(|denied| match denied {
             Denied::Challenge { is_stale, fault, is_guess } => {
                 if let Some(fault) = fault.filter(|_| self.detail >= EventDetail::Faults) {
@@ -66,6 +69,7 @@ impl Proxy {
             side: self.interfaces.side(flow.interface),
             certificate,
             standing: self.standing.get(&FlowKey::from(flow)).map(|&(account, _)| account),
+            is_suspect: false,
             dialog: None,
         }
     }

@@ -10,7 +10,7 @@ use crate::protocol::transaction::{Actions, Branch, ClientAction, ClientNonInvit
 use super::forking::parse_own;
 use super::forward::write_for_invite;
 use super::incoming::Incoming;
-use super::response_context::BranchState;
+use super::response_context::{BranchState, Pending};
 use super::table::{CancelTransaction, Slot};
 use super::targets::TargetKind;
 use super::{DropReason, Proxy};
@@ -71,7 +71,8 @@ impl Proxy {
 
     fn cancel_context(&mut self, now: Instant, slot: Slot) {
         let Some(context) = self.contexts.get_mut(slot) else { return };
-        if context.has_answered || context.is_cancelled || context.method != Method::Invite {
+        let is_guess = matches!(context.pending, Pending::Refusal(_));
+        if context.has_answered || context.is_cancelled || is_guess || context.method != Method::Invite {
             return;
         }
         context.is_cancelled = true;

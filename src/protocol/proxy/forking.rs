@@ -75,6 +75,7 @@ impl Proxy {
             max_forwards: context.passage.max_forwards,
             is_recorded: context.is_recorded,
             realm: &self.settings.realm,
+            nonces: &self.nonces,
             interfaces: &self.interfaces,
             token_key: &self.token_key,
         };

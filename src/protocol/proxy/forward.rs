@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use crate::protocol::account::AccountId;
-use crate::protocol::digest::Credentials;
+use crate::protocol::digest::{Credentials, Nonces};
 use crate::protocol::flow::{Flow, Transport};
 use crate::protocol::interface::Interfaces;
 use crate::protocol::message::edit::Edit;
@@ -31,8 +31,10 @@ pub struct Forwarding<'a> {
     pub max_forwards: u32,
     /// Whether we stay on the path of the dialog (step 4).
     pub is_recorded: bool,
-    /// The realm whose credentials were for us (§22.3).
+    /// The realm whose credentials may have been for us (§22.3).
     pub realm: &'a str,
+    /// Whose challenges were ours.
+    pub nonces: &'a Nonces,
     /// Our names.
     pub interfaces: &'a Interfaces,
     /// For Record-Route.
@@ -136,7 +138,9 @@ impl Forwarding<'_> {
     fn remove_credentials(&self, edit: &mut Edit<'_, '_>) {
         for name in [Name::ProxyAuthorization, Name::Authorization] {
             for (row, span) in self.request.rows(name).zip(self.request.row_spans(name)) {
-                let is_ours = Credentials::parse(row).is_ok_and(|c| *c.realm == *self.realm.as_bytes());
+                // A server behind us may have the same realm, and challenges of its own.
+                let is_ours = Credentials::parse(row)
+                    .is_ok_and(|c| *c.realm == *self.realm.as_bytes() && self.nonces.is_ours(&c.nonce));
                 if is_ours {
                     edit.replace(span, |_| ());
                 }
@@ -195,6 +199,10 @@ mod tests {
     use crate::protocol::flow::InterfaceId;
     use crate::protocol::message::{Carriage, MessageLimits};
 
+    fn nonces() -> Nonces {
+        Nonces::new([1; 32], std::time::Duration::from_secs(60))
+    }
+
     fn message(text: &str) -> Message {
         let limits = MessageLimits { message_bytes: 65_535, header_bytes: 16_384 };
         Message::parse(Bytes::copy_from_slice(text.as_bytes()), Carriage::Datagram, limits).unwrap()
@@ -212,13 +220,15 @@ mod tests {
 
     #[test]
     fn every_change_has_its_place_and_all_else_stays() {
-        let request = message(
+        let (source, nonces) = (flow(Transport::Udp, 7), nonces());
+        let ours = nonces.mint(0, 0, 0);
+        let request = message(&format!(
             "INVITE sip:bob@a.test SIP/2.0\r\nX-First: 1\r\nVia: SIP/2.0/UDP 127.0.0.1:7;branch=z9hG4bKa\r\n\
              Route: <sip:us;lr>, <sip:us2;lr> ,<sip:next;lr>\r\nAuthorization: Digest username=\"u\", realm=\"a.test\", \
-             nonce=\"n\", uri=\"x\", response=\"r\"\r\nAuthorization: Digest realm=\"other\"\r\nRecord-Route: <sip:before;lr>\r\n\
-             X-Last: 1\r\n\r\nbody",
-        );
-        let source = flow(Transport::Udp, 7);
+             nonce=\"{ours}\", uri=\"x\", response=\"r\"\r\nAuthorization: Digest realm=\"other\"\r\nAuthorization: \
+             Digest username=\"u\", realm=\"a.test\", nonce=\"n\", uri=\"x\", response=\"r\"\r\n\
+             Record-Route: <sip:before;lr>\r\nX-Last: 1\r\n\r\nbody"
+        ));
         let forwarding = Forwarding {
             request: &request,
             source: &source,
@@ -227,6 +237,7 @@ mod tests {
             max_forwards: 70,
             is_recorded: true,
             realm: "a.test",
+            nonces: &nonces,
             interfaces: &Interfaces::default(),
             token_key: &TokenKey::new([1; 16]),
         };
@@ -250,8 +261,10 @@ mod tests {
             "Route: <sip:p2;lr>",
             "Route: <sip:next;lr>",
             "Authorization: Digest realm=\"other\"",
-            rows[8],
+            // The challenge of a server behind us, which has the same realm.
+            "Authorization: Digest username=\"u\", realm=\"a.test\", nonce=\"n\", uri=\"x\", response=\"r\"",
             rows[9],
+            rows[10],
             "Record-Route: <sip:before;lr>",
             "X-Last: 1",
             "Max-Forwards: 70",
@@ -262,10 +275,10 @@ mod tests {
         ];
         assert_eq!(rows, expected);
         assert!(
-            rows[8].starts_with("Record-Route: <sip:")
-                && rows[8].ends_with("@127.0.0.1:5060;transport=tcp;lr>")
+            rows[9].starts_with("Record-Route: <sip:")
+                && rows[9].ends_with("@127.0.0.1:5060;transport=tcp;lr>")
         );
-        assert!(rows[9].starts_with("Record-Route: <sip:") && rows[9].ends_with("@127.0.0.1:5060;lr>"));
+        assert!(rows[10].starts_with("Record-Route: <sip:") && rows[10].ends_with("@127.0.0.1:5060;lr>"));
     }
 
     #[test]
@@ -273,7 +286,7 @@ mod tests {
         let written = |routes: &str, own_routes, path: &[&'static str], uri: Option<&'static str>| {
             let request =
                 message(&format!("BYE sip:bob@h SIP/2.0\r\n{routes}Via: SIP/2.0/UDP h\r\nTo: t\r\n\r\n"));
-            let source = flow(Transport::Udp, 7);
+            let (source, nonces) = (flow(Transport::Udp, 7), nonces());
             let forwarding = Forwarding {
                 request: &request,
                 source: &source,
@@ -282,6 +295,7 @@ mod tests {
                 max_forwards: 70,
                 is_recorded: false,
                 realm: "a.test",
+                nonces: &nonces,
                 interfaces: &Interfaces::default(),
                 token_key: &TokenKey::new([1; 16]),
             };

@@ -2,7 +2,7 @@
 //!
 //! The Registrar counts, for all Routers; here its word is carried out.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::time::Instant;
 
@@ -16,19 +16,55 @@ use super::route::{Routing, Way};
 use super::table::Slot;
 use super::{Output, Proxy, is_unanswered};
 
-/// The hosts that are banned.
-#[derive(Debug, Default)]
-pub(super) struct Bans(HashMap<IpAddr, Instant>);
+/// Hosts of each kind that are remembered: as many as the Registrar remembers. Beyond, those whose time ends first are
+/// forgotten.
+const MAXIMUM_HOSTS: usize = 16_384;
 
-impl Bans {
-    /// As many as the Registrar remembers.
-    pub(super) fn add(&mut self, now: Instant, host: IpAddr, until: Instant) {
-        self.0.retain(|_, until| *until > now);
-        self.0.insert(host, until);
+/// Hosts that have answered challenges wrongly.
+#[derive(Debug, Default)]
+pub(super) struct Guesses {
+    /// Nothing is let in of these.
+    banned: Hosts,
+    /// These wait for the answer to a guess: until then, no other is verified, so that many at a time gain nothing.
+    suspects: Hosts,
+}
+
+impl Guesses {
+    pub(super) fn ban(&mut self, now: Instant, host: IpAddr, until: Instant) {
+        self.banned.set(now, host, until);
     }
 
     pub(super) fn is_banned(&self, now: Instant, address: IpAddr) -> bool {
-        !self.0.is_empty() && self.0.get(&host_of(address)).is_some_and(|until| *until > now)
+        self.banned.contain(now, address)
+    }
+
+    pub(super) fn is_suspect(&self, now: Instant, address: IpAddr) -> bool {
+        self.suspects.contain(now, address)
+    }
+}
+
+/// Hosts for some time.
+#[derive(Debug, Default)]
+struct Hosts {
+    until: HashMap<IpAddr, Instant>,
+    order: BTreeSet<(Instant, IpAddr)>,
+}
+
+impl Hosts {
+    fn set(&mut self, now: Instant, host: IpAddr, until: Instant) {
+        while self.order.first().is_some_and(|(until, _)| *until <= now) || self.order.len() > MAXIMUM_HOSTS {
+            if let Some((_, ended)) = self.order.pop_first() {
+                self.until.remove(&ended);
+            }
+        }
+        if let Some(before) = self.until.insert(host, until) {
+            self.order.remove(&(before, host));
+        }
+        self.order.insert((until, host));
+    }
+
+    fn contain(&self, now: Instant, address: IpAddr) -> bool {
+        !self.until.is_empty() && self.until.get(&host_of(address)).is_some_and(|until| *until > now)
     }
 }
 
@@ -38,6 +74,8 @@ impl Proxy {
         if !self.settings.counts_guesses || self.check_load(&incoming.request).is_err() {
             return self.refuse(incoming, &reply);
         }
+        let patience = now + self.settings.timers.f() / 4;
+        self.guesses.suspects.set(now, host_of(incoming.flow.remote.ip()), patience);
         let context = if is_unanswered(incoming.method) {
             ContextId { slot: u32::MAX, generation: 0 }
         } else {
@@ -46,7 +84,7 @@ impl Proxy {
             let slot = self.insert_context(incoming, Some(server), None, &routing, passage);
             if let Some(context) = self.contexts.get_mut(slot) {
                 context.pending = Pending::Refusal(Box::new(reply));
-                context.patience = Some(now + self.settings.timers.f() / 4);
+                context.patience = Some(patience);
             }
             self.arm_context(slot);
             ContextId { slot: slot.index, generation: slot.generation }
@@ -62,6 +100,8 @@ impl Proxy {
             Penalty::Wait(wait) => {
                 if let Some(context) = self.contexts.get_mut(slot) {
                     context.patience = Some(now + wait);
+                    let host = host_of(context.source.remote.ip());
+                    self.guesses.suspects.set(now, host, now + wait);
                 }
                 self.context_timeout(now, slot);
             }
@@ -75,5 +115,30 @@ impl Proxy {
         if let Some(server) = context.server.and_then(|server| self.servers.remove(server)) {
             self.by_key.remove(&server.key);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn hosts_are_remembered_for_their_time_and_so_many_of_them() {
+        let (mut hosts, now) = (Hosts::default(), Instant::now());
+        let host = |number: u32| IpAddr::from(number.to_be_bytes());
+        let after = |seconds| now + Duration::from_secs(seconds);
+        hosts.set(now, host(1), after(10));
+        assert!(hosts.contain(after(9), host(1)) && !hosts.contain(after(10), host(1)));
+        hosts.set(now, host(1), after(20));
+        assert!(hosts.contain(after(19), host(1)) && hosts.order.len() == 1);
+        for number in 0..MAXIMUM_HOSTS as u32 + 10 {
+            hosts.set(now, host(number + 2), after(100));
+        }
+        assert!(hosts.order.len() <= MAXIMUM_HOSTS + 1 && hosts.order.len() == hosts.until.len());
+        assert!(!hosts.contain(now, host(1)), "the one whose time ends first");
+        hosts.set(after(100), host(1), after(200));
+        assert_eq!((hosts.order.len(), hosts.until.len()), (1, 1));
     }
 }

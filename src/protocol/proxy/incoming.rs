@@ -26,7 +26,7 @@ use super::route::{Routing, Way, route};
 use super::table::{ReplyPath, ServerMachine, ServerTransaction, Slot};
 use super::targets::TargetSet;
 use super::validate::{
-    MaxForwards, check_max_breadth, check_max_forwards, check_proxy_require, check_syntax,
+    MAXIMUM_BREADTH, MaxForwards, check_max_breadth, check_max_forwards, check_proxy_require, check_syntax,
 };
 use super::{DropReason, Event, EventDetail, FlowKey, Output, Proxy, is_unanswered};
 
@@ -37,7 +37,10 @@ const SHARE_OF_NEW_WORK: usize = 90;
 /// A request on its way in.
 #[derive(Debug)]
 pub(super) struct Incoming {
+    /// As it is after preprocessing (§16.4).
     pub(super) request: Message,
+    /// As it came, where that was something else.
+    pub(super) received: Option<Message>,
     pub(super) method: Method,
     pub(super) flow: Flow,
     pub(super) key: TransactionKey,
@@ -54,7 +57,7 @@ impl Proxy {
     ) {
         let Some(method) = request.method() else { return };
         let has_standing = certificate.is_some() || self.standing.contains_key(&FlowKey::from(flow));
-        if !has_standing && self.bans.is_banned(now, flow.remote.ip()) {
+        if !has_standing && self.guesses.is_banned(now, flow.remote.ip()) {
             return self.dropped(flow, DropReason::Banned);
         }
         if !has_standing && !self.source_rate.may_pass(now, flow.remote.ip()) {
@@ -65,7 +68,7 @@ impl Proxy {
         };
         let key = self.server_key(&request, &via, request.method_token());
         let reply_path = reply_path(&via, flow);
-        let mut incoming = Incoming { method, flow: *flow, key, reply_path, request };
+        let mut incoming = Incoming { method, flow: *flow, key, reply_path, request, received: None };
         match method {
             Method::Ack => return self.handle_ack(now, certificate, incoming),
             Method::Cancel => return self.handle_cancel(now, certificate, incoming),
@@ -101,21 +104,24 @@ impl Proxy {
             // Whoever asks whether we are there may know (§11, and §16.3 step 3 for Max-Forwards 0).
             return Err(self.answer_options(request).into());
         }
-        if max_forwards == MaxForwards::Exhausted {
-            return Err(Reply::new(483).into());
-        }
+        // A REGISTER has arrived: it goes no further (§10.3).
+        let is_for_us = incoming.method == Method::Register && matches!(routing.way, Way::Location);
+        let max_forwards = match max_forwards {
+            MaxForwards::Forward(hops) => hops,
+            MaxForwards::Exhausted if is_for_us => 0,
+            MaxForwards::Exhausted => return Err(Reply::new(483).into()),
+        };
         let loop_hash = self.loop_hash(request);
         if self.is_loop(request, loop_hash) {
             return Err(Reply::new(482).into());
         }
         check_proxy_require(request)?;
-        let max_breadth = check_max_breadth(request)?;
+        let max_breadth = if is_for_us { MAXIMUM_BREADTH } else { check_max_breadth(request)? };
         let in_dialog = request.to().is_some_and(|to| to.tag().is_some());
         let admitted =
             self.admit(now, certificate, incoming, routing.dialog_account.filter(|_| in_dialog))?;
         self.check_right(request, &incoming.flow, admitted.account, &routing.way)?;
         self.check_load(request)?;
-        let MaxForwards::Forward(max_forwards) = max_forwards else { return Err(Reply::new(483).into()) };
         let passage = Passage { max_forwards, max_breadth, loop_hash };
         Ok(self.begin(now, incoming, &routing, admitted, passage)?)
     }
@@ -124,7 +130,7 @@ impl Proxy {
     pub(super) fn route(&self, incoming: &mut Incoming) -> Routing {
         let (settings, interfaces, key) = (&self.settings, &self.interfaces, &self.token_key);
         if let Some(request) = preprocess(&incoming.request, &incoming.flow, settings, interfaces, key) {
-            incoming.request = request;
+            incoming.received = Some(std::mem::replace(&mut incoming.request, request));
         }
         route(&incoming.request, &incoming.flow, settings, interfaces, key)
     }

@@ -57,7 +57,7 @@ use crate::protocol::timer_wheel::TimerWheel;
 use crate::protocol::transaction::{Branch, KeyHasher, TransactionKey};
 
 pub use event::{DropReason, Event, EventDetail};
-use guesses::Bans;
+use guesses::Guesses;
 use response_context::ResponseContext;
 use settings::Settings;
 use source_rate::SourceRate;
@@ -155,7 +155,7 @@ pub struct Proxy {
     /// Which flows have logged on, by the Registrar's word.
     standing: HashMap<FlowKey, (AccountId, Flow)>,
     source_rate: SourceRate,
-    bans: Bans,
+    guesses: Guesses,
     is_draining: bool,
     wheel: TimerWheel<Due>,
     outputs: VecDeque<Output>,
@@ -190,7 +190,7 @@ impl Proxy {
             waiting: Waiting::default(),
             contexts: Table::new(),
             standing: HashMap::new(),
-            bans: Bans::default(),
+            guesses: Guesses::default(),
             is_draining: false,
             wheel: TimerWheel::new(now, TICK),
             outputs: VecDeque::new(),
@@ -253,7 +253,7 @@ impl Proxy {
     /// The Registrar has banned a host, as [`host_of`](crate::protocol::flow::host_of) has it: its requests are dropped
     /// unless their flow has logged on.
     pub fn handle_ban(&mut self, now: Instant, host: IpAddr, until: Instant) {
-        self.bans.add(now, host, until);
+        self.guesses.ban(now, host, until);
     }
 
     /// A UC server has logged off: what a search has asked it, it will not answer.

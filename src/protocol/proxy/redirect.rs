@@ -41,9 +41,12 @@ pub(super) struct Redirections {
 impl Proxy {
     /// Takes out of a redirection what is to be followed. What is left of it for the client; `None` where nothing is.
     pub(super) fn follow_redirection(&mut self, slot: Slot, response: &Message) -> Option<Message> {
-        let Some(context) =
-            self.contexts.get(slot).filter(|context| self.settings.follow_redirections && context.is_open())
-        else {
+        let may_follow = |context: &&ResponseContext| {
+            // Behind a Route of somebody else's it is for whom that has chosen.
+            let has_further_routes = context.request.values(Name::Route).nth(context.own_routes).is_some();
+            self.settings.follow_redirections && context.is_open() && !has_further_routes
+        };
+        let Some(context) = self.contexts.get(slot).filter(may_follow) else {
             return Some(response.clone());
         };
         let (mut taken, mut count) = (SmallVec::<[usize; 4]>::new(), 0);

@@ -122,6 +122,7 @@ impl Proxy {
             max_forwards: context.passage.max_forwards,
             is_recorded: false,
             realm: &self.settings.realm,
+            nonces: &self.nonces,
             interfaces: &self.interfaces,
             token_key: &self.token_key,
         };

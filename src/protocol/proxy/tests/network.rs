@@ -16,6 +16,9 @@ pub(super) const UCS: AccountId = AccountId(0);
 /// A UC server that speaks for carol alone: password `pw`.
 pub(super) const SCOPED: AccountId = AccountId(1);
 
+/// Somebody who registers for `*@partner.example`: password `pw`.
+pub(in crate::protocol::proxy) const PARTNER: AccountId = AccountId(2);
+
 /// Somebody on the network, as the flow between the proxy and them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(in crate::protocol::proxy) struct Peer(pub(in crate::protocol::proxy) Flow);

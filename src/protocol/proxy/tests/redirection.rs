@@ -2,7 +2,7 @@
 
 use super::bench::Bench;
 use super::network::{Peer, UCS};
-use super::text::{answer, answer_with, kind, request, uri, values};
+use super::text::{answer, answer_with, kind, request, uri, values, with};
 
 const A: fn() -> Peer = || Peer::udp(5070);
 const BOB: fn() -> Peer = || Peer::udp(6000);
@@ -170,5 +170,19 @@ fn a_registrar_that_does_not_answer_ends_it() {
     bench.pass_millis(10_000);
     assert_eq!(bench.kinds(A()).last().map(String::as_str), Some("302"));
     bench.answer_held();
+    bench.nothing_more();
+}
+
+#[test]
+fn behind_a_route_of_its_own_a_redirection_is_for_the_client() {
+    let mut bench = bench();
+    let routed = with(
+        &request("MESSAGE", "sip:bob@far.example", A(), "c"),
+        &format!("Route: <sip:{};lr>", BOB().0.remote),
+    );
+    bench.receive(A(), &routed);
+    let asked = bench.one(BOB(), "MESSAGE");
+    bench.receive(BOB(), &answer_with(&asked, 302, "b", "Contact: <sip:carol@a.test>\r\n"));
+    bench.one(A(), "302");
     bench.nothing_more();
 }
