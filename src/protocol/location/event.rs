@@ -61,10 +61,12 @@ pub enum LogOffReason {
     Unregistered,
     /// The last proof is too old and the last registration has ended.
     Expired,
-    /// It has proven another account.
+    /// It has proven another account; or the server that it stood for has come back over a connection of its own.
     Superseded,
     /// Too many datagram servers have logged on since.
     Displaced,
+    /// It was to be connected to, and could not.
+    Unreachable,
 }
 
 impl LogOffReason {
@@ -76,6 +78,7 @@ impl LogOffReason {
             Self::Expired => "expired",
             Self::Superseded => "superseded",
             Self::Displaced => "displaced",
+            Self::Unreachable => "unreachable",
         }
     }
 }
@@ -89,6 +92,10 @@ pub enum RemovalReason {
     Expired,
     /// With the connection that it was registered over (RFC 5626 §7).
     ConnectionClosed,
+    /// Its connection has not outlived a restart, and none could be had to its contact.
+    Unreachable,
+    /// Its connection has not outlived a restart, and the UC server has registered over another.
+    Replaced,
 }
 
 impl RemovalReason {
@@ -98,6 +105,8 @@ impl RemovalReason {
             Self::Unregistered => "unregistered",
             Self::Expired => "expired",
             Self::ConnectionClosed => "connection_closed",
+            Self::Unreachable => "unreachable",
+            Self::Replaced => "replaced",
         }
     }
 }

@@ -9,6 +9,9 @@
 //! - it registers each of its users;
 //! - it does neither: the flow that has proven its account is enough to be asked.
 //!
+//! What it holds of bindings can outlive it: [`Location::take_changes`] tells what has changed, in octets to be kept
+//! somewhere, and [`Location::restore`] takes them back.
+//!
 //! Bounded: bindings, datagram log-ons and learned servers have limits; streams are limited where they are
 //! accepted; nonces in their ledger.
 //!
@@ -16,6 +19,7 @@
 
 mod address_of_record;
 mod bindings;
+mod changes;
 mod clock;
 mod event;
 mod flows;
@@ -23,8 +27,10 @@ mod hash;
 mod learned;
 mod plan;
 mod question;
+mod record;
 mod register;
 mod registration;
+mod restore;
 mod settings;
 #[cfg(test)]
 mod tests;
@@ -32,15 +38,19 @@ mod tests;
 use std::time::Instant;
 
 pub use address_of_record::AddressOfRecord;
+pub use bindings::Walk;
+pub use changes::Changes;
+pub use clock::Moment;
 pub use event::{LocationEvent, LogOffReason, RemovalReason};
 pub use question::{Answer, Ask, ContextId, Located, Question, Server, Target, Verdict};
 pub use registration::{Change, Contact, Registration};
+pub use restore::{Restored, Surroundings};
 pub use settings::{LocationLimits, LocationSettings};
 
 use crate::protocol::account::{AccountId, AccountKind};
 use crate::protocol::digest::{NonceLedger, Spending};
 use crate::protocol::flow::Flow;
-use bindings::{Binding, Bindings};
+use bindings::{Binding, Bindings, Tie};
 use clock::{Clock, Millis};
 use event::Events;
 use flows::Flows;
@@ -61,6 +71,8 @@ pub struct Location {
     learned: Learned,
     nonces: NonceLedger,
     events: Events,
+    /// Whether changes find room where they are kept.
+    has_room: bool,
 }
 
 impl Location {
@@ -80,6 +92,7 @@ impl Location {
             learned: Learned::new(limits.learned, hash),
             nonces,
             events: Events::new(),
+            has_room: true,
             settings,
         }
     }
@@ -120,17 +133,21 @@ impl Location {
     pub fn handle_connection_closed(&mut self, _now: Instant, flow: &Flow) {
         let Some(id) = flow.connection else { return };
         self.flows.close(flow, &mut self.events);
-        for name in self.bindings.over_connection(id) {
+        for name in self.bindings.tied_to(Tie::Connection(id)) {
             let is_gone = |binding: &Binding| binding.flow.connection == Some(id);
             let gone = self.bindings.change(&name, |list| take_where(list, |_, binding| is_gone(binding)));
             self.tell_removed(&name, gone, RemovalReason::ConnectionClosed);
         }
     }
 
-    /// A request to a UC server over this datagram flow was not answered, or met an ICMP error: it is no longer
-    /// asked, until it is heard from.
-    pub fn handle_flow_failed(&mut self, _now: Instant, flow: &Flow) {
+    /// A request to a UC server by this flow came to nothing. Over datagrams it was not answered, or met an ICMP
+    /// error: the server is no longer asked, until it is heard from. Over a stream no connection could be had: what
+    /// was to be reached by it is gone.
+    pub fn handle_flow_failed(&mut self, now: Instant, flow: &Flow) {
         self.flows.fail(flow);
+        if flow.is_dialled() {
+            self.give_up_dialled(self.clock.millis(now), flow);
+        }
     }
 
     /// Removes what has expired: so much at a time that nobody else has to wait; the rest is due at once.

@@ -1,6 +1,7 @@
 //! The location service from outside, in the order of its users' lives.
 
 mod happenings;
+mod keeping;
 mod registrations;
 mod servers;
 

@@ -139,8 +139,8 @@ impl Proxy {
     }
 
     /// Where a token of ours leads now: its flow while that is open; if its connection has ended, the one that the same
-    /// UC server has opened since. Servers may share an account, so that is only known where the account has one flow
-    /// from the same address.
+    /// UC server has opened since. Servers may share an account, so that is only known where the account has one
+    /// connection from the same address.
     pub(super) fn token_target(&self, token: &Token, source: &Flow) -> Option<Target> {
         let hop = token.next_hop(source)?;
         let account = match token {
@@ -150,7 +150,10 @@ impl Proxy {
         let mut flow = self.flow_of(&hop)?;
         if hop.connection.is_some() && !self.standing.contains_key(&FlowKey::from(&flow)) {
             let is_same = |(other, flow): &&(AccountId, Flow)| {
-                Some(*other) == account && flow.remote.ip() == hop.remote.ip() && flow != source
+                Some(*other) == account
+                    && flow.connection.is_some()
+                    && flow.remote.ip() == hop.remote.ip()
+                    && flow != source
             };
             let mut others = self.standing.values().filter(is_same);
             if let (Some((_, only)), None) = (others.next(), others.next()) {
@@ -202,12 +205,23 @@ impl Proxy {
                 }
                 ClientAction::TransportFailed => {
                     if let Some((context, branch)) = owner {
+                        self.note_unreachable(context, branch);
                         self.branch_failed(now, context, branch, 503);
                     }
                 }
                 ClientAction::ForgetRequest => client.request = None,
                 ClientAction::Terminated => self.client_ended(slot),
             }
+        }
+    }
+
+    /// A flow that was to be dialled has led nowhere: there is no use in keeping it.
+    fn note_unreachable(&mut self, context: Slot, branch: u16) {
+        let Some(context) = self.contexts.get(context) else { return };
+        if let Some(record) =
+            context.branches.get(usize::from(branch)).filter(|record| record.is_dialled_flow())
+        {
+            self.outputs.push_back(Output::FlowFailed(record.target.hop));
         }
     }
 

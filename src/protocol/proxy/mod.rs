@@ -80,7 +80,7 @@ pub enum Output {
         /// The server's flow.
         flow: Flow,
     },
-    /// Tell the Registrar that nothing comes back from this flow.
+    /// Tell the Registrar that nothing comes back from this flow, or that no connection can be had by it.
     FlowFailed(Flow),
     /// For the log.
     Event(Event),
@@ -228,6 +228,8 @@ impl Proxy {
     /// The Registrar says what a flow has proven: an account, or `None` when it has logged off.
     pub fn handle_standing(&mut self, flow: &Flow, account: Option<AccountId>) {
         match account {
+            // Nothing comes in by it.
+            _ if flow.is_dialled() => {}
             Some(account) => {
                 self.standing.insert(FlowKey::from(flow), (account, *flow));
             }

@@ -1,0 +1,129 @@
+//! What is kept of bindings beyond the process: for each address-of-record one value with all that it has.
+//!
+//! A value is an octet that says how the rest is written, then the bindings one after the other in the form of
+//! `postcard`. Accounts are kept by name and interfaces by address, since the numbers of both are those of one
+//! configuration; times are those of the wall clock.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use postcard::ser_flavors::Flavor;
+use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
+
+use super::bindings::Binding;
+use super::clock::{Clock, Moment};
+use crate::protocol::account::Accounts;
+use crate::protocol::flow::{ConnectionId, Transport};
+
+/// How values are written now. Another number for each change of [`Kept`].
+const FORM: u8 = 1;
+
+/// A [`Binding`] as it is kept.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Kept<'a> {
+    #[serde(with = "serde_bytes")]
+    pub(super) contact: &'a [u8],
+    #[serde(with = "serde_bytes")]
+    pub(super) call_id: &'a [u8],
+    #[serde(borrow)]
+    pub(super) path: Vec<&'a serde_bytes::Bytes>,
+    /// Milliseconds since the Unix epoch.
+    pub(super) expires: u64,
+    pub(super) cseq: u32,
+    pub(super) q: u16,
+    /// The user name.
+    pub(super) account: Option<&'a str>,
+    pub(super) flow: KeptFlow,
+}
+
+/// A [`Flow`](crate::protocol::flow::Flow) as it is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct KeptFlow {
+    #[serde(with = "TransportCode")]
+    pub(super) transport: Transport,
+    pub(super) local: SocketAddr,
+    pub(super) remote: SocketAddr,
+    /// Of a process that knew its number.
+    pub(super) connection: Option<u64>,
+}
+
+/// The transports by the numbers that are written.
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Transport")]
+enum TransportCode {
+    Udp = 0,
+    Tcp = 1,
+    Tls = 2,
+}
+
+/// Appends the value of `bindings`; nothing where there are none.
+pub(super) fn write(bindings: &[Binding], accounts: &Accounts, clock: Clock, at: Moment, out: &mut Vec<u8>) {
+    if bindings.is_empty() {
+        return;
+    }
+    out.push(FORM);
+    for binding in bindings {
+        let kept = Kept::of(binding, accounts, clock, at);
+        postcard::serialize_with_flavor(&kept, Appending(out)).expect("a Vec takes all that is written");
+    }
+}
+
+/// The bindings of a value; `None` where it is not in the form of today.
+pub(super) fn read(value: &[u8]) -> Option<SmallVec<[Kept<'_>; 1]>> {
+    let (&FORM, mut rest) = value.split_first()? else { return None };
+    let mut bindings = SmallVec::new();
+    while !rest.is_empty() {
+        let (kept, others) = postcard::take_from_bytes(rest).ok()?;
+        bindings.push(kept);
+        rest = others;
+    }
+    Some(bindings)
+}
+
+impl<'a> Kept<'a> {
+    fn of(binding: &'a Binding, accounts: &'a Accounts, clock: Clock, at: Moment) -> Self {
+        let account = binding.account.and_then(|id| accounts.get(id));
+        Self {
+            contact: &binding.contact,
+            call_id: &binding.call_id,
+            path: binding.path.iter().map(|value| serde_bytes::Bytes::new(value)).collect(),
+            expires: (at.unix_millis + binding.expires).saturating_sub(clock.millis(at.now)),
+            cseq: binding.cseq,
+            q: binding.q,
+            account: account.map(|account| account.user_name.as_str()),
+            flow: KeptFlow {
+                transport: binding.flow.transport,
+                local: binding.flow.local,
+                remote: binding.flow.remote,
+                connection: binding.flow.connection.map(|ConnectionId(number)| number),
+            },
+        }
+    }
+
+    /// The values of Path as bindings have them.
+    pub(super) fn path(&self) -> Box<[Bytes]> {
+        self.path.iter().map(|value| Bytes::copy_from_slice(value)).collect()
+    }
+}
+
+/// Appends to a buffer that others have begun.
+struct Appending<'a>(&'a mut Vec<u8>);
+
+impl Flavor for Appending<'_> {
+    type Output = ();
+
+    fn try_push(&mut self, octet: u8) -> postcard::Result<()> {
+        self.0.push(octet);
+        Ok(())
+    }
+
+    fn try_extend(&mut self, octets: &[u8]) -> postcard::Result<()> {
+        self.0.extend_from_slice(octets);
+        Ok(())
+    }
+
+    fn finalize(self) -> postcard::Result<()> {
+        Ok(())
+    }
+}
