@@ -18,6 +18,7 @@ mod invite;
 mod log_on;
 mod messages;
 mod octets;
+mod persistence;
 mod search;
 mod startup;
 mod streams;
