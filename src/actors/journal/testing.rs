@@ -3,8 +3,12 @@
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::store::Medium;
+
+/// In a directory with such a file, nothing reaches the disk.
+const SLOW: &str = "slow";
 
 /// In a directory with such a file, no more than half of what is written finds room.
 const FULL: &str = "full";
@@ -22,8 +26,16 @@ impl Scratch {
 
 /// Whether the disk of this directory is full.
 pub(super) fn set_full(directory: &Path, is_full: bool) {
-    let file = directory.join(FULL);
-    if is_full { fs::write(file, b"") } else { fs::remove_file(file) }.unwrap();
+    set(&directory.join(FULL), is_full);
+}
+
+/// Whether the disk of this directory takes its time.
+pub(super) fn set_slow(directory: &Path, is_slow: bool) {
+    set(&directory.join(SLOW), is_slow);
+}
+
+fn set(file: &Path, is_set: bool) {
+    if is_set { fs::write(file, b"") } else { fs::remove_file(file) }.unwrap();
 }
 
 impl Drop for Scratch {
@@ -32,7 +44,7 @@ impl Drop for Scratch {
     }
 }
 
-/// A file on a disk that can be full, which counts how often it was waited for.
+/// A file on a disk that can be full or slow, which counts how often it was waited for.
 struct Failing {
     file: File,
     directory: PathBuf,
@@ -63,6 +75,9 @@ impl Medium for Failing {
         let mut syncs =
             fs::OpenOptions::new().create(true).append(true).open(self.directory.join("syncs"))?;
         syncs.write_all(b".")?;
+        while self.directory.join(SLOW).exists() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
         self.file.sync_data()
     }
 }

@@ -5,6 +5,7 @@
 //! configuration; times are those of the wall clock.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use postcard::ser_flavors::Flavor;
@@ -12,9 +13,9 @@ use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
 use super::bindings::Binding;
-use super::clock::{Clock, Moment};
-use crate::protocol::account::Accounts;
-use crate::protocol::flow::{ConnectionId, Transport};
+use super::clock::{Clock, Millis, Moment};
+use crate::protocol::account::{AccountId, Accounts};
+use crate::protocol::flow::{ConnectionId, Flow, Transport};
 
 /// How values are written now. Another number for each change of [`Kept`].
 const FORM: u8 = 1;
@@ -37,7 +38,7 @@ pub(super) struct Kept<'a> {
     pub(super) flow: KeptFlow,
 }
 
-/// A [`Flow`](crate::protocol::flow::Flow) as it is kept.
+/// A [`Flow`] as it is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct KeptFlow {
     #[serde(with = "TransportCode")]
@@ -101,9 +102,18 @@ impl<'a> Kept<'a> {
         }
     }
 
-    /// The values of Path as bindings have them.
-    pub(super) fn path(&self) -> Box<[Bytes]> {
-        self.path.iter().map(|value| Bytes::copy_from_slice(value)).collect()
+    /// The binding again, by what flow, account and expiry mean now.
+    pub(super) fn binding(&self, flow: Arc<Flow>, account: Option<AccountId>, expires: Millis) -> Binding {
+        Binding {
+            contact: Bytes::copy_from_slice(self.contact),
+            call_id: self.call_id.into(),
+            path: self.path.iter().map(|value| Bytes::copy_from_slice(value)).collect(),
+            flow,
+            expires,
+            cseq: self.cseq,
+            q: self.q,
+            account,
+        }
     }
 }
 

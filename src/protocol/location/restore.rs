@@ -6,8 +6,6 @@
 
 use std::net::SocketAddr;
 
-use bytes::Bytes;
-
 use super::bindings::{Binding, BindingList, Tie};
 use super::clock::Moment;
 use super::event::{LogOffReason, RemovalReason};
@@ -95,22 +93,13 @@ impl Location {
         let log_on = account.filter(|_| !flow.is_dialled() || is_own);
         let log_on = log_on.and_then(|id| Some((id, self.kind(id)?)));
         let flow = self.flows.attach(&flow, log_on, &mut self.events);
-        let contact = Bytes::copy_from_slice(kept.contact);
         if is_own {
-            self.flows.set_contact(&flow, numeric_address(&contact, Transport::Udp));
+            self.flows.set_contact(&flow, numeric_address(kept.contact, Transport::Udp));
         }
         // A wall clock that was set back lets nothing live longer than a new registration could.
         let longest = clock::whole_millis(self.settings.maximum_expires);
-        Ok(Binding {
-            contact,
-            call_id: kept.call_id.into(),
-            path: kept.path(),
-            flow,
-            expires: self.clock.millis(at.now).saturating_add(left.min(longest)),
-            cseq: kept.cseq,
-            q: kept.q,
-            account,
-        })
+        let expires = self.clock.millis(at.now).saturating_add(left.min(longest));
+        Ok(kept.binding(flow, account, expires))
     }
 
     /// The account that has registered a binding, if it still speaks for `name`. The configuration may have changed.

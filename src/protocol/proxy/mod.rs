@@ -247,7 +247,7 @@ impl Proxy {
         }
     }
 
-    /// The Registrar has begun anew: what rested on registrations is gone with them, and is to be proven again.
+    /// The Registrar has begun anew: of what rests on registrations, it says again what is left.
     pub fn forget_registrations(&mut self) {
         let accounts = Arc::clone(&self.settings.accounts);
         self.standing.retain(|_, (account, flow)| {
