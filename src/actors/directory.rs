@@ -16,7 +16,7 @@ use actix::dev::SendError;
 use arc_swap::{ArcSwapOption, Guard};
 use siphasher::sip::SipHasher13;
 
-pub use self::addresses::{RegistrarAddress, RouterAddress};
+pub use self::addresses::{JournalAddress, RegistrarAddress, RouterAddress};
 use self::connections::Connections;
 pub use self::connections::{Admission, ConnectionLimits, Peer, Refused};
 use super::messages::{
@@ -42,6 +42,7 @@ type Slots<T> = Box<[ArcSwapOption<T>]>;
 pub struct Directory {
     routers: Slots<RouterAddress>,
     registrar: ArcSwapOption<RegistrarAddress>,
+    journal: ArcSwapOption<JournalAddress>,
     /// By interface, then by core.
     datagram: Box<[Slots<Recipient<TransmitDatagrams>>]>,
     stream: Slots<Recipient<Dial>>,
@@ -58,6 +59,7 @@ impl Directory {
         Self {
             routers: vacant(cores),
             registrar: ArcSwapOption::empty(),
+            journal: ArcSwapOption::empty(),
             datagram: (0..interfaces).map(|_| vacant(cores)).collect(),
             stream: vacant(interfaces),
             connections: Mutex::default(),
@@ -117,6 +119,11 @@ impl Directory {
         self.registrar.load()
     }
 
+    /// The Journal.
+    pub fn journal(&self) -> Current<JournalAddress> {
+        self.journal.load()
+    }
+
     /// The Listener of `interface` that sends datagrams for `core`.
     pub fn datagram_listener(
         &self,
@@ -155,6 +162,11 @@ impl Directory {
     /// Puts the Registrar's address here.
     pub fn publish_registrar(&self, address: Option<RegistrarAddress>) {
         self.registrar.store(address.map(Arc::new));
+    }
+
+    /// Puts the Journal's address here.
+    pub fn publish_journal(&self, address: Option<JournalAddress>) {
+        self.journal.store(address.map(Arc::new));
     }
 
     /// Puts the address of a datagram Listener here.

@@ -1,11 +1,17 @@
 //! The Registrar: the thin shell around the one [`Location`], which holds what all Routers share.
 //!
+//! What changes in its bindings goes to the Journal, with the answers that depend on it, and comes back from there
+//! when a Registrar begins (`keeping.rs`).
+//!
 //! # Restart
-//! What is lost: bindings, log-ons, what was learned, which nonces were used, and how often hosts have erred (the
-//! Routers keep the bans); questions in the mailbox, whose
-//! contexts answer 500 when their patience ends. Who notices: the supervisor, which has each Router repeat the
-//! log-ons that it knows of; UC servers register again by themselves, and are found by search until then. So that
-//! no nonce can be used a second time, those minted before the restart count as stale, which costs a challenge.
+//! What is lost: log-ons that no registration stands for, what was learned, which nonces were used, and how often
+//! hosts have erred (the Routers keep the bans); questions in the mailbox, whose contexts answer 500 when their
+//! patience ends. What is not: bindings, and the log-ons that go with them; the Journal has them, and those whose
+//! connection has closed meanwhile are left out. Who notices: the supervisor. The new Registrar has each Router forget
+//! what rested on registrations and repeat the log-ons of connections, and answers once it has read its bindings. So
+//! that no nonce can be used a second time, those minted before the restart count as stale, which costs a challenge.
+
+mod keeping;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -14,6 +20,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use actix::prelude::*;
 use slog::{Logger, debug, info, warn};
 
+use self::keeping::{Outbox, Telling};
 use super::directory::{Directory, RouterAddress};
 use super::log_limit::LogLimit;
 use super::messages::ConnectionClosed;
@@ -21,6 +28,7 @@ use super::supervisor::{ChildId, ChildStopped};
 use super::turns::Turns;
 use crate::protocol::account::AccountId;
 use crate::protocol::flow::Flow;
+use crate::protocol::interface::Interfaces;
 use crate::protocol::location::{AddressOfRecord, Answer, Location, LocationEvent, Question, Verdict};
 use crate::protocol::message::Name;
 use crate::protocol::message::date::sip_date;
@@ -86,7 +94,8 @@ pub struct Learned {
     pub flow: Flow,
 }
 
-/// Nothing comes back from this flow: it is not asked until it is heard from.
+/// Nothing comes back from this flow: it is not asked until it is heard from. Or no connection can be had by it: it
+/// is forgotten.
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "()")]
 pub struct FlowFailed(pub Flow);
@@ -104,9 +113,23 @@ pub struct RouterRestarted {
     pub router: usize,
 }
 
+/// Tell everything that is to be kept, to the segment of this number. From the Journal, whenever it begins one.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub struct TellAll {
+    /// Which.
+    pub segment: u64,
+}
+
 /// The shell of the [`Location`].
 pub struct Registrar {
     core: Location,
+    /// The interfaces of the configuration, of which some may not listen yet.
+    interfaces: Interfaces,
+    is_successor: bool,
+    /// What goes to the Journal next.
+    outbox: Outbox,
+    telling: Option<Telling>,
     directory: Arc<Directory>,
     timer: Option<(Instant, SpawnHandle)>,
     turns: Turns,
@@ -117,15 +140,21 @@ pub struct Registrar {
 }
 
 impl Registrar {
-    /// The Registrar around `core`.
+    /// The Registrar around `core`, which holds nothing yet. A successor has the Routers begin anew with it.
     pub fn new(
         core: Location,
+        interfaces: Interfaces,
+        is_successor: bool,
         directory: Arc<Directory>,
         log: Logger,
         stopped: Recipient<ChildStopped>,
     ) -> Self {
         Self {
             core,
+            interfaces,
+            is_successor,
+            outbox: Outbox::default(),
+            telling: None,
             directory,
             timer: None,
             turns: Turns::default(),
@@ -135,12 +164,19 @@ impl Registrar {
         }
     }
 
-    /// Tells what has changed, and arms the timer.
+    /// Tells what has changed, has it kept, and arms the timer.
     fn settle(&mut self, ctx: &mut Context<Self>) {
         while let Some(event) = self.core.poll_event() {
             self.tell(&event);
         }
+        self.keep(ctx);
         self.arm(ctx);
+    }
+
+    fn answer(&self, router: usize, answers: Vec<Answer>) {
+        if let Some(address) = self.directory.router(router).as_deref().filter(|_| !answers.is_empty()) {
+            address.answers.do_send(Answers(answers));
+        }
     }
 
     fn tell(&self, event: &LocationEvent) {
@@ -215,6 +251,10 @@ impl Actor for Registrar {
 
     fn started(&mut self, ctx: &mut Context<Self>) {
         ctx.set_mailbox_capacity(MAILBOX);
+        if self.is_successor {
+            self.introduce(ctx);
+        }
+        self.load(ctx);
     }
 
     fn stopped(&mut self, _: &mut Context<Self>) {
@@ -227,16 +267,20 @@ impl Handler<Questions> for Registrar {
 
     fn handle(&mut self, Questions { router, questions }: Questions, ctx: &mut Context<Self>) {
         let now = Instant::now();
-        let answer = |question| {
+        self.core.set_room(self.has_room());
+        let mut answers = Vec::new();
+        for question in questions {
+            let changes = self.core.changes();
             let mut answer = self.core.handle_question(now, question);
             add_date(&mut answer);
-            answer
-        };
-        let answers = questions.into_iter().map(answer).collect();
-        self.settle(ctx);
-        if let Some(address) = self.directory.router(router).as_deref() {
-            address.answers.do_send(Answers(answers));
+            if self.core.changes() == changes {
+                answers.push(answer);
+            } else {
+                self.outbox.push(router, answer);
+            }
         }
+        self.settle(ctx);
+        self.answer(router, answers);
         self.turns.count(ctx);
     }
 }

@@ -53,10 +53,13 @@ pub struct Router {
 #[rtype(result = "()")]
 pub struct InterfacesChanged(pub Arc<Interfaces>);
 
-/// The Registrar has begun anew and knows of no log-ons: tell it. To every Router, from the supervisor.
-#[derive(Clone, Copy, Debug, Message)]
+/// The Registrar has begun anew and knows of no log-ons: tell it. To every Router, from the Registrar.
+#[derive(Clone, Debug, Message)]
 #[rtype(result = "()")]
-pub struct RegistrarRestarted;
+pub struct RegistrarRestarted {
+    /// The way to it; the directory may not know it yet.
+    pub questions: Recipient<Questions>,
+}
 
 /// The process is about to end: let nothing begin, and say how many requests are still being answered. To every
 /// Router, from the supervisor.
@@ -349,7 +352,7 @@ impl Handler<InterfacesChanged> for Router {
 impl Handler<RegistrarRestarted> for Router {
     type Result = ();
 
-    fn handle(&mut self, _: RegistrarRestarted, _: &mut Context<Self>) {
+    fn handle(&mut self, restarted: RegistrarRestarted, _: &mut Context<Self>) {
         self.core.forget_registrations();
         // No context waits for the answers.
         let context = ContextId { slot: u32::MAX, generation: 0 };
@@ -361,8 +364,7 @@ impl Handler<RegistrarRestarted> for Router {
             ask: Ask::Nothing,
         };
         let questions: Vec<_> = self.core.standings().map(question).collect();
-        let questions = Questions { router: self.index, questions };
-        self.to_registrar(|registrar| registrar.questions.do_send(questions));
+        restarted.questions.do_send(Questions { router: self.index, questions });
     }
 }
 

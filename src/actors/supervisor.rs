@@ -13,7 +13,7 @@ mod interfaces;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::io::{self, Write as _};
 use std::pin::pin;
 use std::sync::Arc;
@@ -24,9 +24,10 @@ use futures_util::future::{Either, select};
 use slog::{Logger, crit, error, info, warn};
 
 use super::directory::{ConnectionLimits, Directory, RouterAddress};
-use super::listener::{InterfaceState, InterfaceStatus, ListenerKind, ListenerStopped};
+use super::journal::Finish;
+use super::listener::{InterfaceStatus, ListenerKind, ListenerStopped};
 use super::registrar::RouterRestarted;
-use super::router::{Drain, InterfacesChanged, RegistrarRestarted};
+use super::router::{Drain, InterfacesChanged};
 use super::state;
 use super::tls::TlsSettings;
 use crate::config::Config;
@@ -56,6 +57,9 @@ const DRAIN_TIME: Duration = Duration::from_secs(32);
 /// Between two looks at what is left to answer.
 const DRAIN_INTERVAL: Duration = Duration::from_millis(50);
 
+/// How long it may take to write what is still to be kept once the process is to end.
+const FINISH_TIME: Duration = Duration::from_secs(5);
+
 /// The status that tells the service manager to begin anew (`EX_SOFTWARE`).
 const EXIT_INTERNAL: i32 = 70;
 
@@ -66,6 +70,8 @@ pub enum ChildId {
     Router(usize),
     /// The Registrar.
     Registrar,
+    /// The Journal.
+    Journal,
     /// A Listener.
     Listener(InterfaceId, ListenerKind),
 }
@@ -95,11 +101,15 @@ struct Parts {
 pub struct Supervisor {
     parts: Parts,
     arbiters: Vec<Arbiter>,
-    states: BTreeMap<(InterfaceId, ListenerKind), InterfaceState>,
+    /// The Journal's, which may block.
+    journal_arbiter: Arbiter,
+    states: interfaces::States,
     interfaces: Arc<Interfaces>,
     restarts: VecDeque<Instant>,
     /// There has been a Registrar: the next one succeeds it.
     has_registrar: bool,
+    /// The same of the Journal.
+    has_journal: bool,
     is_ready: bool,
     /// The process ends, and its actors with it.
     is_stopping: bool,
@@ -151,10 +161,12 @@ impl Supervisor {
         Ok(Self {
             parts,
             arbiters,
-            states: BTreeMap::new(),
+            journal_arbiter: children::new_arbiter(),
+            states: interfaces::States::new(),
             interfaces: Arc::default(),
             restarts: VecDeque::new(),
             has_registrar: false,
+            has_journal: false,
             is_ready: false,
             is_stopping: false,
             log,
@@ -179,7 +191,7 @@ impl Supervisor {
         error!(self.log, "actor_failed"; "actor" => %child, "panicked" => panicked, "failures_in_a_minute" => count);
         if count > MAXIMUM_RESTARTS {
             crit!(self.log, "giving_up"; "reason" => "too many actors have failed", "status" => EXIT_INTERNAL);
-            System::current().stop_with_code(EXIT_INTERNAL);
+            end(&self.parts.directory, EXIT_INTERNAL);
             return;
         }
         let doublings = u32::try_from(count.saturating_sub(2)).unwrap_or(u32::MAX).min(6);
@@ -201,12 +213,8 @@ impl Supervisor {
                     registrar.router_restarted.do_send(RouterRestarted { router });
                 }
             }
-            ChildId::Registrar => {
-                for router in self.routers() {
-                    router.registrar_restarted.do_send(RegistrarRestarted);
-                }
-            }
-            ChildId::Listener(..) => {}
+            // These ask for it themselves.
+            ChildId::Registrar | ChildId::Journal | ChildId::Listener(..) => {}
         }
     }
 
@@ -224,9 +232,15 @@ impl Supervisor {
             // What was answered last is on its way out.
             actix::clock::sleep(DRAIN_INTERVAL).await;
         };
-        let ended = async {
+        let directory = Arc::clone(&self.parts.directory);
+        let ended = async move {
             select(pin!(drained), pin!(stop_signal())).await;
-            System::current().stop();
+            let registrar = directory.registrar().as_deref().map(|registrar| registrar.finish.clone());
+            if let Some(registrar) = registrar {
+                // A disk that takes longer may have its reasons, but is not waited for.
+                let _ = actix::clock::timeout(FINISH_TIME, registrar.send(Finish)).await;
+            }
+            end(&directory, 0);
         };
         ctx.spawn(ended.into_actor(self));
     }
@@ -263,6 +277,8 @@ impl Actor for Supervisor {
         for router in 0..self.arbiters.len() {
             self.start_child(ChildId::Router(router), ctx);
         }
+        // The Registrar begins with what the Journal has kept.
+        self.start_child(ChildId::Journal, ctx);
         self.start_child(ChildId::Registrar, ctx);
         for (interface, kind) in interfaces::listeners(&self.parts.config, self.arbiters.len()) {
             if interfaces::starts_at_once(&self.parts.config, interface, kind) {
@@ -275,9 +291,15 @@ impl Actor for Supervisor {
 
     fn stopped(&mut self, _: &mut Context<Self>) {
         if std::thread::panicking() {
-            System::current().stop_with_code(EXIT_INTERNAL);
+            end(&self.parts.directory, EXIT_INTERNAL);
         }
     }
+}
+
+/// Ends the process. Connections that close because of that are no reason to forget what was registered over them.
+fn end(directory: &Directory, status: i32) {
+    directory.publish_registrar(None);
+    System::current().stop_with_code(status);
 }
 
 /// How many requests are being answered. A Router that is gone answers none.

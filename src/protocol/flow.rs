@@ -118,6 +118,13 @@ pub struct Flow {
     pub connection: Option<ConnectionId>,
 }
 
+impl Flow {
+    /// Whether it is a stream's without a connection: what leaves by it opens one, and nothing comes in by it.
+    pub const fn is_dialled(&self) -> bool {
+        self.transport.is_reliable() && self.connection.is_none()
+    }
+}
+
 impl fmt::Display for Flow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.transport, self.remote)

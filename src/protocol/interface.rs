@@ -76,6 +76,14 @@ impl Interfaces {
         self.list.iter().find(|interface| interface.id == id)
     }
 
+    /// The interface that carries `transport` on a socket of this address, be it by a wildcard.
+    pub fn of_socket(&self, transport: Transport, local: SocketAddr) -> Option<&Interface> {
+        let is_there =
+            |i: &&Interface| i.bound.port() == local.port() && self.covers(i.bound.ip(), local.ip());
+        let own = self.list.iter().filter(is_there).find(|interface| interface.transport == transport);
+        own.or_else(|| self.list.iter().filter(is_there).find(|interface| interface.carries(transport)))
+    }
+
     /// Which side a flow came in on; an interface that no longer listens counts as outside.
     pub fn side(&self, id: InterfaceId) -> Side {
         self.get(id).map_or(Side::Wan, |interface| interface.side)
@@ -201,6 +209,21 @@ mod tests {
             let host = Host::parse(host.as_bytes()).unwrap();
             assert_eq!(interfaces().is_ours(&host, port), ours, "{host:?} {port:?}");
         }
+    }
+
+    #[test]
+    fn a_socket_is_found_by_its_address_and_what_it_carries() {
+        let all = interfaces();
+        let of = |transport, local: &str| all.of_socket(transport, local.parse().unwrap()).map(|i| i.id.0);
+        assert_eq!(of(Transport::Udp, "127.0.0.1:5060"), Some(0));
+        assert_eq!(of(Transport::Tcp, "127.0.0.1:5060"), Some(0));
+        assert_eq!(of(Transport::Tls, "127.0.0.1:5060"), None);
+        assert_eq!(of(Transport::Udp, "127.0.0.1:5062"), None);
+        for ip in ["127.0.0.1", "127.0.0.77", "10.0.0.1"] {
+            assert_eq!(of(Transport::Tls, &format!("{ip}:5061")), Some(1), "the wildcard");
+        }
+        assert_eq!(of(Transport::Tls, "10.0.0.9:5061"), None, "no address of this machine");
+        assert_eq!(of(Transport::Tls, "[::1]:5061"), None);
     }
 
     #[test]

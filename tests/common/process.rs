@@ -56,6 +56,11 @@ impl Process {
         eventually(limit, &what, || self.output().contains(text).then_some(())).await;
     }
 
+    /// Its number.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Its exit status, if it has ended.
     pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().unwrap_or_else(|error| panic!("{}: {error}", self.name))

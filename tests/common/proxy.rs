@@ -54,6 +54,8 @@ pub(crate) struct Settings {
     keys: Vec<(String, String)>,
     /// Appended to the file as it stands.
     text: String,
+    /// Files that the proxy writes may not be larger, in units of 512 octets.
+    largest_file: Option<u32>,
 }
 
 impl Settings {
@@ -67,6 +69,7 @@ impl Settings {
             address: loopback(),
             keys: Vec::new(),
             text: String::new(),
+            largest_file: None,
         };
         settings
             .key("sip", "t1", "\"50ms\"")
@@ -131,6 +134,12 @@ impl Settings {
         self
     }
 
+    /// Writing fails where a file would become larger than so many blocks of 512 octets, as it does on a full disk.
+    pub(crate) fn largest_file(mut self, blocks: u32) -> Self {
+        self.largest_file = Some(blocks);
+        self
+    }
+
     /// Starts the proxy and waits until it is ready.
     pub(crate) async fn start(self) -> Proxy {
         let (directory, address) = (Directory::new("proxy"), self.address);
@@ -140,7 +149,7 @@ impl Settings {
             .map(|protocol| (*protocol, SocketAddr::new(address, free_port(address))))
             .collect();
         let file = directory.write("sip-proxy.toml", self.render(&directory, &addresses));
-        let process = launch(&file);
+        let process = launch(&file, self.largest_file);
         let mut proxy = Proxy { process, file, addresses, address, directory };
         proxy.wait_until_ready().await;
         proxy
@@ -201,8 +210,18 @@ fn interface_rows(address_key: &str, protocol_key: &str, interface: &(Protocol, 
     )
 }
 
-fn launch(file: &std::path::Path) -> Process {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_sip-proxy"));
+fn launch(file: &std::path::Path, largest_file: Option<u32>) -> Process {
+    let program = env!("CARGO_BIN_EXE_sip-proxy");
+    let mut command = match largest_file {
+        None => Command::new(program),
+        Some(blocks) => {
+            let mut shell = Command::new("sh");
+            // The limit that can be lifted again; and an error where there would be a signal.
+            let script = format!("trap '' XFSZ; ulimit -S -f {blocks}; exec \"$0\" \"$@\"");
+            shell.args(["-c", &script, program]);
+            shell
+        }
+    };
     command.arg("--config").arg(file).arg("run");
     Process::start("sip-proxy", &mut command)
 }
@@ -244,18 +263,45 @@ impl Proxy {
         self.process.signal(name);
     }
 
+    /// From now on, files may grow again.
+    pub(crate) fn lift_file_limit(&self) {
+        let limit = format!("--pid={}", self.process.id());
+        let status = Command::new("prlimit").args([&limit, "--fsize=unlimited:"]).status();
+        assert!(status.as_ref().is_ok_and(ExitStatus::success), "prlimit: {status:?}");
+    }
+
     /// Ends it by SIGTERM.
     pub(crate) async fn terminate(&mut self) -> ExitStatus {
         self.process.signal("TERM");
         self.process.end(STOP_LIMIT).await
     }
 
-    /// Ends it without warning and starts it anew, with the same file and ports.
-    pub(crate) async fn kill_and_restart(&mut self) {
+    /// Ends it without warning.
+    pub(crate) async fn kill(&mut self) {
         self.process.signal("KILL");
         self.process.end(STOP_LIMIT).await;
-        self.process = launch(&self.file);
+    }
+
+    /// Starts it anew once it has ended, with the same file and ports.
+    pub(crate) async fn restart(&mut self) {
+        self.process = launch(&self.file, None);
         self.wait_until_ready().await;
+    }
+
+    /// Ends it without warning and starts it anew.
+    pub(crate) async fn kill_and_restart(&mut self) {
+        self.kill().await;
+        self.restart().await;
+    }
+
+    /// Waits for a line of its log that has all of `parts`.
+    pub(crate) async fn logs(&self, parts: &[&str]) -> String {
+        let what = format!("the proxy logs {parts:?}");
+        eventually(START_LIMIT, &what, || {
+            let log = self.log();
+            log.lines().find(|line| parts.iter().all(|part| line.contains(part))).map(str::to_owned)
+        })
+        .await
     }
 
     /// Waits until every interface listens, as the line on standard output has it.

@@ -25,6 +25,7 @@ mod loops;
 mod messages;
 mod non_invite;
 mod octets;
+mod persistence;
 mod record_route;
 mod redirection;
 mod registrar;

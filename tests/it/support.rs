@@ -296,22 +296,31 @@ impl Wire {
         timeout(PATIENCE, self.next()).await.unwrap_or_else(|_| panic!("{wanted}"))
     }
 
+    /// As [`Wire::receive`], where the peer may end: `None` if it does, or says nothing for so long.
+    pub(crate) async fn try_receive(&mut self, limit: Duration) -> Option<Vec<u8>> {
+        timeout(limit, self.try_next()).await.ok()?.ok()
+    }
+
     async fn next(&mut self) -> Vec<u8> {
+        self.try_next().await.unwrap_or_else(|error| panic!("the proxy closes the connection: {error}"))
+    }
+
+    async fn try_next(&mut self) -> std::io::Result<Vec<u8>> {
         match self {
             Self::Datagrams { socket, .. } => {
                 let mut datagram = vec![0; 65_535];
-                let (length, _) = socket.recv_from(&mut datagram).await.expect("loopback loses no port");
+                let (length, _) = socket.recv_from(&mut datagram).await?;
                 datagram.truncate(length);
-                datagram
+                Ok(datagram)
             }
             Self::Stream { stream, buffer } => loop {
                 match take_frame(buffer) {
-                    Some(Frame::Message(octets)) => return octets,
+                    Some(Frame::Message(octets)) => return Ok(octets),
                     Some(Frame::Ping | Frame::Pong) => {}
-                    None => {
-                        let length = stream.read_buf(buffer).await.expect("the connection is there");
-                        assert!(length > 0, "the proxy closes the connection");
+                    None if stream.read_buf(buffer).await? == 0 => {
+                        return Err(std::io::ErrorKind::UnexpectedEof.into());
                     }
+                    None => {}
                 }
             },
         }

@@ -1,11 +1,12 @@
-//! The ways into the Routers and the Registrar, as their many senders need them.
+//! The ways into the Routers, the Registrar and the Journal, as their many senders need them.
 
 use actix::{Addr, Recipient};
 
+use crate::actors::journal::{Backlog, Finish, Journal, Keep, Load, ToldAll};
 use crate::actors::messages::{ConnectionClosed, ConnectionOpened, MessagesReceived, TransmitFailed};
 use crate::actors::registrar::{
     Answers, Banned, FlowEnded, FlowFailed, FlowStanding, Learned, LogOn, Questions, Registrar,
-    RouterRestarted,
+    RouterRestarted, TellAll,
 };
 use crate::actors::router::{Drain, InterfacesChanged, RegistrarRestarted, Router};
 
@@ -68,6 +69,10 @@ pub struct RegistrarAddress {
     pub closed: Recipient<ConnectionClosed>,
     /// That a Router has begun anew.
     pub router_restarted: Recipient<RouterRestarted>,
+    /// That the Journal wants to know everything.
+    pub tell_all: Recipient<TellAll>,
+    /// That the process is about to end.
+    pub finish: Recipient<Finish>,
 }
 
 impl From<Addr<Registrar>> for RegistrarAddress {
@@ -79,7 +84,37 @@ impl From<Addr<Registrar>> for RegistrarAddress {
             flow_ended: address.clone().recipient(),
             log_on: address.clone().recipient(),
             closed: address.clone().recipient(),
-            router_restarted: address.recipient(),
+            router_restarted: address.clone().recipient(),
+            tell_all: address.clone().recipient(),
+            finish: address.recipient(),
+        }
+    }
+}
+
+/// The ways into the Journal.
+#[derive(Clone, Debug)]
+pub struct JournalAddress {
+    /// What the Registrar has kept.
+    pub keep: Recipient<Keep>,
+    /// What a Registrar asks that begins.
+    pub load: Recipient<Load>,
+    /// That the Registrar has told everything.
+    pub told_all: Recipient<ToldAll>,
+    /// That the process is about to end.
+    pub finish: Recipient<Finish>,
+    /// How much of `keep` waits.
+    pub backlog: Backlog,
+}
+
+impl JournalAddress {
+    /// Those of one Journal.
+    pub fn new(address: Addr<Journal>, backlog: Backlog) -> Self {
+        Self {
+            keep: address.clone().recipient(),
+            load: address.clone().recipient(),
+            told_all: address.clone().recipient(),
+            finish: address.recipient(),
+            backlog,
         }
     }
 }

@@ -172,6 +172,15 @@ impl Admission {
         self.id
     }
 
+    /// Has nobody find the connection any more. It is counted until the end.
+    pub fn withdraw(&self) {
+        let mut connections = self.directory.connections();
+        connections.forget_peer(self.id);
+        if let Some(entry) = connections.open.get_mut(&self.id) {
+            entry.address = None;
+        }
+    }
+
     /// Keeps new requests off: the connection is found by its identifier alone from now on.
     pub fn forget_peer(&self) {
         self.directory.connections().forget_peer(self.id);

@@ -8,9 +8,10 @@ use std::time::Instant;
 use actix::prelude::*;
 use slog::{Drain as _, Logger, o};
 
-use super::{ChildId, Supervisor};
+use super::{ChildId, Supervisor, interfaces};
 use crate::actors::connection::ConnectionSettings;
-use crate::actors::directory::{RegistrarAddress, RouterAddress};
+use crate::actors::directory::{JournalAddress, RegistrarAddress, RouterAddress};
+use crate::actors::journal::{Backlog, Journal, JournalSettings};
 use crate::actors::listener::datagram::{DatagramListener, DatagramListenerSettings, PortSharing};
 use crate::actors::listener::stream::{StreamListener, StreamListenerSettings};
 use crate::actors::listener::{Companion, InterfaceState, ListenerKind, Reports, companion};
@@ -71,6 +72,7 @@ impl Supervisor {
         match child {
             ChildId::Router(index) => self.start_router(index, ctx),
             ChildId::Registrar => self.start_registrar(ctx),
+            ChildId::Journal => self.start_journal(ctx),
             ChildId::Listener(interface, ListenerKind::Datagram { core }) => {
                 self.start_datagram_listener(interface, core, ctx);
             }
@@ -84,6 +86,7 @@ impl Supervisor {
         match child {
             ChildId::Router(index) => directory.publish_router(index, None),
             ChildId::Registrar => directory.publish_registrar(None),
+            ChildId::Journal => directory.publish_journal(None),
             ChildId::Listener(interface, ListenerKind::Datagram { core }) => {
                 directory.publish_datagram_listener(interface, core, None);
             }
@@ -140,16 +143,36 @@ impl Supervisor {
                 .to_be_bytes(),
             limits: LocationLimits::default(),
         };
+        let interfaces = interfaces::configured(&self.parts.config, &self.states);
+        let is_successor = self.has_registrar;
         let directory = Arc::clone(&self.parts.directory);
         let log = self.parts.logs.logger("registrar");
         let stopped = ctx.address().recipient();
         let address = Registrar::start_in_arbiter(&self.arbiters[0].handle(), move |_| {
-            Registrar::new(Location::new(settings), directory, log, stopped)
+            Registrar::new(Location::new(settings), interfaces, is_successor, directory, log, stopped)
         });
         #[cfg(test)]
         self.collapsible.add(ChildId::Registrar, address.clone().recipient());
         self.has_registrar = true;
         self.parts.directory.publish_registrar(Some(RegistrarAddress::from(address)));
+    }
+
+    fn start_journal(&mut self, ctx: &Context<Self>) {
+        let backlog = Backlog::default();
+        let settings = JournalSettings {
+            state_directory: self.parts.config.service.state_directory.clone(),
+            is_successor: self.has_journal,
+            backlog: backlog.clone(),
+            directory: Arc::clone(&self.parts.directory),
+            log: self.parts.logs.logger("journal"),
+            stopped: ctx.address().recipient(),
+        };
+        let address =
+            Journal::start_in_arbiter(&self.journal_arbiter.handle(), move |_| Journal::new(settings));
+        #[cfg(test)]
+        self.collapsible.add(ChildId::Journal, address.clone().recipient());
+        self.has_journal = true;
+        self.parts.directory.publish_journal(Some(JournalAddress::new(address, backlog)));
     }
 
     fn start_datagram_listener(&self, interface: InterfaceId, core: usize, ctx: &Context<Self>) {
@@ -258,6 +281,7 @@ impl fmt::Display for ChildId {
         match self {
             Self::Router(index) => write!(f, "router-{index}"),
             Self::Registrar => f.write_str("registrar"),
+            Self::Journal => f.write_str("journal"),
             Self::Listener(interface, ListenerKind::Datagram { core }) => {
                 write!(f, "listener-{}-udp-{core}", interface.0)
             }

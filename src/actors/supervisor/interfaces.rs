@@ -1,12 +1,15 @@
 //! What listens: from what the Listeners report to what the protocol knows.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use crate::actors::listener::{Companion, InterfaceState, ListenerKind, companion};
 use crate::config::{Config, Protocol};
 use crate::protocol::flow::InterfaceId;
 use crate::protocol::interface::{Interface, Interfaces, Side};
+
+/// What the Listeners have reported.
+pub(super) type States = BTreeMap<(InterfaceId, ListenerKind), InterfaceState>;
 
 /// Every Listener that `config` asks for, on this many cores.
 pub(super) fn listeners(config: &Config, cores: usize) -> Vec<(InterfaceId, ListenerKind)> {
@@ -32,30 +35,45 @@ pub(super) fn starts_at_once(config: &Config, interface: InterfaceId, kind: List
 }
 
 /// The interfaces that listen.
-pub(super) fn listening(
-    config: &Config,
-    states: &BTreeMap<(InterfaceId, ListenerKind), InterfaceState>,
-) -> Interfaces {
-    let mut list = Vec::new();
-    for (id, interface) in (0..).map(InterfaceId).zip(&config.interfaces) {
-        let kind = match interface.protocol {
-            Protocol::Udp => ListenerKind::Datagram { core: 0 },
-            Protocol::Tcp | Protocol::Tls | Protocol::Mtls | Protocol::Ws | Protocol::Wss => {
-                ListenerKind::Stream
-            }
-        };
-        if let Some(InterfaceState::Listening { address }) = states.get(&(id, kind)) {
-            list.push(Interface {
-                id,
-                side: interface.side,
-                transport: interface.protocol.transport(),
-                bound: *address,
-                public: public_name(config, interface.side, address.port()),
-            });
-        }
+pub(super) fn listening(config: &Config, states: &States) -> Interfaces {
+    let ids = (0..).map(InterfaceId).take(config.interfaces.len());
+    interfaces(config, ids.filter_map(|id| Some((id, address(config, states, id)?))))
+}
+
+/// All interfaces, those that do not listen where they are to.
+pub(super) fn configured(config: &Config, states: &States) -> Interfaces {
+    let all = (0..).map(InterfaceId).zip(&config.interfaces);
+    let address = |(id, interface): (InterfaceId, &crate::config::Interface)| {
+        (id, address(config, states, id).unwrap_or_else(|| interface.socket_address()))
+    };
+    interfaces(config, all.map(address))
+}
+
+/// Where an interface listens, if it does.
+fn address(config: &Config, states: &States, id: InterfaceId) -> Option<SocketAddr> {
+    let kind = match config.interfaces[usize::from(id.0)].protocol {
+        Protocol::Udp => ListenerKind::Datagram { core: 0 },
+        Protocol::Tcp | Protocol::Tls | Protocol::Mtls | Protocol::Ws | Protocol::Wss => ListenerKind::Stream,
+    };
+    match states.get(&(id, kind))? {
+        InterfaceState::Listening { address } => Some(*address),
+        InterfaceState::NotListening { .. } => None,
     }
+}
+
+fn interfaces(config: &Config, bound: impl Iterator<Item = (InterfaceId, SocketAddr)>) -> Interfaces {
+    let interface = |(id, bound): (InterfaceId, SocketAddr)| {
+        let interface = &config.interfaces[usize::from(id.0)];
+        Interface {
+            id,
+            side: interface.side,
+            transport: interface.protocol.transport(),
+            bound,
+            public: public_name(config, interface.side, bound.port()),
+        }
+    };
     let names = config.certificate.as_ref().map(|certificate| certificate.names.clone()).unwrap_or_default();
-    Interfaces::new(list, local_addresses()).with_names(names)
+    Interfaces::new(bound.map(interface).collect(), local_addresses()).with_names(names)
 }
 
 /// What the WAN side is known as: the name that the certificate has, or the public address where there is none.

@@ -12,6 +12,7 @@ use actix::prelude::*;
 
 use super::{ChildId, Supervisor};
 use crate::actors::connection::Connection;
+use crate::actors::journal::Journal;
 use crate::actors::listener::ListenerKind;
 use crate::actors::listener::datagram::DatagramListener;
 use crate::actors::listener::stream::StreamListener;
@@ -39,7 +40,7 @@ macro_rules! collapses {
     };
 }
 
-collapses!(Router, Registrar, DatagramListener, StreamListener, Connection, Supervisor);
+collapses!(Router, Registrar, Journal, DatagramListener, StreamListener, Connection, Supervisor);
 
 /// The living children.
 #[derive(Default)]
@@ -326,16 +327,93 @@ fn routers_that_panic_are_rebuilt_and_connections_log_ons_and_bindings_survive()
     traffic.end();
 }
 
+/// A user of a UC server that is on one UDP port.
+struct Datagrams {
+    socket: UdpSocket,
+    sent: u32,
+}
+
+impl Datagrams {
+    fn open(service: &Service) -> Self {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.connect(service.address).unwrap();
+        socket.set_read_timeout(Some(Duration::from_millis(1500))).unwrap();
+        Self { socket, sent: 0 }
+    }
+
+    /// Registers for so many seconds, or asks; the contacts of the answer.
+    fn register(&mut self, user: &str, expires: Option<u32>) -> Vec<String> {
+        let local = self.socket.local_addr().unwrap();
+        let contact = expires.map(|expires| format!("Contact: <sip:{user}@{local}>;expires={expires}\r\n"));
+        eventually(|| {
+            self.sent += 1;
+            let (sent, contact) = (self.sent, contact.as_deref().unwrap_or_default());
+            let text = format!(
+                "REGISTER sip:a.test SIP/2.0\r\nVia: SIP/2.0/UDP {local};branch=z9hG4bK{user}{sent}\r\n\
+                 From: <sip:{user}@a.test>;tag=1\r\nTo: <sip:{user}@a.test>\r\nCall-ID: {user}-{local}\r\n\
+                 CSeq: {sent} REGISTER\r\n{contact}Content-Length: 0\r\n\r\n"
+            );
+            self.socket.send(text.as_bytes()).unwrap();
+            let answer = self.receive_of(&format!("CSeq: {sent} REGISTER\r\n"))?;
+            // What a Journal that ends has not answered is answered with 500, and with 503 until the next is there.
+            let answer = Some(answer).filter(|answer| answer.starts_with("SIP/2.0 200"))?;
+            let row = answer.lines().find_map(|line| line.strip_prefix("Contact: "));
+            Some(row.into_iter().flat_map(|row| row.split(", ")).map(str::to_owned).collect())
+        })
+    }
+
+    /// The answer with this row; others are to earlier attempts.
+    fn receive_of(&self, row: &str) -> Option<String> {
+        loop {
+            let mut buffer = [0; 4096];
+            let length = self.socket.recv(&mut buffer).ok()?;
+            let answer = String::from_utf8_lossy(&buffer[..length]).into_owned();
+            if answer.contains(row) {
+                return Some(answer);
+            }
+        }
+    }
+}
+
 #[test]
-fn a_registrar_that_panics_loses_bindings_but_servers_are_found_by_search() {
+fn a_registrar_that_panics_finds_its_bindings_again() {
     let service = Service::start("registrar");
     let (mut alice, mut bob) = two_servers(&service);
+    let mut phone = Datagrams::open(&service);
+    phone.register("carol", Some(600));
+    let mut gone = Server::connect(&service, "gone");
+    gone.register();
     let traffic = Traffic::start(&service);
+    for _ in 0..2 {
+        service.collapse(|child| child == ChildId::Registrar);
+        // It may die of that a moment later, and the next one finds what this one has kept.
+        assert!(exchange(&mut alice, &mut bob).contains("sip:bob@127.0.0.1"));
+        assert_eq!(phone.register("carol", None).len(), 1);
+    }
+    // A connection that closes while nobody is there to be told is seen to be closed.
     service.collapse(|child| child == ChildId::Registrar);
-    // The Router may still reach the one that is about to panic.
-    eventually(|| exchange(&mut alice, &mut bob).contains(" sip:bob@a.test ").then_some(()));
-    bob.register();
-    assert!(exchange(&mut alice, &mut bob).contains("sip:bob@127.0.0.1"));
+    drop(gone);
+    eventually(|| phone.register("gone", None).is_empty().then_some(()));
+    traffic.end();
+}
+
+#[test]
+fn a_journal_that_panics_is_told_everything_again() {
+    let service = Service::start("journal");
+    let (mut alice, mut bob) = two_servers(&service);
+    let mut phone = Datagrams::open(&service);
+    phone.register("carol", Some(600));
+    let traffic = Traffic::start(&service);
+    for user in ["dora", "emma"] {
+        service.collapse(|child| child == ChildId::Journal);
+        assert!(exchange(&mut alice, &mut bob).contains("sip:bob@127.0.0.1"));
+        assert_eq!(phone.register(user, Some(600)).len(), 1);
+    }
+    // What a Registrar then finds is what the new Journal has been told.
+    service.collapse(|child| child == ChildId::Registrar);
+    for user in ["carol", "dora", "emma"] {
+        assert_eq!(phone.register(user, None).len(), 1, "{user}");
+    }
     traffic.end();
 }
 

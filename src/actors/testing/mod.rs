@@ -20,6 +20,7 @@ use super::log_limit::LogLimit;
 use super::messages::{
     ConnectionClosed, ConnectionOpened, MessagesReceived, Outgoing, Received, TransmitFailed,
 };
+use super::registrar::{Answers, TellAll};
 use super::router::Drain;
 use crate::protocol::flow::{InterfaceId, Transport};
 use crate::protocol::message::MessageLimits;
@@ -102,6 +103,7 @@ pub(crate) struct Router {
     pub(crate) failed: Seen<TransmitFailed>,
     pub(crate) opened: Seen<ConnectionOpened>,
     pub(crate) closed: Seen<ConnectionClosed>,
+    pub(crate) answers: Seen<Answers>,
 }
 
 impl Router {
@@ -110,19 +112,21 @@ impl Router {
         let (failed, failed_seen) = probe();
         let (opened, opened_seen) = probe();
         let (closed, closed_seen) = probe();
+        let (answers, answers_seen) = probe();
         let seen = Self {
             received: received_seen,
             waiting: Vec::new(),
             failed: failed_seen,
             opened: opened_seen,
             closed: closed_seen,
+            answers: answers_seen,
         };
         let address = RouterAddress {
             received,
             failed,
             opened,
             closed,
-            answers: probe().0,
+            answers,
             standing: probe().0,
             banned: probe().0,
             interfaces: probe().0,
@@ -159,6 +163,7 @@ pub(crate) struct World {
     pub(crate) directory: Arc<Directory>,
     pub(crate) routers: Vec<Router>,
     pub(crate) registrar: Seen<ConnectionClosed>,
+    pub(crate) tell_all: Seen<TellAll>,
     pub(crate) reports: Reports,
     pub(crate) status: Seen<InterfaceStatus>,
     pub(crate) stopped: Seen<ListenerStopped>,
@@ -179,6 +184,7 @@ impl World {
             })
             .collect();
         let (closed, registrar) = probe();
+        let (tell_all_to, tell_all) = probe();
         directory.publish_registrar(Some(RegistrarAddress {
             closed,
             questions: probe().0,
@@ -187,11 +193,13 @@ impl World {
             flow_ended: probe().0,
             log_on: probe().0,
             router_restarted: probe().0,
+            tell_all: tell_all_to,
+            finish: probe().0,
         }));
         let (status_to, status) = probe();
         let (stopped_to, stopped) = probe();
         let reports = Reports { status: status_to, stopped: stopped_to };
-        Self { directory, routers, registrar, reports, status, stopped }
+        Self { directory, routers, registrar, tell_all, reports, status, stopped }
     }
 
     /// What connections of interface 0 have in common, without TLS.

@@ -23,6 +23,11 @@ impl AddressOfRecord {
         Self(octets.into())
     }
 
+    /// The one that [`Self::as_bytes`] was taken of.
+    pub(super) fn from_canonical(octets: &[u8]) -> Self {
+        Self(octets.into())
+    }
+
     /// Sorts before all others; names nobody.
     pub(super) fn least() -> Self {
         Self(Arc::default())

@@ -1,7 +1,8 @@
-//! The table of bindings, with what finds them again: when they expire, the connection or flow that they came over,
-//! and the temporary GRUUs that lead to them.
+//! The table of bindings, with what finds them again: when they expire, what they end with, and the temporary GRUUs
+//! that lead to them.
 //!
-//! [`Bindings::change`] is the only way in, so that the indices cannot fall behind the table.
+//! [`Bindings::change`] is the only way in, so that neither the indices nor what is kept of the table beyond the
+//! process can fall behind it; what comes from there enters by [`Bindings::restore`].
 
 use std::collections::{BTreeSet, HashMap};
 use std::num::NonZeroU32;
@@ -30,6 +31,8 @@ pub(super) struct Binding {
     pub(super) cseq: u32,
     pub(super) q: u16,
     pub(super) account: Option<AccountId>,
+    /// Whether the registrant itself is at the other end of the flow.
+    pub(super) is_direct: bool,
     /// Boxed, since few have any.
     pub(super) details: Option<Box<Details>>,
 }
@@ -73,6 +76,37 @@ impl Binding {
 /// The bindings of one address-of-record, in the order in which they were last refreshed. Nearly always one.
 pub(super) type BindingList = SmallVec<[Binding; 1]>;
 
+/// What takes bindings with it when it ends.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Tie {
+    Connection(ConnectionId),
+    /// A stream's flow without a connection, until it turns out that none can be had.
+    Dialled(Arc<Flow>),
+    /// A flow of datagrams that was registered as such, until nothing arrives over it any more (RFC 5626 §7).
+    Datagrams(Arc<Flow>),
+}
+
+impl Tie {
+    /// That of a binding; one to an address for datagrams ends with nothing.
+    fn of(binding: &Binding) -> Option<Self> {
+        let flow = &binding.flow;
+        match flow.connection {
+            Some(connection) => Some(Self::Connection(connection)),
+            None if flow.is_dialled() => Some(Self::Dialled(Arc::clone(flow))),
+            None => binding.is_flow().then(|| Self::Datagrams(Arc::clone(flow))),
+        }
+    }
+}
+
+/// How far a walk through all addresses-of-record has come, in the order in which they expire.
+///
+/// Whatever changes on the way counts as changed anyway, so that it does no harm if it moves ahead or behind.
+#[derive(Clone, Debug)]
+pub struct Walk {
+    next: (Millis, AddressOfRecord),
+    last: (Millis, AddressOfRecord),
+}
+
 #[derive(Debug, Default)]
 struct Record {
     bindings: BindingList,
@@ -85,19 +119,17 @@ pub(super) struct Bindings {
     records: HashMap<AddressOfRecord, Record, KeyedHash>,
     /// One entry per record, so that refreshing often costs no memory.
     expiries: BTreeSet<(Millis, AddressOfRecord)>,
-    /// What a closed connection takes with it.
-    by_connection: BTreeSet<(ConnectionId, AddressOfRecord)>,
-    /// What ends with a flow of datagrams.
-    by_datagrams: BTreeSet<(Arc<Flow>, AddressOfRecord)>,
+    by_tie: BTreeSet<(Tie, AddressOfRecord)>,
     by_series: HashMap<Series, AddressOfRecord, KeyedHash>,
     length: usize,
+    /// Which have changed since somebody asked; some of them more than once.
+    changed: Vec<AddressOfRecord>,
 }
 
 /// What finds an address-of-record again, beside its name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Key {
-    Connection(ConnectionId),
-    Datagrams(Arc<Flow>),
+    Tie(Tie),
     Series(Series),
 }
 
@@ -106,10 +138,10 @@ impl Bindings {
         Self {
             records: HashMap::with_hasher(hash),
             expiries: BTreeSet::new(),
-            by_connection: BTreeSet::new(),
-            by_datagrams: BTreeSet::new(),
+            by_tie: BTreeSet::new(),
             by_series: HashMap::with_hasher(hash),
             length: 0,
+            changed: Vec::new(),
         }
     }
 
@@ -129,6 +161,16 @@ impl Bindings {
         name: &AddressOfRecord,
         change: impl FnOnce(&mut BindingList) -> R,
     ) -> R {
+        self.changed.push(name.clone());
+        self.alter(name, change)
+    }
+
+    /// Adds what was kept of `name`, which is no change.
+    pub(super) fn restore(&mut self, name: &AddressOfRecord, kept: BindingList) {
+        self.alter(name, |list| list.extend(kept));
+    }
+
+    fn alter<R>(&mut self, name: &AddressOfRecord, change: impl FnOnce(&mut BindingList) -> R) -> R {
         let mut record = self.records.remove(name).unwrap_or_default();
         let before = keys(&record.bindings);
         self.length -= record.bindings.len();
@@ -156,16 +198,14 @@ impl Bindings {
 
     fn remember(&mut self, key: &Key, name: &AddressOfRecord) {
         match key {
-            Key::Connection(id) => _ = self.by_connection.insert((*id, name.clone())),
-            Key::Datagrams(flow) => _ = self.by_datagrams.insert((Arc::clone(flow), name.clone())),
+            Key::Tie(tie) => _ = self.by_tie.insert((tie.clone(), name.clone())),
             Key::Series(series) => _ = self.by_series.insert(*series, name.clone()),
         }
     }
 
     fn forget(&mut self, key: &Key, name: &AddressOfRecord) {
         match key {
-            Key::Connection(id) => _ = self.by_connection.remove(&(*id, name.clone())),
-            Key::Datagrams(flow) => _ = self.by_datagrams.remove(&(Arc::clone(flow), name.clone())),
+            Key::Tie(tie) => _ = self.by_tie.remove(&(tie.clone(), name.clone())),
             Key::Series(series) => _ = self.by_series.remove(series),
         }
     }
@@ -184,24 +224,37 @@ impl Bindings {
         self.expiries.first()
     }
 
-    /// The addresses-of-record that have a binding over this connection.
-    pub(super) fn over_connection(&self, id: ConnectionId) -> Vec<AddressOfRecord> {
-        let from = (id, AddressOfRecord::least());
-        self.by_connection
-            .range(from..)
-            .take_while(|(of, _)| *of == id)
-            .map(|(_, name)| name.clone())
-            .collect()
+    /// The addresses-of-record that have a binding with this tie.
+    pub(super) fn tied_to(&self, tie: Tie) -> Vec<AddressOfRecord> {
+        let from = (tie, AddressOfRecord::least());
+        let tied = self.by_tie.range(&from..).take_while(|(tie, _)| *tie == from.0);
+        tied.map(|(_, name)| name.clone()).collect()
     }
 
-    /// The addresses-of-record that have bound this flow of datagrams (RFC 5626 §7).
-    pub(super) fn over_datagrams(&self, flow: &Flow) -> Vec<AddressOfRecord> {
-        let from = (Arc::new(*flow), AddressOfRecord::least());
-        self.by_datagrams
-            .range(from..)
-            .take_while(|(of, _)| **of == *flow)
-            .map(|(_, name)| name.clone())
-            .collect()
+    /// How many addresses-of-record count as changed.
+    pub(super) const fn changes(&self) -> usize {
+        self.changed.len()
+    }
+
+    /// The addresses-of-record that have changed since the last call, each once.
+    pub(super) fn take_changed(&mut self) -> Vec<AddressOfRecord> {
+        let mut changed = std::mem::take(&mut self.changed);
+        changed.sort_unstable();
+        changed.dedup();
+        changed
+    }
+
+    /// A walk through all that there are now; `None` where there are none.
+    pub(super) fn walk(&self) -> Option<Walk> {
+        Some(Walk { next: self.expiries.first()?.clone(), last: self.expiries.last()?.clone() })
+    }
+
+    /// Lets the next ones of a walk count as changed, `count` of them at most. The rest of the walk.
+    pub(super) fn repeat(&mut self, walk: Walk, count: usize) -> Option<Walk> {
+        let Walk { next, last } = walk;
+        let mut ahead = self.expiries.range(&next..=&last);
+        self.changed.extend(ahead.by_ref().take(count).map(|(_, name)| name.clone()));
+        ahead.next().cloned().map(|next| Walk { next, last })
     }
 
     /// The address-of-record whose temporary GRUUs these are.
@@ -211,15 +264,11 @@ impl Bindings {
 }
 
 fn keys(bindings: &[Binding]) -> SmallVec<[Key; 2]> {
-    let mut keys = SmallVec::new();
-    for binding in bindings {
-        let flow = match binding.flow.connection {
-            Some(id) => Some(Key::Connection(id)),
-            None => binding.is_flow().then(|| Key::Datagrams(Arc::clone(&binding.flow))),
-        };
-        keys.extend(flow.into_iter().chain(binding.series().map(Key::Series)));
-    }
-    keys
+    let key = |binding: &Binding| {
+        let tie = Tie::of(binding).map(Key::Tie);
+        tie.into_iter().chain(binding.series().map(Key::Series))
+    };
+    bindings.iter().flat_map(key).collect()
 }
 
 #[cfg(test)]
@@ -243,8 +292,8 @@ impl Bindings {
         for (key, name) in &keys {
             rebuilt.remember(key, name);
         }
-        assert_eq!((&expiries, &rebuilt.by_connection), (&self.expiries, &self.by_connection));
-        assert_eq!((&rebuilt.by_datagrams, &rebuilt.by_series), (&self.by_datagrams, &self.by_series));
+        assert_eq!((&expiries, &rebuilt.by_tie), (&self.expiries, &self.by_tie));
+        assert_eq!(rebuilt.by_series, self.by_series);
         assert_eq!(self.length as u32, per_flow.values().sum::<u32>());
         per_flow
     }

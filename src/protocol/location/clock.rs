@@ -1,9 +1,18 @@
-//! Time in eight octets: tables of many entries hold no `Instant`.
+//! Time in eight octets: tables of many entries hold no `Instant`, and what is kept beyond the process cannot.
 
 use std::time::{Duration, Instant};
 
 /// Milliseconds since the epoch of [`Clock`].
 pub(super) type Millis = u64;
+
+/// One moment by both clocks: that of the process, and the one that outlives it.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    /// By the clock of the process.
+    pub now: Instant,
+    /// By the wall clock: milliseconds since the Unix epoch.
+    pub unix_millis: u64,
+}
 
 /// Turns one form of time into the other.
 #[derive(Clone, Copy, Debug)]

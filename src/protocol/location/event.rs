@@ -70,12 +70,14 @@ pub enum LogOffReason {
     Unregistered,
     /// The last proof is too old and the last registration has ended.
     Expired,
-    /// It has proven another account.
+    /// It has proven another account; or the server that it stood for has come back over a connection of its own.
     Superseded,
     /// Too many datagram servers have logged on since.
     Displaced,
     /// The network says that nothing arrives over it any more.
     FlowEnded,
+    /// It was to be connected to, and could not.
+    Unreachable,
 }
 
 impl LogOffReason {
@@ -88,6 +90,7 @@ impl LogOffReason {
             Self::Superseded => "superseded",
             Self::Displaced => "displaced",
             Self::FlowEnded => "flow_ended",
+            Self::Unreachable => "unreachable",
         }
     }
 }
@@ -103,6 +106,10 @@ pub enum RemovalReason {
     ConnectionClosed,
     /// The network says that nothing arrives over the flow that was registered (RFC 5626 §7).
     FlowEnded,
+    /// Its connection has not outlived a restart, and none could be had to its contact.
+    Unreachable,
+    /// Its connection has not outlived a restart, and the UC server has registered over another.
+    Replaced,
 }
 
 impl RemovalReason {
@@ -113,6 +120,8 @@ impl RemovalReason {
             Self::Expired => "expired",
             Self::ConnectionClosed => "connection_closed",
             Self::FlowEnded => "flow_ended",
+            Self::Unreachable => "unreachable",
+            Self::Replaced => "replaced",
         }
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! A flow has a standing while it proves or registers something. A UC server's stream keeps it until it closes,
 //! its datagrams until some time after the last proof or until its last registration ends; a registrant's flow
-//! keeps it while it has a registration.
+//! keeps it while it has a registration. So does the flow that is to be dialled where a UC server's connection has
+//! not outlived a restart; nothing comes in by that.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::net::SocketAddr;
@@ -43,6 +44,13 @@ struct Standing {
     bindings: u32,
 }
 
+impl Standing {
+    /// Whether what comes in on `flow`, whose standing this is, is the account's without a new challenge.
+    const fn passes(&self, flow: &Flow) -> bool {
+        flow.connection.is_some() || (self.bindings > 0 && !flow.is_dialled())
+    }
+}
+
 /// A UC server that is logged on.
 #[derive(Debug)]
 struct LoggedOn {
@@ -67,6 +75,8 @@ pub(super) struct Flows {
     standings: HashMap<Arc<Flow>, Standing, KeyedHash>,
     /// In the order of their log-ons.
     servers: BTreeMap<ServerId, LoggedOn>,
+    /// Those of them that are to be dialled.
+    dialled: BTreeSet<ServerId>,
     /// When proofs of datagram servers end.
     proofs: BTreeSet<(Millis, ServerId)>,
     next_server: u64,
@@ -81,6 +91,7 @@ impl Flows {
         Self {
             standings: HashMap::with_hasher(hash),
             servers: BTreeMap::new(),
+            dialled: BTreeSet::new(),
             proofs: BTreeSet::new(),
             next_server: 0,
             maximum_datagram_servers,
@@ -147,7 +158,7 @@ impl Flows {
                 events.push_back(LocationEvent::LoggedOn { flow: *flow, account, passes: true });
             }
             Some((account, AccountKind::UcServer)) => {
-                let until = if flow.transport.is_reliable() { Millis::MAX } else { 0 };
+                let until = if flow.connection.is_some() { Millis::MAX } else { 0 };
                 self.log_on_server(flow, account, until, events);
             }
         }
@@ -178,6 +189,7 @@ impl Flows {
         }
         if let Some((id, server)) = server.and_then(|id| self.servers.remove_entry(&id)) {
             self.proofs.remove(&(server.proven_until, id));
+            self.dialled.remove(&id);
         }
         if let Some(account) = account {
             events.push_back(LocationEvent::LoggedOff { flow: *flow, account, reason });
@@ -234,9 +246,7 @@ impl Flows {
 
     /// Every flow whose requests pass without a new challenge.
     pub(super) fn standings(&self) -> impl Iterator<Item = (Flow, AccountId)> {
-        let passing = |(flow, standing): &(&Arc<Flow>, &Standing)| {
-            flow.transport.is_reliable() || standing.bindings > 0
-        };
+        let passing = |(flow, standing): &(&Arc<Flow>, &Standing)| standing.passes(flow);
         let known = self.standings.iter().filter(passing);
         known.filter_map(|(flow, standing)| Some((**flow, standing.account?)))
     }
@@ -277,21 +287,37 @@ impl Flows {
     }
 
     fn log_on_server(&mut self, flow: &Flow, account: AccountId, until: Millis, events: &mut Events) {
+        self.log_off_dialled(flow, account, events);
         let flow = self.share(flow);
         let id = ServerId(self.next_server);
         self.next_server += 1;
         let standing = self.standing(&flow);
         standing.account = Some(account);
         standing.server = Some(id);
-        let passes = flow.transport.is_reliable() || standing.bindings > 0;
+        let passes = standing.passes(&flow);
         events.push_back(LocationEvent::LoggedOn { flow: *flow, account, passes });
         let server = LoggedOn { flow, account, proven_until: 0, contact: None, is_silent: false };
+        self.dialled.extend(server.flow.is_dialled().then_some(id));
         self.servers.insert(id, server);
         self.prolong(id, until);
         while self.proofs.len() > self.maximum_datagram_servers {
             let oldest = self.proofs.pop_first().and_then(|(_, id)| self.servers.get(&id));
             let Some(flow) = oldest.map(|server| *server.flow) else { continue };
             self.log_off(&flow, LogOffReason::Displaced, events);
+        }
+    }
+
+    /// A server that has come by a connection need not be dialled.
+    fn log_off_dialled(&mut self, flow: &Flow, account: AccountId, events: &mut Events) {
+        if flow.connection.is_none() {
+            return;
+        }
+        let servers = self.dialled.iter().filter_map(|id| self.servers.get(id));
+        let same =
+            servers.filter(|server| server.account == account && server.flow.remote.ip() == flow.remote.ip());
+        let same: Vec<_> = same.map(|server| *server.flow).collect();
+        for other in same {
+            self.log_off(&other, LogOffReason::Superseded, events);
         }
     }
 
@@ -346,6 +372,8 @@ impl Flows {
         assert!(bindings.is_empty(), "bindings over flows that are not known: {bindings:?}");
         let logged_on = self.standings.values().filter(|standing| standing.server.is_some()).count();
         assert_eq!(self.servers.len(), logged_on);
+        let dialled = self.servers.iter().filter(|(_, server)| server.flow.is_dialled());
+        assert!(dialled.map(|(id, _)| id).eq(&self.dialled));
         assert!(self.proofs.iter().all(|(until, id)| self.servers[id].proven_until == *until));
     }
 }

@@ -9,6 +9,9 @@
 //! - it registers each of its users;
 //! - it does neither: the flow that has proven its account is enough to be asked.
 //!
+//! What it holds of bindings can outlive it: [`Location::take_changes`] tells what has changed, in octets to be kept
+//! somewhere, and [`Location::restore`] takes them back.
+//!
 //! Bounded: bindings, datagram log-ons and learned servers have limits; streams are limited where they are
 //! accepted; nonces in their ledger.
 //!
@@ -16,6 +19,7 @@
 
 mod address_of_record;
 mod bindings;
+mod changes;
 mod clock;
 mod contact;
 mod event;
@@ -28,8 +32,10 @@ mod instance;
 mod learned;
 mod plan;
 mod question;
+mod record;
 mod register;
 mod registration;
+mod restore;
 mod settings;
 #[cfg(test)]
 mod tests;
@@ -38,6 +44,9 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 pub use address_of_record::AddressOfRecord;
+pub use bindings::Walk;
+pub use changes::Changes;
+pub use clock::Moment;
 pub use contact::{Contact, Details};
 pub use event::{LocationEvent, LogOffReason, RemovalReason};
 pub use gruu::{GruuKey, Series};
@@ -45,13 +54,14 @@ pub use guard::{GuardSettings, Penalty};
 pub use instance::{Destination, InstanceId};
 pub use question::{Answer, Ask, ContextId, Located, Question, Server, Target, Verdict};
 pub use registration::{Change, EXTENSIONS, Registration, Supports, check_extensions};
+pub use restore::{Restored, Surroundings};
 pub use settings::{LocationLimits, LocationSettings};
 
 use crate::protocol::account::{AccountId, AccountKind};
 use crate::protocol::digest::{NonceLedger, Spending};
 use crate::protocol::flow::{Flow, host_of};
 use crate::protocol::message::reply::Reply;
-use bindings::{Binding, Bindings};
+use bindings::{Binding, Bindings, Tie};
 use clock::{Clock, Millis};
 use event::Events;
 use flows::Flows;
@@ -76,6 +86,8 @@ pub struct Location {
     guard: Guard,
     gruus: Gruus,
     events: Events,
+    /// Whether changes find room where they are kept.
+    has_room: bool,
 }
 
 impl Location {
@@ -97,6 +109,7 @@ impl Location {
             guard: Guard::new(settings.guard, hash),
             gruus: Gruus::new(&settings.gruu_key, settings.seed),
             events: Events::new(),
+            has_room: true,
             settings,
         }
     }
@@ -138,7 +151,7 @@ impl Location {
     pub fn handle_connection_closed(&mut self, _now: Instant, flow: &Flow) {
         let Some(id) = flow.connection else { return };
         self.flows.close(flow, &mut self.events);
-        for name in self.bindings.over_connection(id) {
+        for name in self.bindings.tied_to(Tie::Connection(id)) {
             let is_gone = |binding: &Binding| binding.flow.connection == Some(id);
             let gone = self.bindings.change(&name, |list| take_where(list, |_, binding| is_gone(binding)));
             self.tell_removed(&name, gone, RemovalReason::ConnectionClosed);
@@ -149,7 +162,7 @@ impl Location {
     /// with it (RFC 5626 §7). One of an address stays, since its server may only be starting anew.
     pub fn handle_flow_ended(&mut self, now: Instant, flow: &Flow) {
         let now = self.clock.millis(now);
-        for name in self.bindings.over_datagrams(flow) {
+        for name in self.bindings.tied_to(Tie::Datagrams((*flow).into())) {
             let is_gone = |binding: &Binding| binding.is_flow() && *binding.flow == *flow;
             let gone = self.bindings.change(&name, |list| take_where(list, |_, binding| is_gone(binding)));
             self.release(now, &name, &gone, LogOffReason::FlowEnded);
@@ -157,10 +170,14 @@ impl Location {
         }
     }
 
-    /// A request to a UC server over this datagram flow was not answered, or met an ICMP error: it is no longer
-    /// asked, until it is heard from.
-    pub fn handle_flow_failed(&mut self, _now: Instant, flow: &Flow) {
+    /// A request to a UC server by this flow came to nothing. Over datagrams it was not answered, or met an ICMP
+    /// error: the server is no longer asked, until it is heard from. Over a stream no connection could be had: what
+    /// was to be reached by it is gone.
+    pub fn handle_flow_failed(&mut self, now: Instant, flow: &Flow) {
         self.flows.fail(flow);
+        if flow.is_dialled() {
+            self.give_up_dialled(self.clock.millis(now), flow);
+        }
     }
 
     /// Removes what has expired: so much at a time that nobody else has to wait; the rest is due at once.

@@ -3,8 +3,6 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 use super::bindings::{Binding, BindingList};
 use super::clock::Millis;
 use super::contact::Contact;
@@ -32,6 +30,7 @@ impl Location {
             [] => Vec::new(),
             steps => self.carry_out(now, flow, registration, steps),
         };
+        self.replace_dialled(now, flow, registration);
         self.settle_server(flow, registration, &removed);
         self.tell_removed(name, removed, RemovalReason::Unregistered);
         self.granted(now, flow, registration)
@@ -64,6 +63,9 @@ impl Location {
         if added > 0 && self.bindings.len() + added > limits.bindings {
             return Err(Reply::with_reason(503, "Too Many Registrations"));
         }
+        if !steps.is_empty() && !self.has_room {
+            return Err(Reply::with_reason(503, "Registrations Wait To Be Kept"));
+        }
         Ok(steps)
     }
 
@@ -90,9 +92,8 @@ impl Location {
         steps: &[Step],
     ) -> Vec<Binding> {
         let name = &registration.address_of_record;
-        let account = registration.account.and_then(|id| Some((id, self.kind(id)?)));
-        // What others have in between is not the registrant's flow: it may be that of many.
-        let account = account.filter(|(_, kind)| *kind == AccountKind::UcServer || registration.is_direct);
+        let is_direct = registration.is_direct;
+        let account = registration.account.and_then(|id| log_on_by(id, self.kind(id)?, is_direct));
         let (flows, gruus, events) = (&mut self.flows, &mut self.gruus, &mut self.events);
         let mut replaced = Vec::new();
         let removed = self.bindings.change(name, |list| {
@@ -132,7 +133,7 @@ impl Location {
     }
 
     /// Whether `name` is the account's own as a UC server: its user name, or a bare domain.
-    fn is_own(&self, name: &AddressOfRecord, account: Option<AccountId>) -> bool {
+    pub(super) fn is_own(&self, name: &AddressOfRecord, account: Option<AccountId>) -> bool {
         let account = account.and_then(|id| self.settings.accounts.get(id));
         account.is_some_and(|account| {
             let is_name = name.user().is_empty() || name.user() == account.user_name.as_bytes();
@@ -148,7 +149,7 @@ impl Location {
         }
         let own = self.bindings.get(name).iter().rfind(|binding| *binding.flow == *flow);
         if let Some(binding) = own {
-            self.flows.set_contact(flow, datagram_address(&binding.contact));
+            self.flows.set_contact(flow, numeric_address(&binding.contact, Transport::Udp));
         } else if registration.change.is_removal() {
             self.flows.log_off(flow, LogOffReason::Unregistered, &mut self.events);
         }
@@ -203,6 +204,7 @@ fn binding(
         cseq: registration.cseq,
         q: contact.q,
         account: registration.account,
+        is_direct: registration.is_direct,
         details: contact.details.clone(),
     }
 }
@@ -240,13 +242,31 @@ pub(super) fn take_where(list: &mut BindingList, test: impl Fn(usize, &Binding) 
     taken.into_iter().map(|(_, binding)| binding).collect()
 }
 
-/// The address that a contact of a datagram server names, where it names one.
-fn datagram_address(contact: &Bytes) -> Option<SocketAddr> {
+/// Whom a binding logs on. What others have in between is not a registrant's flow: it may be that of many.
+pub(super) fn log_on_by(
+    account: AccountId,
+    kind: AccountKind,
+    is_direct: bool,
+) -> Option<(AccountId, AccountKind)> {
+    (kind == AccountKind::UcServer || is_direct).then_some((account, kind))
+}
+
+/// The address that a contact names for this transport, where it names one in numbers. One that names no transport
+/// means that by which it is registered.
+pub(super) fn numeric_address(contact: &[u8], transport: Transport) -> Option<SocketAddr> {
     let uri = Uri::parse(contact).ok()?;
-    let is_datagram = uri.transport().is_none_or(|transport| transport.eq_ignore_ascii_case(b"udp"));
+    let is_named = uri.transport().is_none_or(|named| match transport {
+        Transport::Udp => named.eq_ignore_ascii_case(b"udp"),
+        Transport::Tcp => named.eq_ignore_ascii_case(b"tcp"),
+        // Their clients listen nowhere.
+        Transport::Ws | Transport::Wss => false,
+        Transport::Tls => {
+            named.eq_ignore_ascii_case(b"tls") || (uri.is_secure && named.eq_ignore_ascii_case(b"tcp"))
+        }
+    });
     match uri.host {
-        Host::Address(ip) if is_datagram && !uri.is_secure => {
-            Some(SocketAddr::new(ip, uri.port.unwrap_or(Transport::Udp.default_port())))
+        Host::Address(ip) if is_named && (!uri.is_secure || transport == Transport::Tls) => {
+            Some(SocketAddr::new(ip, uri.port.unwrap_or(transport.default_port())))
         }
         Host::Address(_) | Host::Name(_) => None,
     }

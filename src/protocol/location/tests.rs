@@ -2,6 +2,7 @@
 
 mod gruus;
 mod happenings;
+mod keeping;
 mod outbound;
 mod registrations;
 mod servers;

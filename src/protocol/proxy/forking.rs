@@ -155,12 +155,23 @@ impl Proxy {
                 }
                 ClientAction::TransportFailed => {
                     if let Some((context, branch)) = owner {
+                        self.note_unreachable(context, branch);
                         self.branch_failed(now, context, branch, 503);
                     }
                 }
                 ClientAction::ForgetRequest => client.request = None,
                 ClientAction::Terminated => self.client_ended(slot),
             }
+        }
+    }
+
+    /// A flow that was to be dialled has led nowhere: there is no use in keeping it.
+    fn note_unreachable(&mut self, context: Slot, branch: u16) {
+        let Some(context) = self.contexts.get(context) else { return };
+        if let Some(record) =
+            context.branches.get(usize::from(branch)).filter(|record| record.is_dialled_flow())
+        {
+            self.outputs.push_back(Output::FlowFailed(record.target.hop));
         }
     }
 

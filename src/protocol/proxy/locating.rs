@@ -124,7 +124,10 @@ impl Proxy {
         let mut flow = self.flow_of(&hop)?;
         if hop.connection.is_some() && !self.standing.contains_key(&FlowKey::from(&flow)) {
             let is_same = |(other, flow): &&(AccountId, Flow)| {
-                Some(*other) == account && flow.remote.ip() == hop.remote.ip() && flow != source
+                Some(*other) == account
+                    && flow.connection.is_some()
+                    && flow.remote.ip() == hop.remote.ip()
+                    && flow != source
             };
             let mut others = self.standing.values().filter(is_same);
             if let (Some((_, only)), None) = (others.next(), others.next()) {

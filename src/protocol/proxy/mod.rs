@@ -89,7 +89,7 @@ pub enum Output {
         /// The server's flow.
         flow: Flow,
     },
-    /// Tell the Registrar that nothing comes back from this flow.
+    /// Tell the Registrar that nothing comes back from this flow, or that no connection can be had by it.
     FlowFailed(Flow),
     /// Tell the Registrar that nothing arrives over this flow any more, as the network says.
     FlowEnded(Flow),
@@ -241,6 +241,8 @@ impl Proxy {
     /// The Registrar says what a flow has proven: an account, or `None` when it has logged off.
     pub fn handle_standing(&mut self, flow: &Flow, account: Option<AccountId>) {
         match account {
+            // Nothing comes in by it.
+            _ if flow.is_dialled() => {}
             Some(account) => {
                 self.standing.insert(FlowKey::from(flow), (account, *flow));
             }
@@ -264,7 +266,7 @@ impl Proxy {
         }
     }
 
-    /// The Registrar has begun anew: what rested on registrations is gone with them, and is to be proven again.
+    /// The Registrar has begun anew: of what rests on registrations, it says again what is left.
     pub fn forget_registrations(&mut self) {
         let accounts = Arc::clone(&self.settings.accounts);
         self.standing.retain(|_, (account, flow)| {

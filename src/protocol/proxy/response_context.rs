@@ -99,6 +99,13 @@ impl BranchRecord {
             && matches!(self.target.kind, TargetKind::Search)
             && matches!(self.target.hop.transport, Transport::Udp)
     }
+
+    /// Whether the Registrar knows no other way to there than a connection that is still to be had.
+    pub(super) const fn is_dialled_flow(&self) -> bool {
+        matches!(self.state, BranchState::Silent)
+            && matches!(self.target.kind, TargetKind::Search | TargetKind::Binding)
+            && self.target.hop.is_dialled()
+    }
 }
 
 /// A final response kept until all branches have ended.

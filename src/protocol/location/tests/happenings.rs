@@ -85,9 +85,10 @@ proptest! {
     fn indices_agree_and_events_tell_the_whole_story(happenings in prop::collection::vec(happening(), 1..60)) {
         let mut at = new();
         let mut standing = std::collections::BTreeMap::new();
-        let mut bound = 0;
+        let (mut bound, mut kept) = (0, keeping::Store::new());
         for what in &happenings {
             at.let_happen(what);
+            at.keep(&mut kept);
             at.location.flows.check(at.location.bindings.check());
             for event in at.events() {
                 match event {
@@ -109,9 +110,28 @@ proptest! {
             prop_assert_eq!(at.location.bindings(), bound);
             prop_assert!(at.location.next_timeout().is_none_or(|next| next > at.now));
         }
+        prop_assert_eq!(&kept, &at.everything());
+        // Another one that begins with what was kept has the same bindings, as long as the connections are there.
+        // Here nobody has asked who may register whom.
+        let mut everybody = accounts();
+        everybody.0.iter_mut().for_each(|account| account.scope = Scope::everybody());
+        let mut next = with(|settings| settings.accounts = Arc::new(everybody));
+        let restored = next.restore(&kept, at.unix_millis(), &keeping::interfaces(), &|_| true);
+        prop_assert_eq!(restored.bindings, at.location.bindings());
+        for to in ["sip:alice@a.test", "sip:bob@a.test", "sip:ucserver@a.test", "sip:a.test"] {
+            prop_assert_eq!(next.locate(to, tcp(99)).targets, at.locate(to, tcp(99)).targets);
+        }
         at.after(Duration::from_secs(100_000));
         prop_assert_eq!(at.location.bindings(), 0);
         prop_assert_eq!(at.location.next_timeout(), None);
+    }
+
+    #[test]
+    fn any_value_is_restored_or_counted(value in prop::collection::vec(any::<u8>(), 0..200)) {
+        let kept = keeping::Store::from([(b"alice@a.test".to_vec(), [vec![1], value].concat())]);
+        let mut at = new();
+        let restored = at.restore(&kept, 0, &keeping::interfaces(), &|_| true);
+        prop_assert_eq!(restored.bindings, at.location.bindings());
     }
 
     #[test]

@@ -178,6 +178,8 @@ fn a_dialog_goes_on_over_the_new_connection_of_its_uc_server() {
     let (caller, callee) = call(&mut bench, a, b, "c");
     bench.close(b);
     bench.log_on(again, UCS);
+    // What it does by datagrams besides is no connection.
+    bench.proxy.handle_standing(&Peer::udp(5092).0, Some(UCS));
     exchange(&mut bench, a, again, &caller.request("INFO", 2), "INFO");
     exchange(&mut bench, again, a, &callee.request("BYE", 1), "BYE");
 }

@@ -76,6 +76,42 @@ fn a_large_request_that_gets_through_by_neither_is_480() {
 }
 
 #[test]
+fn a_flow_that_was_to_be_dialled_and_leads_nowhere_is_told() {
+    let b = Peer(crate::protocol::flow::Flow { connection: None, ..Peer::tcp(6000).0 });
+    for is_bound in [true, false] {
+        let mut bench = Bench::new();
+        bench.log_on_all(&[A(), b]);
+        if is_bound {
+            bench.bind("bob", b, 1000);
+        }
+        bench.receive(A(), &request("MESSAGE", "sip:bob@a.test", A(), "one"));
+        let forwarded = bench.one(b, "MESSAGE");
+        bench.receive(Peer::tcp(6000), &answer(&forwarded, 200));
+        bench.one(A(), "200");
+        assert_eq!(bench.failed_flows, []);
+        bench.cut_off(Transport::Tcp, b.0.remote);
+        bench.receive(A(), &request("MESSAGE", "sip:bob@a.test", A(), "two"));
+        bench.take(A());
+        assert_eq!(bench.failed_flows, [b.0]);
+    }
+}
+
+#[test]
+fn a_flow_that_is_to_be_dialled_lets_no_datagram_pass() {
+    let b = Peer(crate::protocol::flow::Flow { transport: Transport::Tcp, ..Peer::udp(6000).0 });
+    let mut bench = Bench::new();
+    bench.log_on(A(), UCS);
+    bench.log_on(b, UCS);
+    bench.receive(Peer::udp(6000), &request("MESSAGE", "sip:bob@a.test", Peer::udp(6000), "c"));
+    bench.one(Peer::udp(6000), "407");
+    // Nor does its end touch that of the same address by datagrams.
+    bench.log_on(Peer::udp(6000), UCS);
+    let now = std::time::Instant::now();
+    bench.proxy.handle_log_off(now, &b.0);
+    assert!(bench.proxy.standings().any(|(flow, _)| flow == Peer::udp(6000).0));
+}
+
+#[test]
 fn a_branch_that_is_not_wanted_any_more_does_not_fall_back() {
     let (b, c) = (Peer::udp(6000), Peer::tcp(6001));
     for status in [200, 603] {

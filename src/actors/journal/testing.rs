@@ -1,0 +1,83 @@
+//! What the tests of the Journal share: a directory, and a disk that can be full.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::store::Medium;
+
+/// In a directory with such a file, nothing reaches the disk.
+const SLOW: &str = "slow";
+
+/// In a directory with such a file, no more than half of what is written finds room.
+const FULL: &str = "full";
+
+/// A directory of a test's own, gone with it.
+pub(super) struct Scratch(pub(super) PathBuf);
+
+impl Scratch {
+    pub(super) fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("sip-proxy-journal-{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&path);
+        Self(path)
+    }
+}
+
+/// Whether the disk of this directory is full.
+pub(super) fn set_full(directory: &Path, is_full: bool) {
+    set(&directory.join(FULL), is_full);
+}
+
+/// Whether the disk of this directory takes its time.
+pub(super) fn set_slow(directory: &Path, is_slow: bool) {
+    set(&directory.join(SLOW), is_slow);
+}
+
+fn set(file: &Path, is_set: bool) {
+    if is_set { fs::write(file, b"") } else { fs::remove_file(file) }.unwrap();
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A file on a disk that can be full or slow, which counts how often it was waited for.
+struct Failing {
+    file: File,
+    directory: PathBuf,
+}
+
+/// As [`super::store::create_file`].
+pub(super) fn create_failing(path: &Path) -> io::Result<Box<dyn Medium>> {
+    let directory = path.parent().unwrap().to_owned();
+    Ok(Box::new(Failing { file: File::create_new(path)?, directory }))
+}
+
+impl Write for Failing {
+    fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+        if !self.directory.join(FULL).exists() {
+            return self.file.write(octets);
+        }
+        self.file.write_all(&octets[..octets.len() / 2])?;
+        Err(io::ErrorKind::StorageFull.into())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl Medium for Failing {
+    fn sync(&mut self) -> io::Result<()> {
+        let mut syncs =
+            fs::OpenOptions::new().create(true).append(true).open(self.directory.join("syncs"))?;
+        syncs.write_all(b".")?;
+        while self.directory.join(SLOW).exists() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        self.file.sync_data()
+    }
+}
