@@ -153,3 +153,63 @@ fn a_ban_ends_and_0_means_that_there_is_none() {
         }
     });
 }
+
+#[test]
+fn a_nonce_is_good_for_the_host_alone_that_it_was_sent_to() {
+    run(LIMIT, async {
+        let site = Site::open(guarded(), &[Protocol::Udp]).await;
+        let mut agent = site.connect(Protocol::Udp).await;
+        let mut other = site.connect_from("127.77.0.1".parse().expect("an address"), Protocol::Udp).await;
+        let request = agent.message(&uri("alice"), &uri("bob"), "not mine");
+        let for_other = other.exchange(&request.clone().set("Via", other.via())).await;
+        for credentials in [WRONG; 20].into_iter().chain([RIGHT]) {
+            let again = agent.exchange(&agent.answer_challenge(&request, &for_other, credentials)).await;
+            assert_eq!(again.status(), 407, "{again}");
+            assert!(again.need("Proxy-Authenticate").contains("stale=true"), "{again}");
+        }
+        // It has not been banned for what anybody could have had it say.
+        agent.log_on(DOMAIN, "uc-a", "secret a").await;
+    });
+}
+
+/// Two who may register, each for itself.
+const PARTNERS: &str = "\n[[registrar.account]]\nuser_name = \"p\"\npassword = \"secret p\"\n\
+                        users = [\"p@partner.example\"]\n\
+                        [[registrar.account]]\nuser_name = \"q\"\npassword = \"secret q\"\n\
+                        users = [\"q@partner.example\"]\n";
+
+/// The status of a MESSAGE without credentials to a user who is not there.
+async fn message_passes_as(agent: &mut Agent, user: &str) -> u16 {
+    let message = agent.message(&format!("sip:{user}@partner.example"), &uri("nobody"), "may I?");
+    agent.exchange(&message).await.status()
+}
+
+#[test]
+fn a_connection_is_a_registrants_only_if_it_is_at_the_other_end() {
+    run(LIMIT, async {
+        let site = Site::open(guarded().text(PARTNERS), &[Protocol::Tcp]).await;
+        let register = |agent: &Agent| {
+            let identity = "sip:p@partner.example";
+            agent.request("REGISTER", &format!("sip:{DOMAIN}"), identity, identity)
+        };
+        let mut phone = site.connect(Protocol::Tcp).await;
+        assert_eq!(message_passes_as(&mut phone, "p").await, 407);
+        let request = register(&phone);
+        assert_eq!(phone.authorised_exchange(&request, "p", "secret p").await.status(), 200);
+        assert_eq!(message_passes_as(&mut phone, "p").await, 480);
+        assert_eq!(message_passes_as(&mut phone, "q").await, 407, "in its scope alone");
+
+        let mut edge = site.connect(Protocol::Tcp).await;
+        let below = "SIP/2.0/UDP 192.0.2.7;branch=z9hG4bK-phone";
+        let request = register(&edge).with("Via", below);
+        let challenged = edge.exchange(&request).await;
+        let credentials = Credentials { user: "p", password: "secret p" };
+        let retry = edge.answer_challenge(&request.clone().without("Via"), &challenged, credentials);
+        let own = retry.need("Via").to_owned();
+        let retry = retry.without("Via").with("Via", own).with("Via", below);
+        assert_eq!(edge.exchange(&retry).await.status(), 200);
+        for user in ["p", "q"] {
+            assert_eq!(message_passes_as(&mut edge, user).await, 407, "{user} may be anybody behind it");
+        }
+    });
+}
