@@ -1,7 +1,7 @@
 //! Request validation (RFC 3261 §16.3): what must be right before anything is done with a request.
 
 use crate::protocol::message::headers::delta_seconds;
-use crate::protocol::message::lexical::decimal;
+use crate::protocol::message::lexical::{decimal, is_token_only};
 use crate::protocol::message::name_addr::NameAddr;
 use crate::protocol::message::reply::Reply;
 use crate::protocol::message::uri::{Uri, UriFault};
@@ -95,15 +95,15 @@ pub fn check_proxy_require(request: &Message) -> Result<(), Reply> {
     if matches!(request.method(), Some(Method::Ack | Method::Cancel)) {
         return Ok(());
     }
-    let tags: Vec<_> = request
-        .values(Name::ProxyRequire)
-        .filter(|tag| !tag.is_empty())
-        .map(String::from_utf8_lossy)
-        .collect();
+    let tags: Vec<_> = request.values(Name::ProxyRequire).filter(|tag| !tag.is_empty()).collect();
     if tags.is_empty() {
         return Ok(());
     }
-    Err(Reply::new(420).row(Name::Unsupported.as_str(), tags.join(", ")))
+    match String::from_utf8(tags.join(&b","[..])).ok().filter(|_| tags.iter().all(|tag| is_token_only(tag))) {
+        // Not longer than what it names: who the sender is, nobody has asked yet.
+        Some(unsupported) => Err(Reply::new(420).row(Name::Unsupported.as_str(), unsupported)),
+        None => Err(Reply::with_reason(400, "Malformed Proxy-Require")),
+    }
 }
 
 #[cfg(test)]
@@ -164,7 +164,11 @@ mod tests {
         let refusal = check_proxy_require(&request(|text| {
             *text = text.replace("Call-ID", "Proxy-Require: foo, bar\r\nProxy-Require: baz\r\nCall-ID");
         }));
-        assert_eq!(refusal.unwrap_err().rows.to_vec(), [("Unsupported", "foo, bar, baz".to_owned())]);
+        assert_eq!(refusal.unwrap_err().rows.to_vec(), [("Unsupported", "foo,bar,baz".to_owned())]);
+        let malformed = check_proxy_require(&request(|text| {
+            *text = text.replace("Call-ID", "Proxy-Require: foo, \u{e9}\r\nCall-ID");
+        }));
+        assert_eq!(malformed.unwrap_err().status, 400);
         assert!(
             check_proxy_require(&request(|text| *text = text.replace("Call-ID", "Require: foo\r\nCall-ID")))
                 .is_ok()
