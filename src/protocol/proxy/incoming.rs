@@ -247,6 +247,7 @@ impl Proxy {
             is_declined: false,
             patience: None,
             is_impatient: false,
+            last_call: None,
             armed: None,
         });
         if let Some(server) = server.and_then(|server| self.servers.get_mut(server)) {
