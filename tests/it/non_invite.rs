@@ -150,17 +150,17 @@ fn a_refusal_beside_a_silent_branch_comes_before_its_sender_gives_up() {
                     }
                 };
                 callees[0].answer(&arrived, status).await;
-                expected.push((status, request.need("Call-ID").to_owned()));
+                expected.push((request.need("Call-ID").to_owned(), status));
             }
-            // The other has had its time: half of it.
-            for (status, call_id) in expected {
+            // The other has had its time: half of it. A busy machine may bring them in another order.
+            while !expected.is_empty() {
                 let refused = final_response(&mut a).await;
                 let at = begun.elapsed();
-                assert_eq!((refused.status(), refused.need("Call-ID")), (status, &*call_id), "{refused}");
-                assert!(
-                    at + TICK >= Duration::from_millis(3200) && at < Duration::from_millis(5600),
-                    "{at:?}"
-                );
+                let answered = (refused.need("Call-ID").to_owned(), refused.status());
+                let place = expected.iter().position(|wanted| *wanted == answered);
+                expected.remove(place.unwrap_or_else(|| panic!("none of {expected:?}:\n{refused}")));
+                let (earliest, latest) = (Duration::from_millis(3200), Duration::from_millis(5600));
+                assert!(at + TICK >= earliest && at < latest, "{at:?}");
             }
             // One final response, and what the silent one says now is no other.
             let late = callees[1].receive_request("MESSAGE").await;
