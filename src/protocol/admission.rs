@@ -115,7 +115,7 @@ fn counts(request: &Message, sender: &Sender<'_>) -> bool {
 /// Whether a token can speak for this request: it stands in the Route of what follows in a dialog, and everybody on
 /// the dialog's path has read it. A registration belongs to none.
 fn is_in_dialog(request: &Message) -> bool {
-    request.method() != Some(Method::Register) && request.to().is_some_and(|to| to.tag().is_some())
+    request.method() != Some(Method::Register) && request.is_in_dialog()
 }
 
 /// UC servers log on at the LAN; who else may register does so anywhere.

@@ -212,6 +212,31 @@ fn max_forwards_0_still_asks_whether_the_proxy_is_there() {
 }
 
 #[test]
+fn an_answer_is_hardly_longer_than_its_request() {
+    run(LIMIT, async {
+        let site = Site::open(open_house(), &[Protocol::Udp]).await;
+        let mut wire = Wire::open(&site.proxy, Protocol::Udp).await;
+        // Anybody can write the address of a victim as the source of a datagram.
+        for repeated in [",", "\r\nv:", ";rport"] {
+            for (asked, status) in [("OPTIONS", "200"), ("MESSAGE", "404"), ("OPTIONS", "420")] {
+                let (vias, number) = (repeated.repeat(9_000 / repeated.len()), unique());
+                let require = if status == "420" { "Proxy-Require: a\r\n" } else { "" };
+                let text = format!(
+                    "{asked} sip:{} SIP/2.0\r\nv:SIP/2.0/UDP victim;rport;branch=z9hG4bK{number}{vias}\r\n{require}\
+                     Max-Forwards: 70\r\nf:<sip:a@b>;tag=1\r\nt:<sip:c@d>\r\ni:{number}\r\nCSeq: 1 {asked}\r\n\r\n",
+                    if asked == "OPTIONS" { DOMAIN } else { "nobody@elsewhere.test" },
+                );
+                wire.send(text.as_bytes()).await;
+                let answer = wire.receive().await;
+                let line = answer[..answer.len().min(60)].escape_ascii();
+                assert!(answer.starts_with(b"SIP/2.0 "), "{line}");
+                assert!(answer.len() < text.len() + 500, "{} for {}: {line}", answer.len(), text.len());
+            }
+        }
+    });
+}
+
+#[test]
 fn require_is_not_the_proxys_business() {
     run(LIMIT, async {
         let site = Site::open(open_house(), &[Protocol::Tcp]).await;

@@ -6,8 +6,8 @@ use crate::common::agent::acknowledgement;
 use crate::common::proxy::Protocol;
 use crate::common::run;
 use crate::common::sip::parameter;
-use crate::invite::{fork, invitation, is_cancelled, ring};
-use crate::support::{DOMAIN, Dialog, LIMIT, PROMPT, SILENCE, Site, final_response, open_house, uri};
+use crate::invite::{bind_with_q, fork, invitation, is_cancelled, ring};
+use crate::support::{Dialog, LIMIT, PROMPT, SILENCE, Site, final_response, open_house};
 
 #[test]
 fn the_one_that_answers_first_has_the_call_and_the_other_is_cancelled() {
@@ -134,10 +134,7 @@ fn a_lower_q_value_waits_its_turn() {
             site.connect(Protocol::Tcp).await,
         );
         for (agent, q) in [(&mut b, "0.3"), (&mut c, "0.9")] {
-            let bob = uri("bob");
-            let register = agent.request("REGISTER", &format!("sip:{DOMAIN}"), &bob, &bob);
-            let register = register.set("Contact", format!("{};q={q}", agent.contact("bob")));
-            assert_eq!(agent.exchange(&register).await.status(), 200);
+            bind_with_q(agent, q).await;
         }
         a.send(&invitation(&a, "bob")).await;
         let arrived = c.receive_request("INVITE").await;

@@ -28,6 +28,14 @@ pub(crate) async fn fork(settings: Settings, protocol: Protocol, count: usize) -
     (site, caller, callees)
 }
 
+/// Registers bob at `agent`, with this preference.
+pub(crate) async fn bind_with_q(agent: &mut Agent, q: &str) {
+    let bob = uri("bob");
+    let register = agent.request("REGISTER", &format!("sip:{DOMAIN}"), &bob, &bob);
+    let register = register.set("Contact", format!("{};q={q}", agent.contact("bob")));
+    assert_eq!(agent.exchange(&register).await.status(), 200);
+}
+
 /// The INVITE as each callee gets it.
 pub(crate) async fn ring(callees: &mut [Agent]) -> Vec<Sip> {
     let mut invites = Vec::new();

@@ -4,8 +4,10 @@ use std::time::{Duration, Instant};
 
 use crate::common::proxy::Protocol;
 use crate::common::run;
-use crate::invite::fork;
-use crate::support::{LIMIT, SILENCE, Site, next_within, open_house, open_house_with_t1, relay, uri};
+use crate::invite::{bind_with_q, fork};
+use crate::support::{
+    LIMIT, SILENCE, Site, final_response, next_within, open_house, open_house_with_t1, relay, uri,
+};
 use crate::timers::{T1, T2, TICK, arrivals};
 
 #[test]
@@ -127,5 +129,94 @@ fn a_message_that_forks_has_one_final_response_at_most() {
                 }
             }
         }
+    });
+}
+
+#[test]
+fn a_refusal_beside_a_silent_branch_comes_before_its_sender_gives_up() {
+    run(LIMIT, async {
+        for protocol in [Protocol::Udp, Protocol::Tcp] {
+            // Timer F: 64 × 100 ms.
+            let (_site, mut a, mut callees) = fork(open_house_with_t1(100), protocol, 2).await;
+            let begun = Instant::now();
+            let mut expected = Vec::new();
+            for status in [401, 486, 603] {
+                let request = a.message(&uri("alice"), &uri("bob"), "hello");
+                a.send(&request).await;
+                let arrived = loop {
+                    let arrived = callees[0].receive_request("MESSAGE").await;
+                    if arrived.need("Call-ID") == request.need("Call-ID") {
+                        break arrived;
+                    }
+                };
+                callees[0].answer(&arrived, status).await;
+                expected.push((request.need("Call-ID").to_owned(), status));
+            }
+            // The other has had its time: half of it. A busy machine may bring them in another order.
+            while !expected.is_empty() {
+                let refused = final_response(&mut a).await;
+                let at = begun.elapsed();
+                let answered = (refused.need("Call-ID").to_owned(), refused.status());
+                let place = expected.iter().position(|wanted| *wanted == answered);
+                expected.remove(place.unwrap_or_else(|| panic!("none of {expected:?}:\n{refused}")));
+                let (earliest, latest) = (Duration::from_millis(3200), Duration::from_millis(5600));
+                assert!(at + TICK >= earliest && at < latest, "{at:?}");
+            }
+            // One final response, and what the silent one says now is no other.
+            let late = callees[1].receive_request("MESSAGE").await;
+            callees[1].answer(&late, 200).await;
+            a.receive_nothing(SILENCE).await;
+        }
+    });
+}
+
+#[test]
+fn a_lower_q_value_is_asked_beside_a_silent_higher_one_and_its_answer_is_in_time() {
+    run(LIMIT, async {
+        let site = Site::open(open_house_with_t1(100), &[Protocol::Udp]).await;
+        let mut agents = Vec::new();
+        for q in ["0.9", "0.5"] {
+            let mut agent = site.connect(Protocol::Udp).await;
+            bind_with_q(&mut agent, q).await;
+            agents.push(agent);
+        }
+        let mut a = site.connect(Protocol::Udp).await;
+        let begun = Instant::now();
+        a.send(&a.message(&uri("alice"), &uri("bob"), "hello")).await;
+        agents[0].receive_request("MESSAGE").await;
+        let arrived = agents[1].receive_request("MESSAGE").await;
+        // 12 × T1 are the share of the first of two.
+        let asked = begun.elapsed();
+        assert!(asked + TICK >= Duration::from_millis(1200), "{asked:?}");
+        agents[1].answer(&arrived, 200).await;
+        let accepted = final_response(&mut a).await;
+        assert_eq!(accepted.need("To"), agents[1].response(&arrived, 200).need("To"));
+        assert!(begun.elapsed() < Duration::from_millis(5600), "{:?}", begun.elapsed());
+    });
+}
+
+#[test]
+fn an_answer_is_dropped_when_its_server_transaction_is_over_though_the_client_transaction_is_not() {
+    run(LIMIT, async {
+        let site = Site::open(open_house_with_t1(100), &[Protocol::Udp, Protocol::Tcp]).await;
+        let (mut silent, mut late) = (site.connect(Protocol::Udp).await, site.connect(Protocol::Udp).await);
+        bind_with_q(&mut silent, "0.9").await;
+        bind_with_q(&mut late, "0.5").await;
+        let mut a = site.connect(Protocol::Tcp).await;
+        let begun = Instant::now();
+        a.send(&a.message(&uri("alice"), &uri("bob"), "hello")).await;
+        // Who is asked 12 × T1 later has its request repeated for so much longer than the sender waits (64 × T1).
+        let over = Duration::from_millis(6700);
+        let again = loop {
+            let again = late.receive_request("MESSAGE").await;
+            if begun.elapsed() > over {
+                break again;
+            }
+        };
+        late.answer(&again, 200).await;
+        for (at, response) in arrivals(&mut a, begun, begun.elapsed() + SILENCE).await {
+            assert_eq!(response.status(), 100, "RFC 4320 §4.2, after {at:?}:\n{response}");
+        }
+        site.is_well(Protocol::Tcp).await;
     });
 }

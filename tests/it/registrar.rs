@@ -198,17 +198,29 @@ fn j9_a_binding_is_gone_when_it_expires_and_not_before() {
         let settings = open_house().key("registrar", "minimum_expires", "\"1s\"");
         let site = Site::open(settings, &[Protocol::Tcp]).await;
         let (mut a, mut b) = (site.connect(Protocol::Tcp).await, site.connect(Protocol::Tcp).await);
-        let granted = b.exchange(&register(&b, "bob").set("Expires", "2")).await;
-        assert_eq!(granted.status(), 200, "{granted}");
+        let sent = Instant::now();
+        let granted = b.exchange(&register(&b, "bob").set("Expires", "3")).await;
         let begun = Instant::now();
+        assert_eq!(granted.status(), 200, "{granted}");
+        let contact = granted.need("Contact").to_owned();
+        let expires = parameter(&contact, "expires").and_then(|seconds| seconds.parse().ok());
+        assert_eq!(expires, Some(3), "{contact}");
+        let (lifetime, second) = (Duration::from_secs(3), Duration::from_secs(1));
+        // A second before its end it is there.
+        tokio::time::sleep_until((sent + lifetime - second).into()).await;
         let (arrived, _) = relay(&hello(&a, &uri("bob")), &mut a, &mut b, 200).await;
-        assert_eq!(arrived.uri(), uri_of(&b.contact("agent")));
+        assert_eq!(arrived.uri(), uri_of(&b.contact("agent")), "after {:?}", sent.elapsed());
         while !bound(&mut a).await.is_empty() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        let lived = begun.elapsed();
-        assert!(lived > Duration::from_millis(1900) && lived < Duration::from_secs(4), "{lived:?}");
-        // By search, as it is written.
+        let (longest, shortest) = (sent.elapsed(), begun.elapsed());
+        assert!(longest >= lifetime, "gone {longest:?} after its registration");
+        assert!(
+            shortest < lifetime + Duration::from_millis(1500),
+            "there {shortest:?} after its registration"
+        );
+        // A second after its end: by search, as it is written.
+        tokio::time::sleep_until((begun + lifetime + second).into()).await;
         let (arrived, _) = relay(&hello(&a, &uri("bob")), &mut a, &mut b, 200).await;
         assert_eq!(arrived.uri(), uri("bob"));
     });

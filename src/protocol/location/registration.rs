@@ -140,15 +140,7 @@ impl Registration {
 /// §8.2.2.3: an extension that we lack must not be passed over in silence. The error is the refusal.
 pub fn check_extensions(request: &Message) -> Result<(), Reply> {
     let is_known = |tag: &[u8]| EXTENSIONS.iter().any(|known| tag.eq_ignore_ascii_case(known.as_bytes()));
-    let unsupported: Vec<_> = request
-        .values(Name::Require)
-        .filter(|tag| !tag.is_empty() && !is_known(tag))
-        .map(|tag| one_line(&String::from_utf8_lossy(tag)))
-        .collect();
-    if unsupported.is_empty() {
-        return Ok(());
-    }
-    Err(Reply::new(420).row(Name::Unsupported.as_str(), unsupported.join(", ")))
+    Reply::refuse_extensions(request.values(Name::Require).filter(|tag| !is_known(tag)), "Malformed Require")
 }
 
 fn read_path(request: &Message) -> Option<Box<[Bytes]>> {
@@ -279,7 +271,7 @@ mod tests {
         }
         assert_eq!(
             read("Require: path, x\r\nRequire: Gruu, y\r\n").unwrap_err().rows[0],
-            ("Unsupported", "x, y".to_owned())
+            ("Unsupported", "x,y".to_owned())
         );
     }
 

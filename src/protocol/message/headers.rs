@@ -68,6 +68,11 @@ impl Message {
         self.row(Name::To).and_then(NameAddr::parse)
     }
 
+    /// Whether To has a tag: of a request, whether it belongs to a dialog (RFC 3261 §12.2).
+    pub fn is_in_dialog(&self) -> bool {
+        self.to().is_some_and(|to| to.tag().is_some())
+    }
+
     /// Whether any of the comma-separated option tags under this name is `tag`, without case.
     pub fn has_option(&self, name: Name, tag: &str) -> bool {
         self.values(name).any(|value| value.eq_ignore_ascii_case(tag.as_bytes()))

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 
 use super::index::Message;
+use super::lexical::{CommaList, is_token_only};
 use super::name::Name;
 use super::via::Via;
 
@@ -29,6 +30,24 @@ impl Reply {
     /// A response whose phrase says more.
     pub fn with_reason(status: u16, reason: &'static str) -> Self {
         Self { status, reason, rows: SmallVec::new() }
+    }
+
+    /// The 420 that names extensions which are asked for in vain, if there are any (§8.2.2.3); `malformed` is the
+    /// phrase of the 400 where one is no token. Not longer than what it names: who the sender is, nobody may have
+    /// asked yet.
+    pub fn refuse_extensions<'a>(
+        tags: impl Iterator<Item = &'a [u8]>,
+        malformed: &'static str,
+    ) -> Result<(), Self> {
+        let tags: Vec<_> = tags.filter(|tag| !tag.is_empty()).collect();
+        if tags.is_empty() {
+            return Ok(());
+        }
+        let are_tokens = tags.iter().all(|tag| is_token_only(tag));
+        match String::from_utf8(tags.join(&b","[..])).ok().filter(|_| are_tokens) {
+            Some(unsupported) => Err(Self::new(420).row(Name::Unsupported.as_str(), unsupported)),
+            None => Err(Self::with_reason(400, malformed)),
+        }
     }
 
     /// Adds a row.
@@ -55,7 +74,7 @@ impl Reply {
         if let Some(to) = request.row(Name::To) {
             out.extend_from_slice(b"To: ");
             out.extend_from_slice(to);
-            if self.status != 100 && request.to().is_none_or(|to| to.tag().is_none()) {
+            if self.status != 100 && !request.is_in_dialog() {
                 out.extend_from_slice(b";tag=");
                 out.extend_from_slice(to_tag);
             }
@@ -73,13 +92,19 @@ impl Reply {
     }
 }
 
+/// Copies the rows as they came, so that a response is hardly longer than its request, and says in the first value where
+/// that came from.
 fn write_vias(out: &mut Vec<u8>, request: &Message, source: SocketAddr) {
-    for (at, value) in request.values(Name::Via).enumerate() {
-        out.extend_from_slice(b"Via: ");
-        match Via::read(value).filter(|_| at == 0) {
-            Some(via) => via.write_stamped(source, out),
-            None => out.extend_from_slice(value),
+    let octets = request.bytes();
+    for (at, (row, line)) in request.rows(Name::Via).zip(request.row_spans(Name::Via)).enumerate() {
+        let mut copied = line.start;
+        if let Some(via) = CommaList::new(row).next().and_then(Via::read).filter(|_| at == 0) {
+            let span = request.span_of(via.text);
+            out.extend_from_slice(&octets[copied..span.start]);
+            via.write_stamped(source, out);
+            copied = span.end;
         }
+        out.extend_from_slice(&octets[copied..request.span_of(row).end]);
         out.extend_from_slice(b"\r\n");
     }
 }
@@ -139,23 +164,70 @@ mod tests {
     use super::*;
     use crate::protocol::message::{Carriage, MessageLimits};
 
+    /// What every response has beside what it copies: status line, To tag, the stamp, whole names for compact ones.
+    const OWN_OCTETS: usize = 200;
+
+    fn answer(vias: &str, reply: &Reply) -> (usize, String) {
+        let text = format!(
+            "OPTIONS sip:a@b SIP/2.0\r\n{vias}Timestamp: 5\r\nFrom: <sip:x@y>;tag=f\r\nTo: <sip:a@b>\r\nCall-ID: i\r\n\
+             CSeq: 7 OPTIONS\r\nX: y\r\n\r\n"
+        );
+        let limits = MessageLimits { message_bytes: 65_535, header_bytes: 16_384 };
+        let length = text.len();
+        let request = Message::parse(Bytes::from(text), Carriage::Datagram, limits).unwrap();
+        let out = reply.write(&request, "192.0.2.1:40000".parse().unwrap(), b"t");
+        (length, String::from_utf8(out.to_vec()).unwrap())
+    }
+
     #[test]
     fn a_reply_copies_what_identifies_the_request() {
-        let text = "OPTIONS sip:a@b SIP/2.0\r\nv: SIP/2.0/UDP h.example;rport;branch=1, SIP/2.0/TCP c\r\nTimestamp: 5\r\n\
-                    From: <sip:x@y>;tag=f\r\nTo: <sip:a@b>\r\nCall-ID: i\r\nCSeq: 7 OPTIONS\r\nX: y\r\n\r\n";
-        let limits = MessageLimits { message_bytes: 65_535, header_bytes: 16_384 };
-        let request =
-            Message::parse(Bytes::from_static(text.as_bytes()), Carriage::Datagram, limits).unwrap();
-        let reply = Reply::new(420).row("Unsupported", "foo".to_owned());
-        let out = reply.write(&request, "192.0.2.1:40".parse().unwrap(), b"t");
+        let vias = "v: SIP/2.0/UDP h.example;rport;branch=1, SIP/2.0/TCP c\r\n";
+        let (_, out) = answer(vias, &Reply::new(420).row("Unsupported", "foo".to_owned()));
         assert_eq!(
-            std::str::from_utf8(&out).unwrap(),
-            "SIP/2.0 420 Bad Extension\r\nVia: SIP/2.0/UDP h.example;rport=40;branch=1;received=192.0.2.1\r\n\
-             Via: SIP/2.0/TCP c\r\nFrom: <sip:x@y>;tag=f\r\nTo: <sip:a@b>;tag=t\r\nCall-ID: i\r\n\
-             CSeq: 7 OPTIONS\r\nUnsupported: foo\r\nContent-Length: 0\r\n\r\n"
+            out,
+            "SIP/2.0 420 Bad Extension\r\n\
+             v: SIP/2.0/UDP h.example;rport=40000;branch=1;received=192.0.2.1, SIP/2.0/TCP c\r\n\
+             From: <sip:x@y>;tag=f\r\nTo: <sip:a@b>;tag=t\r\nCall-ID: i\r\nCSeq: 7 OPTIONS\r\nUnsupported: foo\r\n\
+             Content-Length: 0\r\n\r\n"
         );
-        let trying = Reply::new(100).write(&request, "192.0.2.1:40".parse().unwrap(), b"t");
-        let trying = std::str::from_utf8(&trying).unwrap();
+        let (_, trying) = answer(vias, &Reply::new(100));
         assert!(trying.contains("Timestamp: 5\r\n") && trying.contains("To: <sip:a@b>\r\n"));
+    }
+
+    #[test]
+    fn via_rows_are_copied_as_they_came_but_for_the_stamp() {
+        let stamp = ";rport=40000;received=192.0.2.1";
+        let table = [
+            (
+                "VIA :\tSIP/2.0/UDP h;rport\r\nX: y\r\nv:SIP/2.0/TCP c,SIP/2.0/TCP d\r\n",
+                "VIA :\tSIP/2.0/UDP h;rport",
+            ),
+            (
+                "Via: SIP / 2.0 /\r\n UDP h;rport\r\n\t,  SIP/2.0/TCP c\r\n",
+                "Via: SIP / 2.0 /\r\n UDP h;rport",
+            ),
+            ("Via: SIP/2.0/UDP h;rport,,\r\nv:\r\nv:x,\r\n", "Via: SIP/2.0/UDP h;rport"),
+        ];
+        for (vias, first) in table {
+            let (_, out) = answer(vias, &Reply::new(400));
+            let stamped = first.replace(";rport", stamp);
+            let expected = vias.replacen(first, &stamped, 1).replace("X: y\r\n", "");
+            assert!(out.contains(&format!("\r\n{expected}From: ")), "{out}");
+        }
+        // A line that is no header line is no part of the one before.
+        let (_, out) = answer("Via: SIP/2.0/UDP 192.0.2.1\r\nno header\r\n", &Reply::new(400));
+        assert!(out.contains("\r\nVia: SIP/2.0/UDP 192.0.2.1\r\nFrom: "), "{out}");
+    }
+
+    #[test]
+    fn a_reply_is_hardly_longer_than_its_request_whatever_stands_in_via() {
+        let repeated = [",", ", ", ";rport", ";received", "\r\nv:", "\r\nv:,", ",\r\n "];
+        for part in repeated {
+            let vias = format!("v:SIP/2.0/UDP victim;rport;branch=z9hG4bK1{}\r\n", part.repeat(1_500));
+            for status in [100, 200, 400] {
+                let (length, out) = answer(&vias, &Reply::new(status));
+                assert!(out.len() <= length + OWN_OCTETS, "{part:?}: {} of {length}", out.len());
+            }
+        }
     }
 }

@@ -69,16 +69,17 @@ impl<'a> Via<'a> {
     }
 
     /// Writes the value with `received` and `rport` telling where the request came from (RFC 3261 §18.2.1,
-    /// RFC 3581 §4): whatever the sender wrote there itself is replaced, all else stays as it is.
+    /// RFC 3581 §4): whatever the sender wrote there itself is replaced, all else, and a second one, stays as it is.
     pub fn write_stamped(&self, source: SocketAddr, out: &mut Vec<u8>) {
         let offset = |part: &[u8]| part.as_ptr() as usize - self.text.as_ptr() as usize;
         let needs_received = self.rport().is_some() || self.host != Host::Address(source.ip());
-        let mut has_received = false;
+        let (mut has_rport, mut has_received) = (false, false);
         let mut copied = 0;
         for parameter in self.parameters.iter().filter_map(Result::ok) {
             let name_end = offset(parameter.name) + parameter.name.len();
             let end = parameter.value.map_or(name_end, |value| offset(value) + value.len());
-            if parameter.name.eq_ignore_ascii_case(b"rport") {
+            if parameter.name.eq_ignore_ascii_case(b"rport") && !has_rport {
+                has_rport = true;
                 out.extend_from_slice(&self.text[copied..name_end]);
                 out.push(b'=');
                 push_decimal(out, u64::from(source.port()));
@@ -186,6 +187,8 @@ mod tests {
                 "SIP/2.0/UDP 9.9.9.9;received=8.8.8.8;rport=7",
                 "SIP/2.0/UDP 9.9.9.9;received=192.0.2.1;rport=40",
             ),
+            // Else a response could be far longer than its request.
+            ("SIP/2.0/UDP 192.0.2.1;rport;rport", "SIP/2.0/UDP 192.0.2.1;rport=40;rport;received=192.0.2.1"),
         ];
         for (text, expected) in table {
             let source = "192.0.2.1:40".parse().unwrap();

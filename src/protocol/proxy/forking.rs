@@ -41,18 +41,21 @@ impl Proxy {
         }
     }
 
-    /// How long the branches just begun may be silent before somebody else is asked as well.
+    /// How long the branches just begun may be silent before somebody else is asked as well, or before the others' word
+    /// goes back without theirs. An INVITE waits for those that it was sent to, unless that is a search.
     fn set_patience(&mut self, now: Instant, slot: Slot) {
         let timers = self.settings.timers;
         let Some(context) = self.contexts.get_mut(slot) else { return };
-        if context.is_search() {
-            let left = context.waiting.len();
-            context.patience = Some(if left == 0 {
-                now + timers.f() / 2
-            } else {
-                // All must have had their turn, and the last of them its time, before the client gives up (Timer F).
-                let turns = u32::try_from(context.branches.len() + left).unwrap_or(u32::MAX);
-                now + (timers.t1() * 4).min(timers.f() * 3 / 8 / turns)
+        let (is_search, left) = (context.is_search(), context.waiting.len());
+        let turns = context.branches.len() + left;
+        if is_search || (!context.is_invite() && turns > 1) {
+            // All must have had their turn, and the last of them its time, before the client gives up (Timer F).
+            let share = timers.f() * 3 / 8 / u32::try_from(turns).unwrap_or(u32::MAX);
+            let last_call = *context.last_call.get_or_insert(now + timers.f() * 7 / 8);
+            context.patience = Some(match left {
+                0 => (now + timers.f() / 2).min(last_call.max(now + timers.t1() * 4)),
+                _ if is_search => now + share.min(timers.t1() * 4),
+                _ => now + share,
             });
             context.is_impatient = false;
         }
@@ -91,8 +94,8 @@ impl Proxy {
         let is_invite = context.is_invite();
         let (machine, actions) = ClientMachine::start(is_invite, now, &timers, hop.transport.is_reliable());
         let at = u16::try_from(context.branches.len()).expect("targets are far fewer than 65,536");
-        // All ways to one user agent must have had their turn before the client gives up (Timer F).
-        let share = (!target.alternatives.is_empty()).then(|| timers.f() / target.ways);
+        // All ways to one user agent must have had their turn before patience with it ends.
+        let share = (!target.alternatives.is_empty()).then(|| timers.f() / 2 / target.ways);
         let wait = if is_invite { Some(self.settings.timer_c) } else { share };
         context.branches.push(BranchRecord {
             client: Slot { index, generation },
@@ -287,11 +290,19 @@ impl Proxy {
         let Some(context) = self.contexts.get_mut(slot) else { return };
         // With the final response of one that is at work, patience with the others is over, too.
         context.is_impatient = true;
-        if context.has_answered || !context.all_pending_are_silent() {
+        if context.has_answered {
             return;
         }
+        let is_last_call = !context.is_invite() && context.last_call.is_some_and(|at| at <= now);
+        let has_room = context.free_breadth() > 0;
+        let is_worth_waiting = !context.all_pending_are_silent()
+            || !(has_room || context.waiting.is_empty() || context.is_search());
+        if is_worth_waiting && !is_last_call {
+            context.patience = context.last_call.filter(|_| !context.is_invite());
+            return self.arm_context(slot);
+        }
         if !context.waiting.is_empty() {
-            if context.free_breadth() > 0 {
+            if has_room {
                 return self.go_on(now, slot);
             }
             // An INVITE waits for its turn; for others it would come too late.
@@ -301,13 +312,27 @@ impl Proxy {
             context.waiting.clear();
             context.note_final(440, None);
         }
-        // Of a search, the silent ones will not know either. With nobody's word at all there is nothing to say.
-        if context.best.is_some() && !context.is_invite() {
-            let silent: Vec<u16> =
-                (0..).zip(&context.branches).filter(|(_, b)| b.is_pending()).map(|(at, _)| at).collect();
-            for branch in silent {
-                self.branch_failed(now, slot, branch, 480);
+        // With nobody's word at all there is nothing to say.
+        if context.has_refusal() && !context.is_invite() {
+            self.do_without_pending(slot);
+            self.go_on(now, slot);
+        }
+    }
+
+    /// Ends the branches that have not answered, without a word of theirs: what they say later still counts, as long as
+    /// nobody has been answered. Of a search, the silent ones will not know the user either (480).
+    fn do_without_pending(&mut self, slot: Slot) {
+        let Some(context) = self.contexts.get_mut(slot) else { return };
+        let mut is_search = false;
+        for branch in context.branches.iter_mut().filter(|branch| branch.is_pending()) {
+            if branch.is_failed_flow() {
+                self.outputs.push_back(Output::FlowFailed(branch.target.hop));
             }
+            is_search |= branch.target.kind == TargetKind::Search;
+            branch.state = BranchState::Ended(480);
+        }
+        if is_search {
+            context.note_final(480, None);
         }
     }
 }

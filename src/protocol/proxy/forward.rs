@@ -159,7 +159,7 @@ fn strict_router(value: &[u8]) -> Option<&[u8]> {
 /// everything in a dialog that it has recorded which can form or refresh one.
 pub fn is_recorded(request: &Message, has_token: bool) -> bool {
     let Some(method) = request.method() else { return false };
-    let in_dialog = request.to().is_some_and(|to| to.tag().is_some());
+    let in_dialog = request.is_in_dialog();
     match (method.forms_dialog(), in_dialog) {
         (true, false) => true,
         (true, true) => has_token,

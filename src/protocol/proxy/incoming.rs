@@ -117,7 +117,7 @@ impl Proxy {
         }
         check_proxy_require(request)?;
         let max_breadth = if is_for_us { MAXIMUM_BREADTH } else { check_max_breadth(request)? };
-        let in_dialog = request.to().is_some_and(|to| to.tag().is_some());
+        let in_dialog = request.is_in_dialog();
         let admitted =
             self.admit(now, certificate, incoming, routing.dialog_account.filter(|_| in_dialog))?;
         self.check_right(request, &incoming.flow, admitted.account, &routing.way)?;
@@ -146,7 +146,7 @@ impl Proxy {
 
     /// New work is shed first: 503 without Retry-After, so that the sender goes on with others at once.
     pub(super) fn check_load(&self, request: &Message) -> Result<(), Reply> {
-        let in_dialog = request.to().is_some_and(|to| to.tag().is_some());
+        let in_dialog = request.is_in_dialog();
         if self.is_draining && !in_dialog {
             return Err(Reply::with_reason(503, "Shutting Down"));
         }
@@ -253,6 +253,7 @@ impl Proxy {
             is_declined: false,
             patience: None,
             is_impatient: false,
+            last_call: None,
             armed: None,
         });
         if let Some(server) = server.and_then(|server| self.servers.get_mut(server)) {

@@ -145,11 +145,13 @@ pub(super) struct ResponseContext {
     pub(super) has_answered: bool,
     /// A 6xx has come: nobody else is asked.
     pub(super) is_declined: bool,
-    /// When to stop waiting: for the Registrar, for a silent UC server before others are asked as well, or for the
-    /// last silent ones of a search.
+    /// When to stop waiting: for the Registrar, for who is silent before others are asked as well, or for the last
+    /// silent ones.
     pub(super) patience: Option<Instant>,
     /// Patience has ended while somebody asked was at work.
     pub(super) is_impatient: bool,
+    /// When a refusal goes back whoever is still at work, for its sender is about to give up; not of INVITE.
+    pub(super) last_call: Option<Instant>,
     pub(super) armed: Option<Instant>,
 }
 
@@ -179,8 +181,8 @@ impl ResponseContext {
         !self.is_cancelled && !self.is_declined && !self.has_answered
     }
 
-    /// Those to ask next, each with its share of what Max-Breadth leaves: as many of a group as there is room for. Of
-    /// a search some is kept for those that are asked as well when the first are silent.
+    /// Those to ask next, each with its share of what Max-Breadth leaves: as many of a group as there is room for. Some
+    /// is kept for those that are asked as well when the first are silent.
     pub(super) fn next_targets(&mut self) -> SmallVec<[(Target, u32); 1]> {
         let free = self.free_breadth();
         let Some(mut group) = self.waiting.pop_front().filter(|_| self.is_open()) else {
@@ -193,7 +195,8 @@ impl ResponseContext {
             self.waiting.push_front(rest);
         }
         let is_search = group.first().is_some_and(|target| target.kind == TargetKind::Search);
-        let later = if is_search { self.waiting.iter().map(Group::len).sum() } else { 0 };
+        let later =
+            if is_search || !self.is_invite() { self.waiting.iter().map(Group::len).sum() } else { 0 };
         let shares = u32::try_from(group.len() + later).unwrap_or(u32::MAX).max(1);
         let (share, odd) = ((free / shares).max(1), if later == 0 { free % shares } else { 0 });
         let shared = group.into_iter().zip(0..);
@@ -214,6 +217,11 @@ impl ResponseContext {
     /// Whether UC servers are being searched for the user.
     pub(super) fn is_search(&self) -> bool {
         self.branches.iter().any(|branch| branch.target.kind == TargetKind::Search)
+    }
+
+    /// Whether there is a final response that could go back: a request other than INVITE has none of 408 (RFC 4320 §4.2).
+    pub(super) fn has_refusal(&self) -> bool {
+        self.best.as_ref().is_some_and(|best| self.is_invite() || best.status != 408)
     }
 
     /// Whether every branch that still waits has not said anything.
@@ -335,6 +343,7 @@ mod tests {
             is_declined: false,
             patience: None,
             is_impatient: false,
+            last_call: None,
             armed: None,
         }
     }

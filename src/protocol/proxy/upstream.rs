@@ -112,6 +112,7 @@ impl Proxy {
         }
         if status >= 600 {
             context.is_declined = true;
+            context.waiting.clear();
             self.cancel_pending(now, slot);
         }
         self.after_final(now, slot);

@@ -95,15 +95,7 @@ pub fn check_proxy_require(request: &Message) -> Result<(), Reply> {
     if matches!(request.method(), Some(Method::Ack | Method::Cancel)) {
         return Ok(());
     }
-    let tags: Vec<_> = request
-        .values(Name::ProxyRequire)
-        .filter(|tag| !tag.is_empty())
-        .map(String::from_utf8_lossy)
-        .collect();
-    if tags.is_empty() {
-        return Ok(());
-    }
-    Err(Reply::new(420).row(Name::Unsupported.as_str(), tags.join(", ")))
+    Reply::refuse_extensions(request.values(Name::ProxyRequire), "Malformed Proxy-Require")
 }
 
 #[cfg(test)]
@@ -164,7 +156,11 @@ mod tests {
         let refusal = check_proxy_require(&request(|text| {
             *text = text.replace("Call-ID", "Proxy-Require: foo, bar\r\nProxy-Require: baz\r\nCall-ID");
         }));
-        assert_eq!(refusal.unwrap_err().rows.to_vec(), [("Unsupported", "foo, bar, baz".to_owned())]);
+        assert_eq!(refusal.unwrap_err().rows.to_vec(), [("Unsupported", "foo,bar,baz".to_owned())]);
+        let malformed = check_proxy_require(&request(|text| {
+            *text = text.replace("Call-ID", "Proxy-Require: foo, \u{e9}\r\nCall-ID");
+        }));
+        assert_eq!(malformed.unwrap_err().status, 400);
         assert!(
             check_proxy_require(&request(|text| *text = text.replace("Call-ID", "Require: foo\r\nCall-ID")))
                 .is_ok()

@@ -105,21 +105,50 @@ fn one_branch_at_a_time_is_a_serial_fork() {
     bench.nothing_more();
 }
 
-#[test]
-fn preferences_one_after_the_other_have_it_all() {
+/// A bench with two bindings of bob's, one preferred to the other.
+fn preferences() -> (Bench, [Peer; 2]) {
     let mut bench = Bench::new();
     bench.log_on(A(), UCS);
     let peers = [Peer::tcp(6000), Peer::tcp(6001)];
     bench.bind("bob", peers[0], 1000);
     bench.bind("bob", peers[1], 500);
-    bench.receive(A(), &message(None));
-    let first = asked(&mut bench, &peers);
-    assert_eq!(shares(&first), [60]);
-    bench.receive(first[0].0, &answer(&first[0].1, 480));
-    let second = asked(&mut bench, &peers);
-    assert_eq!(shares(&second), [60]);
-    bench.receive(second[0].0, &answer(&second[0].1, 200));
-    bench.one(A(), "200");
+    (bench, peers)
+}
+
+/// An INVITE waits for the first; of others some is kept for the second, which is asked beside a silent one.
+#[test]
+fn preferences_one_after_the_other_have_all_that_is_free() {
+    for (method, first_share) in [("INVITE", 60), ("MESSAGE", 30)] {
+        let (mut bench, peers) = preferences();
+        bench.receive(A(), &request(method, "sip:bob@a.test", A(), "c"));
+        let first = asked(&mut bench, &peers);
+        assert_eq!(shares(&first), [first_share]);
+        bench.receive(first[0].0, &answer(&first[0].1, 480));
+        bench.take(first[0].0);
+        let second = asked(&mut bench, &peers);
+        assert_eq!(shares(&second), [60]);
+        bench.receive(second[0].0, &answer(&second[0].1, 200));
+        bench.one(A(), "200");
+    }
+}
+
+#[test]
+fn without_room_for_the_second_preference_the_first_has_nearly_all_the_time() {
+    for (is_late, expected) in [(true, "200"), (false, "440")] {
+        let (mut bench, peers) = preferences();
+        bench.receive(A(), &message(Some("Max-Breadth: 1")));
+        let first = asked(&mut bench, &peers);
+        assert_eq!(shares(&first), [1]);
+        bench.pass_millis(27_990);
+        assert_eq!(bench.kinds(A()), ["100"]);
+        if is_late {
+            bench.receive(first[0].0, &answer(&first[0].1, 200));
+        } else {
+            bench.pass_millis(20);
+        }
+        bench.one(A(), expected);
+        bench.nothing_more();
+    }
 }
 
 #[test]

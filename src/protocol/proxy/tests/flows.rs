@@ -138,7 +138,7 @@ fn the_time_of_a_silent_request_is_shared_among_its_ways() {
     let peers = [Peer::udp(6000), Peer::udp(6001)];
     let mut bench = bob(&[&peers]);
     bench.receive(A(), &request("MESSAGE", "sip:bob@a.test", A(), "c"));
-    bench.pass_millis(15_990);
+    bench.pass_millis(7_990);
     bench.take(peers[0]);
     bench.nothing_sent_to(peers[1]);
     bench.pass_millis(20);
@@ -149,9 +149,9 @@ fn the_time_of_a_silent_request_is_shared_among_its_ways() {
     let mut bench = bob(&[&three]);
     bench.receive(A(), &request("MESSAGE", "sip:bob@a.test", A(), "c"));
     for next in &three[1..] {
-        bench.pass_millis(10_600);
+        bench.pass_millis(5_320);
         bench.nothing_sent_to(*next);
-        bench.pass_millis(100);
+        bench.pass_millis(20);
         assert!(!bench.take(*next).is_empty());
     }
     // One that has said that it is at work has the whole of it.
@@ -163,6 +163,26 @@ fn the_time_of_a_silent_request_is_shared_among_its_ways() {
     bench.nothing_sent_to(peers[1]);
     bench.receive(peers[0], &answer(&asked, 200));
     assert_eq!(upstream(&mut bench), ["200"]);
+}
+
+#[test]
+fn all_ways_have_their_turn_before_a_refusal_of_another_goes_back() {
+    for is_answered in [true, false] {
+        let (b, c, d) = (Peer::udp(6000), Peer::udp(6001), Peer::udp(6002));
+        let mut bench = bob(&[&[b, c], &[d]]);
+        bench.receive(A(), &request("MESSAGE", "sip:bob@a.test", A(), "c"));
+        refuse(&mut bench, d, "MESSAGE", 486);
+        bench.pass_millis(8_010);
+        let asked = bench.one(c, "MESSAGE");
+        bench.pass_millis(7_900);
+        assert_eq!(bench.kinds(A()), ["100"]);
+        if is_answered {
+            bench.receive(c, &answer(&asked, 200));
+        } else {
+            bench.pass_millis(100);
+        }
+        bench.one(A(), if is_answered { "200" } else { "486" });
+    }
 }
 
 #[test]

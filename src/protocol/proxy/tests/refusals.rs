@@ -56,7 +56,7 @@ fn each_fault_has_its_answer_and_leaves_no_state() {
 fn an_unsupported_extension_is_named() {
     let mut bench = bench();
     bench.receive(A(), &with(&request("MESSAGE", "sip:bob@a.test", A(), "c"), "Proxy-Require: foo, bar"));
-    assert_eq!(value(&bench.one(A(), "420"), "Unsupported"), "foo, bar");
+    assert_eq!(value(&bench.one(A(), "420"), "Unsupported"), "foo,bar");
     // Require is for who answers (§16.3 step 5).
     bench.receive(A(), &with(&request("MESSAGE", "sip:bob@a.test", A(), "d"), "Require: foo"));
     bench.one(B(), "MESSAGE");
