@@ -288,16 +288,15 @@ impl Proxy {
         self.client_transport_failed(now, slot);
     }
 
-    /// A connection has ended.
+    /// A connection has ended. What is begun because of it, perhaps to the same peer, goes by the next connection.
     pub fn handle_connection_closed(&mut self, now: Instant, flow: &Flow) {
         self.handle_standing(flow, None);
-        for line in Line::all_of(flow) {
-            // Each failure takes one out of the list.
-            while let Some(slot) = self.waiting.first_on(&self.clients, line) {
-                self.waiting.leave(&mut self.clients, slot);
-                self.client_transport_failed(now, slot);
-                self.give_up(now, slot);
-            }
+        let lines = Line::all_of(flow);
+        let waiting: Vec<_> = lines.flat_map(|line| self.waiting.all_on(&self.clients, line)).collect();
+        for slot in waiting {
+            self.waiting.leave(&mut self.clients, slot);
+            self.client_transport_failed(now, slot);
+            self.give_up(now, slot);
         }
     }
 
