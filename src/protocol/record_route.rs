@@ -97,6 +97,14 @@ impl From<&Flow> for Hop {
     }
 }
 
+impl Hop {
+    /// Whether `flow` leads there. Where the token was written before the connection was there, which that became
+    /// does not matter: it was dialled, so nobody but the peer is at its end.
+    fn is_of(&self, flow: &Flow) -> bool {
+        Self { connection: self.connection.or(flow.connection), ..*self } == Self::from(flow)
+    }
+}
+
 impl TokenKey {
     /// With 16 octets from a good source of randomness.
     pub fn new(key: [u8; 16]) -> Self {
@@ -254,7 +262,7 @@ impl Token {
     /// is one of the two between whom we have recorded the dialog.
     pub fn account_at(&self, source: &Flow) -> Option<AccountId> {
         match self {
-            Self::Toward { hop, account } => account.filter(|_| *hop == Hop::from(source)),
+            Self::Toward { hop, account } => account.filter(|_| hop.is_of(source)),
             Self::Between { interface, ends, accounts } => {
                 let at =
                     ends.iter().position(|end| *end == source.remote && *interface == source.interface)?;
@@ -266,7 +274,7 @@ impl Token {
     /// Whether `source` is one of the flows that the token names.
     pub fn names(&self, source: &Flow) -> bool {
         match self {
-            Self::Toward { hop, .. } => *hop == Hop::from(source),
+            Self::Toward { hop, .. } => hop.is_of(source),
             Self::Between { interface, ends, .. } => {
                 *interface == source.interface && ends.contains(&source.remote)
             }
@@ -277,7 +285,7 @@ impl Token {
     /// back to its sender, so that the Request-URI decides.
     pub fn next_hop(&self, source: &Flow) -> Option<Hop> {
         match self {
-            Self::Toward { hop, .. } => (*hop != Hop::from(source)).then_some(*hop),
+            Self::Toward { hop, .. } => (!hop.is_of(source)).then_some(*hop),
             Self::Between { interface, ends: [a, b], .. } => {
                 let from = |end: &SocketAddr| source.interface == *interface && source.remote == *end;
                 let remote = match (from(a), from(b)) {
@@ -490,6 +498,29 @@ mod tests {
         assert_eq!((toward.account_at(&a), toward.account_at(&b)), (Some(AccountId(5)), None));
         assert_eq!(toward.next_hop(&a), None);
         assert_eq!(toward.next_hop(&b), Some(Hop::from(&a)));
+    }
+
+    #[test]
+    fn a_token_of_a_peer_that_was_dialled_names_every_connection_with_it() {
+        let connection = |id| flow(Transport::Tcp, "10.0.0.1:5060", id);
+        let others = [
+            flow(Transport::Tcp, "10.0.0.1:5061", Some(5)),
+            flow(Transport::Tls, "10.0.0.1:5060", Some(5)),
+            Flow { interface: InterfaceId(8), ..connection(Some(5)) },
+        ];
+        let token = |id| Token::Toward { hop: Hop::from(&connection(id)), account: Some(AccountId(5)) };
+        for (written, seen, is_same) in [
+            (None, Some(5), true),
+            (None, Some(6), true),
+            (Some(5), Some(5), true),
+            (Some(5), Some(6), false),
+        ] {
+            let (token, source) = (token(written), connection(seen));
+            assert_eq!(token.names(&source), is_same, "{written:?} {seen:?}");
+            assert_eq!(token.account_at(&source).is_some(), is_same);
+            assert_eq!(token.next_hop(&source).is_none(), is_same);
+        }
+        assert!(others.iter().all(|other| !token(None).names(other)));
     }
 
     #[test]
