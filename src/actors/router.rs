@@ -289,7 +289,7 @@ impl Handler<TransmitFailed> for Router {
     type Result = ();
 
     fn handle(&mut self, failed: TransmitFailed, ctx: &mut Context<Self>) {
-        self.core.handle_transmit_failure(Instant::now(), &failed.branch, failed.by_network);
+        self.core.handle_transmit_failure(Instant::now(), &failed.branch, failed.unreached);
         self.settle(ctx);
     }
 }

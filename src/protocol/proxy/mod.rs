@@ -40,11 +40,13 @@ pub mod validate;
 mod tests;
 
 use std::collections::{HashMap, VecDeque};
+use std::hash::Hasher as _;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use siphasher::sip::SipHasher13;
 
 use crate::protocol::account::{AccountId, AccountKind};
 use crate::protocol::digest::Nonces;
@@ -183,7 +185,7 @@ impl Proxy {
             settings,
             interfaces,
             detail: EventDetail::Faults,
-            random: Random(seed),
+            random: Random { key: secrets.transaction_key, count: seed },
             servers: Table::new(),
             by_key: HashMap::new(),
             clients: Table::new(),
@@ -279,10 +281,17 @@ impl Proxy {
         self.standing.values().map(|&(account, flow)| (flow, account))
     }
 
-    /// A message to `branch` could not be sent, or `by_network` is said not to have arrived.
-    pub fn handle_transmit_failure(&mut self, now: Instant, branch: &Branch, by_network: bool) {
+    /// A message to `branch` could not be sent, or has not arrived where it was sent to, as the network says. Anybody
+    /// can forge what the network says: it must know the whole branch and name the destination.
+    pub fn handle_transmit_failure(&mut self, now: Instant, branch: &Branch, unreached: Option<SocketAddr>) {
         let slot = Slot { index: branch.slot, generation: branch.generation };
-        if by_network {
+        let client = self.clients.get(slot).filter(|client| client.loop_hash == branch.loop_hash);
+        let Some(client) = client else { return };
+        let place = |address: SocketAddr| (address.ip(), address.port());
+        if let Some(destination) = unreached {
+            if place(destination) != place(client.hop.remote) {
+                return;
+            }
             self.note_ended_flow(slot);
         }
         self.client_transport_failed(now, slot);
@@ -392,17 +401,21 @@ fn is_due<T: Tenant>(table: &mut Table<T>, slot: Slot, now: Instant) -> bool {
     is_due
 }
 
-/// SplitMix64: numbers that differ, not numbers that cannot be guessed. What must not be guessed is keyed.
+/// Numbers that tell nothing of each other, though they are seen in branches and nonces: a counter under a key
+/// (SipHash).
 #[derive(Clone, Debug)]
-struct Random(u64);
+struct Random {
+    key: [u8; 16],
+    count: u64,
+}
 
 impl Random {
     fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
+        self.count = self.count.wrapping_add(1);
+        let mut hasher = SipHasher13::new_with_key(&self.key);
+        hasher.write(b"random");
+        hasher.write(&self.count.to_be_bytes());
+        hasher.finish()
     }
 }
 
