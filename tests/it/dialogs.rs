@@ -1,9 +1,11 @@
 //! Record-Route, and requests in dialogs that come back by it (RFC 3261 §16.4, §16.6; RFC 6665 §4.3).
 
 use crate::common::agent::{Agent, unique};
+use crate::common::port::Port;
 use crate::common::proxy::{Protocol, Settings};
 use crate::common::run;
 use crate::common::sip::{Sip, parameter, uri_of};
+use crate::invite::invitation;
 use crate::support::{ALL, DOMAIN, Dialog, LIMIT, SILENCE, Site, answers_options, open_house, relay, uri};
 
 #[test]
@@ -144,5 +146,35 @@ fn a_dialog_outlives_the_proxy() {
             let refresh = caller.request(&a, "SUBSCRIBE").with("Event", "presence");
             relay(&refresh, &mut a, &mut b, 200).await;
         }
+    });
+}
+
+/// The token that faces the callee was written before there was a connection with it.
+#[test]
+fn a_callee_that_was_dialled_sends_in_the_dialog_as_others_do() {
+    run(LIMIT, async {
+        let site = Site::open(open_house(), &[Protocol::Udp, Protocol::Tcp]).await;
+        let mut a = site.server(Protocol::Udp, "alice").await;
+        let (mut phone, port) = (site.connect(Protocol::Udp).await, Port::tcp(site.proxy.ip()).await);
+        let register = phone.request("REGISTER", &format!("sip:{DOMAIN}"), &uri("bob"), &uri("bob"));
+        let register = register.set("Contact", format!("<sip:bob@{};transport=tcp>", port.local()));
+        assert_eq!(phone.exchange(&register).await.status(), 200);
+
+        let invite = invitation(&a, "bob");
+        a.send(&invite).await;
+        let mut b = port.accept().await;
+        let arrived = b.receive_request("INVITE").await;
+        let accepted = b.response(&arrived, 200).with("Contact", b.contact("bob"));
+        let mut callee = Dialog::of_callee(&arrived, &accepted);
+        b.send(&accepted).await;
+        let accepted = a.receive_response(200).await;
+        a.send(&Dialog::of_caller(&invite, &accepted).acknowledgement(&a)).await;
+        b.receive_request("ACK").await;
+
+        let again = callee.request(&b, "INVITE");
+        relay(&again, &mut b, &mut a, 200).await;
+        let number = again.need("CSeq").replace("INVITE", "ACK");
+        b.send(&callee.request(&b, "ACK").set("CSeq", number)).await;
+        a.receive_request("ACK").await;
     });
 }
