@@ -16,7 +16,8 @@ use super::gruu::Series;
 use super::hash::KeyedHash;
 use super::{AddressOfRecord, InstanceId, Target};
 use crate::protocol::account::AccountId;
-use crate::protocol::flow::{ConnectionId, Flow};
+use crate::protocol::flow::{ConnectionId, Flow, Transport};
+use crate::protocol::message::uri::{Host, Uri};
 
 /// A contact address of an address-of-record, valid until it expires (RFC 3261 §10).
 #[derive(Debug)]
@@ -42,7 +43,7 @@ impl Binding {
             q: self.q,
             flow: *self.flow,
             account: self.account,
-            is_flow: self.is_flow(),
+            is_flow: self.is_of_flow(),
             alternatives: Vec::new(),
         }
     }
@@ -63,6 +64,17 @@ impl Binding {
     /// Whether it binds a flow rather than an address (RFC 5626 §6).
     pub(super) fn is_flow(&self) -> bool {
         self.reg_id().is_some()
+    }
+
+    /// Whether it leads over its flow of datagrams and no other way: it binds the flow, or a contact that has another
+    /// address than its flow shows a NAT between (RFC 5626 §1).
+    pub(super) fn is_of_flow(&self) -> bool {
+        let is_elsewhere = |uri: Uri<'_>| match uri.host {
+            Host::Address(ip) => ip != self.flow.remote.ip(),
+            Host::Name(_) => false,
+        };
+        let may_be_behind_nat = self.flow.transport == Transport::Udp && self.path.is_empty();
+        self.is_flow() || (may_be_behind_nat && Uri::parse(&self.contact).is_ok_and(is_elsewhere))
     }
 
     pub(super) fn series(&self) -> Option<Series> {
@@ -215,7 +227,7 @@ fn keys(bindings: &[Binding]) -> SmallVec<[Key; 2]> {
     for binding in bindings {
         let flow = match binding.flow.connection {
             Some(id) => Some(Key::Connection(id)),
-            None => binding.is_flow().then(|| Key::Datagrams(Arc::clone(&binding.flow))),
+            None => binding.is_of_flow().then(|| Key::Datagrams(Arc::clone(&binding.flow))),
         };
         keys.extend(flow.into_iter().chain(binding.series().map(Key::Series)));
     }
