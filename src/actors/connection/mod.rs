@@ -264,7 +264,8 @@ impl Drop for Connection {
         if std::thread::panicking() {
             error!(self.settings.log, "connection_panicked"; "peer" => %self.remote);
         }
-        self.admission.forget_peer();
+        // First, so that nobody who has been told finds it.
+        self.admission.end();
         let directory = &self.settings.directory;
         self.outbox.fail().for_each(|branch| directory.tell_failed(branch));
         if let Some(open) = &self.open {

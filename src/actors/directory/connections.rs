@@ -176,11 +176,16 @@ impl Admission {
     pub fn forget_peer(&self) {
         self.directory.connections().forget_peer(self.id);
     }
+
+    /// Gives the place back: from now on nobody finds the connection.
+    pub fn end(&self) {
+        self.directory.connections().close(self.id);
+    }
 }
 
 impl Drop for Admission {
     fn drop(&mut self) {
-        self.directory.connections().close(self.id);
+        self.end();
     }
 }
 
