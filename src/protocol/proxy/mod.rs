@@ -30,6 +30,7 @@ mod response_context;
 pub mod route;
 pub mod settings;
 mod source_rate;
+mod standings;
 mod table;
 pub mod targets;
 mod unanswered;
@@ -50,7 +51,7 @@ use siphasher::sip::SipHasher13;
 
 use crate::protocol::account::{AccountId, AccountKind};
 use crate::protocol::digest::Nonces;
-use crate::protocol::flow::{ConnectionId, Flow, InterfaceId};
+use crate::protocol::flow::Flow;
 use crate::protocol::interface::Interfaces;
 use crate::protocol::location::{AddressOfRecord, Answer, Question};
 use crate::protocol::message::{Message, Method};
@@ -63,6 +64,7 @@ use guesses::Bans;
 use response_context::ResponseContext;
 use settings::Settings;
 use source_rate::SourceRate;
+use standings::Standings;
 use table::{ClientTransaction, Line, ServerTransaction, Slot, Table, Tenant, Waiting};
 
 /// How finely timers are kept. A retransmission that is late by this much harms nobody.
@@ -112,22 +114,6 @@ pub struct Secrets {
     pub epoch: Instant,
 }
 
-/// A flow as far as standing goes: a connection, or both ends of a datagram's way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum FlowKey {
-    Connection(ConnectionId),
-    Datagram(InterfaceId, SocketAddr, IpAddr),
-}
-
-impl From<&Flow> for FlowKey {
-    fn from(flow: &Flow) -> Self {
-        match flow.connection {
-            Some(connection) => Self::Connection(connection),
-            None => Self::Datagram(flow.interface, flow.remote, flow.local.ip()),
-        }
-    }
-}
-
 /// Who is due when a timer fires.
 #[derive(Clone, Copy, Debug)]
 enum Due {
@@ -155,7 +141,7 @@ pub struct Proxy {
     waiting: Waiting,
     contexts: Table<ResponseContext>,
     /// Which flows have logged on, by the Registrar's word.
-    standing: HashMap<FlowKey, (AccountId, Flow)>,
+    standing: Standings,
     source_rate: SourceRate,
     bans: Bans,
     is_draining: bool,
@@ -191,7 +177,7 @@ impl Proxy {
             clients: Table::new(),
             waiting: Waiting::default(),
             contexts: Table::new(),
-            standing: HashMap::new(),
+            standing: Standings::default(),
             bans: Bans::default(),
             is_draining: false,
             wheel: TimerWheel::new(now, TICK),
@@ -243,12 +229,8 @@ impl Proxy {
     /// The Registrar says what a flow has proven: an account, or `None` when it has logged off.
     pub fn handle_standing(&mut self, flow: &Flow, account: Option<AccountId>) {
         match account {
-            Some(account) => {
-                self.standing.insert(FlowKey::from(flow), (account, *flow));
-            }
-            None => {
-                self.standing.remove(&FlowKey::from(flow));
-            }
+            Some(account) => self.standing.insert(flow, account),
+            None => self.standing.remove(flow),
         }
     }
 
@@ -261,7 +243,11 @@ impl Proxy {
     /// A UC server has logged off: what a search has asked it, it will not answer.
     pub fn handle_log_off(&mut self, now: Instant, flow: &Flow) {
         self.handle_standing(flow, None);
-        for client in self.clients.slots(|client| client.hop == *flow && client.request_is_open()) {
+        let asked = match flow.connection {
+            Some(id) => self.waiting.all_on(&self.clients, Line::Connection(id)),
+            None => self.clients.slots(|client| client.hop == *flow && client.request_is_open()),
+        };
+        for client in asked {
             self.give_up(now, client);
         }
     }
@@ -269,16 +255,16 @@ impl Proxy {
     /// The Registrar has begun anew: what rested on registrations is gone with them, and is to be proven again.
     pub fn forget_registrations(&mut self) {
         let accounts = Arc::clone(&self.settings.accounts);
-        self.standing.retain(|_, (account, flow)| {
+        self.standing.retain(|flow, account| {
             let is_server =
-                accounts.get(*account).is_some_and(|account| account.kind == AccountKind::UcServer);
+                accounts.get(account).is_some_and(|account| account.kind == AccountKind::UcServer);
             is_server && flow.connection.is_some()
         });
     }
 
     /// What has logged on by the last word of the Registrar: one that begins anew is told so.
     pub fn standings(&self) -> impl Iterator<Item = (Flow, AccountId)> {
-        self.standing.values().map(|&(account, flow)| (flow, account))
+        self.standing.iter()
     }
 
     /// A message to `branch` could not be sent, or has not arrived where it was sent to, as the network says. Anybody
