@@ -1,9 +1,12 @@
 //! Record-Route, and requests in dialogs that come back by it (RFC 3261 §16.4, §16.6; RFC 6665 §4.3).
 
+use std::net::{IpAddr, SocketAddr};
+
 use crate::common::agent::{Agent, unique};
 use crate::common::port::Port;
 use crate::common::proxy::{Protocol, Settings};
 use crate::common::run;
+use crate::common::scratch::{free_port, loopback};
 use crate::common::sip::{Sip, parameter, uri_of};
 use crate::invite::invitation;
 use crate::support::{ALL, DOMAIN, Dialog, LIMIT, SILENCE, Site, answers_options, open_house, relay, uri};
@@ -176,5 +179,40 @@ fn a_callee_that_was_dialled_sends_in_the_dialog_as_others_do() {
         let number = again.need("CSeq").replace("INVITE", "ACK");
         b.send(&callee.request(&b, "ACK").set("CSeq", number)).await;
         a.receive_request("ACK").await;
+    });
+}
+
+/// On a wildcard each end knows the proxy by the address that it has written to (RFC 3581 §4, RFC 5626 §5).
+#[test]
+fn in_dialog_requests_leave_a_wildcard_from_the_address_that_their_receiver_knows() {
+    run(LIMIT, async {
+        let (anywhere, ours) = (IpAddr::from([0, 0, 0, 0]), loopback());
+        let wildcard = SocketAddr::new(ours, free_port(anywhere));
+        let interface = format!(
+            "\n[[lan.network_interface]]\nip_address = \"{anywhere}\"\nport = {}\nprotocol = \"udp\"\n",
+            wildcard.port()
+        );
+        let site = Site::open(open_house().text(&interface), &[Protocol::Tcp]).await;
+        let mut a = Agent::udp(loopback(), wildcard).await;
+        a.register(DOMAIN, "alice", "nobody", "nothing").await;
+        for protocol in [Protocol::Udp, Protocol::Tcp] {
+            let mut b = match protocol {
+                Protocol::Udp => Agent::udp(loopback(), wildcard).await,
+                _ => site.connect(protocol).await,
+            };
+            let user = format!("bob-{}", unique());
+            b.register(DOMAIN, &user, "nobody", "nothing").await;
+            let invite = invitation(&a, &user);
+            a.send(&invite).await;
+            let arrived = b.receive_request("INVITE").await;
+            let accepted = b.response(&arrived, 200).with("Contact", b.contact("bob"));
+            let mut callee = Dialog::of_callee(&arrived, &accepted);
+            b.send(&accepted).await;
+            a.receive_response(200).await;
+            relay(&callee.request(&b, "INFO"), &mut b, &mut a, 200).await;
+            b.send(&callee.request(&b, "BYE")).await;
+            a.receive_request("BYE").await;
+            assert_eq!(a.source(), wildcard, "{protocol:?}");
+        }
     });
 }

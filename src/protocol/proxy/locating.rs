@@ -130,6 +130,7 @@ impl Proxy {
 
     fn flow_of(&self, hop: &Hop) -> Option<Flow> {
         let flow = self.interfaces.flow_from(hop.interface, hop.transport, hop.remote)?;
-        Some(Flow { connection: hop.connection, ..flow })
+        let flow = Flow { connection: hop.connection, ..flow };
+        Some(hop.local.map_or(flow, |ip| self.interfaces.from_address(flow, ip)))
     }
 }
