@@ -7,6 +7,8 @@
 //! Where a message enters and leaves by different sockets, or by streams, two URIs are recorded, the inner one
 //! on top (RFC 5658 §6): each side sees the one that it can reach. On one UDP socket a single URI holds both ends.
 
+mod ends;
+
 use std::hash::Hasher as _;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -22,6 +24,7 @@ use smallvec::SmallVec;
 use super::account::{Account, AccountId, Accounts};
 use super::flow::{ConnectionId, Flow, InterfaceId, Transport};
 use super::interface::{Interface, Interfaces, Side};
+use ends::{push_end, push_ip, read_end, read_ip};
 
 const CODE: usize = 12;
 /// The first octet of [`Token::Between`]; the others are the transports of [`Token::Toward`]. Tokens outlive the
@@ -267,41 +270,6 @@ const fn kind_of(transport: Transport) -> u8 {
         Transport::Ws => 4,
         Transport::Wss => 5,
     }
-}
-
-fn push_ip(octets: &mut SmallVec<[u8; LONGEST]>, ip: Option<IpAddr>) {
-    match ip {
-        None => octets.push(0),
-        Some(IpAddr::V4(ip)) => {
-            octets.push(4);
-            octets.extend_from_slice(&ip.octets());
-        }
-        Some(IpAddr::V6(ip)) => {
-            octets.push(6);
-            octets.extend_from_slice(&ip.octets());
-        }
-    }
-}
-
-fn read_ip(octets: &[u8]) -> Option<(Option<IpAddr>, &[u8])> {
-    let (&family, rest) = octets.split_first()?;
-    match family {
-        0 => Some((None, rest)),
-        4 => rest.split_first_chunk::<4>().map(|(ip, rest)| (Some(IpAddr::from(*ip)), rest)),
-        6 => rest.split_first_chunk::<16>().map(|(ip, rest)| (Some(IpAddr::from(*ip)), rest)),
-        _ => None,
-    }
-}
-
-fn push_end(octets: &mut SmallVec<[u8; LONGEST]>, end: SocketAddr) {
-    push_ip(octets, Some(end.ip()));
-    octets.extend_from_slice(&end.port().to_be_bytes());
-}
-
-fn read_end(octets: &[u8]) -> Option<(SocketAddr, &[u8])> {
-    let (ip, rest) = read_ip(octets)?;
-    let (port, rest) = rest.split_first_chunk::<2>()?;
-    Some((SocketAddr::new(ip?, u16::from_be_bytes(*port)), rest))
 }
 
 impl Token {
