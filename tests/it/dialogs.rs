@@ -156,12 +156,16 @@ fn a_dialog_outlives_the_proxy() {
 #[test]
 fn a_callee_that_was_dialled_sends_in_the_dialog_as_others_do() {
     run(LIMIT, async {
-        let site = Site::open(open_house(), &[Protocol::Udp, Protocol::Tcp]).await;
-        let mut a = site.server(Protocol::Udp, "alice").await;
+        let settings =
+            Settings::new(DOMAIN).usual_timers().account("uc-a", "secret a").account("uc-b", "secret b");
+        let site = Site::open(settings, &[Protocol::Udp, Protocol::Tcp]).await;
+        let mut a = site.connect(Protocol::Tcp).await;
+        a.log_on(DOMAIN, "uc-a", "secret a").await;
         let (mut phone, port) = (site.connect(Protocol::Udp).await, Port::tcp(site.proxy.ip()).await);
         let register = phone.request("REGISTER", &format!("sip:{DOMAIN}"), &uri("bob"), &uri("bob"));
         let register = register.set("Contact", format!("<sip:bob@{};transport=tcp>", port.local()));
-        assert_eq!(phone.exchange(&register).await.status(), 200);
+        let registered = phone.authorised_exchange(&register, "uc-b", "secret b").await;
+        assert_eq!(registered.status(), 200, "{registered}");
 
         let invite = invitation(&a, "bob");
         a.send(&invite).await;
