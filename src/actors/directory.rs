@@ -8,6 +8,7 @@ mod addresses;
 mod connections;
 
 use std::hash::Hasher as _;
+use std::net::SocketAddr;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 
@@ -215,7 +216,7 @@ impl Directory {
     /// so that the mailbox is bounded by what the Router sends.
     pub fn tell_failed(&self, branch: Branch) {
         if let Some(router) = self.router(usize::from(branch.router)).as_deref() {
-            router.failed.do_send(TransmitFailed { branch, by_network: false });
+            router.failed.do_send(TransmitFailed { branch, unreached: None });
         }
     }
 
@@ -226,11 +227,11 @@ impl Directory {
         }
     }
 
-    /// Tells the Router of `branch` that its request has not arrived. A full mailbox refuses it: false.
-    pub fn try_tell_failed(&self, branch: Branch) -> bool {
+    /// Tells the Router of `branch` that its request has not arrived at `destination`. A full mailbox refuses it: false.
+    pub fn try_tell_unreached(&self, branch: Branch, destination: SocketAddr) -> bool {
         let router = self.router(usize::from(branch.router));
         router.as_deref().is_none_or(|router| {
-            let failed = TransmitFailed { branch, by_network: true };
+            let failed = TransmitFailed { branch, unreached: Some(destination) };
             !matches!(router.failed.try_send(failed), Err(SendError::Full(_)))
         })
     }

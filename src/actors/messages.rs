@@ -64,8 +64,8 @@ pub struct Outgoing {
 pub struct TransmitFailed {
     /// The client transaction whose request it was.
     pub branch: Branch,
-    /// Whether it was sent, and the network says that it has not arrived.
-    pub by_network: bool,
+    /// Where it was sent to, if the network says that it has not arrived there.
+    pub unreached: Option<SocketAddr>,
 }
 
 /// A connection is there and takes messages: to every Router, before any message of it.

@@ -14,6 +14,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use actix::dev::SendError;
 use actix::prelude::*;
 use slog::{Logger, debug, info, warn};
 
@@ -177,6 +178,9 @@ impl Router {
             let Some(address) = self.connections.get(&connection) else { continue };
             if let Err(error) = address.try_send(Transmit(messages)) {
                 // A refused write is a transport error: nobody retransmits here.
+                if matches!(error, SendError::Closed(_)) {
+                    self.connections.remove(&connection);
+                }
                 let Transmit(messages) = error.into_inner();
                 self.directory.tell_all_failed(&messages);
             }
@@ -292,7 +296,7 @@ impl Handler<TransmitFailed> for Router {
     type Result = ();
 
     fn handle(&mut self, failed: TransmitFailed, ctx: &mut Context<Self>) {
-        self.core.handle_transmit_failure(Instant::now(), &failed.branch, failed.by_network);
+        self.core.handle_transmit_failure(Instant::now(), &failed.branch, failed.unreached);
         self.settle(ctx);
     }
 }

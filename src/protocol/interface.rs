@@ -71,6 +71,25 @@ impl Interfaces {
         self.list.len()
     }
 
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &Interface> {
+        self.list.iter()
+    }
+
+    /// Our address of a flow of datagrams, where its interface has more than one: its peer knows us by no other.
+    pub fn chosen_address(&self, flow: &Flow) -> Option<IpAddr> {
+        let interface = self.get(flow.interface).filter(|_| flow.transport == Transport::Udp)?;
+        interface.bound.ip().is_unspecified().then(|| flow.local.ip())
+    }
+
+    /// `flow` from `ip`, if that is an address of its interface.
+    #[must_use]
+    pub fn from_address(&self, flow: Flow, ip: IpAddr) -> Flow {
+        let is_ours = |interface: &Interface| self.covers(interface.bound.ip(), ip);
+        let local = SocketAddr::new(ip, flow.local.port());
+        if self.get(flow.interface).is_some_and(is_ours) { Flow { local, ..flow } } else { flow }
+    }
+
     /// The interface with this identifier, where it listens.
     pub fn get(&self, id: InterfaceId) -> Option<&Interface> {
         self.list.iter().find(|interface| interface.id == id)
@@ -251,6 +270,21 @@ mod tests {
         assert_eq!(from(1, Transport::Udp, "127.0.0.9:7"), None);
         assert_eq!(from(0, Transport::Udp, "10.0.0.9:7"), None);
         assert_eq!(from(9, Transport::Udp, "127.0.0.9:7"), None);
+    }
+
+    #[test]
+    fn a_datagram_of_a_wildcard_leaves_from_the_address_that_was_chosen() {
+        let mut all = interfaces();
+        all.list[0].bound = "0.0.0.0:5060".parse().unwrap();
+        let udp = all.flow_from(InterfaceId(0), Transport::Udp, "127.0.0.9:7".parse().unwrap()).unwrap();
+        let table = [("127.1.2.3", "127.1.2.3"), ("10.0.0.1", "10.0.0.1"), ("10.0.0.9", "127.0.0.1")];
+        for (chosen, left_from) in table {
+            let flow = all.from_address(udp, chosen.parse().unwrap());
+            assert_eq!(flow.local, SocketAddr::new(left_from.parse().unwrap(), 5060));
+            assert_eq!(all.chosen_address(&flow), Some(flow.local.ip()));
+            assert_eq!(all.chosen_address(&Flow { transport: Transport::Tcp, ..flow }), None);
+        }
+        assert_eq!(interfaces().chosen_address(&udp), None);
     }
 
     #[test]

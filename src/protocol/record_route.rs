@@ -7,6 +7,8 @@
 //! Where a message enters and leaves by different sockets, or by streams, two URIs are recorded, the inner one
 //! on top (RFC 5658 §6): each side sees the one that it can reach. On one UDP socket a single URI holds both ends.
 
+mod ends;
+
 use std::hash::Hasher as _;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -21,7 +23,8 @@ use smallvec::SmallVec;
 
 use super::account::{Account, AccountId, Accounts};
 use super::flow::{ConnectionId, Flow, InterfaceId, Transport};
-use super::interface::Interfaces;
+use super::interface::{Interface, Interfaces, Side};
+use ends::{push_end, push_ip, read_end, read_ip};
 
 const CODE: usize = 12;
 /// The first octet of [`Token::Between`]; the others are the transports of [`Token::Toward`]. Tokens outlive the
@@ -29,7 +32,9 @@ const CODE: usize = 12;
 const BETWEEN: u8 = 3;
 /// The last of the numbers.
 const LAST_KIND: u8 = 5;
-/// Room for head, two IPv6 ends with their accounts, and code.
+/// Stands for an interface that does not listen any more: no configuration has so many.
+const GONE: InterfaceId = InterfaceId(u16::MAX);
+/// Room for head, two IPv6 ends with their accounts, our own, and code.
 const LONGEST: usize = 96;
 
 /// The key that makes tokens ours. Kept in `service.state_directory`, so that dialogs outlive a restart.
@@ -57,7 +62,7 @@ impl std::fmt::Debug for TokenKey {
 pub enum Token {
     /// To the one flow that its URI faces.
     Toward {
-        /// The flow. Its local address is not kept: the interface knows it.
+        /// The flow.
         hop: Hop,
         /// The UC server that the flow was logged on as, for when the flow has ended.
         account: Option<AccountId>,
@@ -66,6 +71,8 @@ pub enum Token {
     Between {
         /// The interface of the socket.
         interface: InterfaceId,
+        /// Our address between them, where that is not the interface's own.
+        local: Option<IpAddr>,
         /// Both ends.
         ends: [SocketAddr; 2],
         /// The UC servers there.
@@ -78,6 +85,8 @@ pub enum Token {
 pub struct Hop {
     /// The interface.
     pub interface: InterfaceId,
+    /// Our address, where the interface is a wildcard of datagrams; else the interface knows it.
+    pub local: Option<IpAddr>,
     /// What carries it.
     pub transport: Transport,
     /// The peer's end.
@@ -90,10 +99,21 @@ impl From<&Flow> for Hop {
     fn from(flow: &Flow) -> Self {
         Self {
             interface: flow.interface,
+            local: None,
             transport: flow.transport,
             remote: flow.remote,
             connection: flow.connection,
         }
+    }
+}
+
+impl Hop {
+    /// Whether `flow` leads there. Where the token was written before the connection was there, which that became
+    /// does not matter: it was dialled, so nobody but the peer is at its end.
+    fn is_of(&self, flow: &Flow) -> bool {
+        let place = (flow.interface, flow.transport, flow.remote);
+        (self.interface, self.transport, self.remote) == place
+            && self.connection.is_none_or(|connection| flow.connection == Some(connection))
     }
 }
 
@@ -122,21 +142,23 @@ impl TokenKey {
     }
 
     /// Appends the token as the user part of a URI. `pass` tells it from those of other passes.
-    fn write(&self, token: &Token, pass: u8, out: &mut Vec<u8>) {
+    fn write(&self, token: &Token, pass: u8, interfaces: &Interfaces, out: &mut Vec<u8>) {
         let mut octets: SmallVec<[u8; LONGEST]> = SmallVec::new();
         match token {
             Token::Toward { hop, account } => {
                 octets.push(kind_of(hop.transport));
                 octets.extend_from_slice(&[self.router, pass]);
-                octets.extend_from_slice(&hop.interface.0.to_be_bytes());
+                self.push_interface(&mut octets, interfaces, hop.interface);
+                push_ip(&mut octets, hop.local);
                 push_end(&mut octets, hop.remote);
                 octets.extend_from_slice(&hop.connection.map_or(0, |connection| connection.0).to_be_bytes());
                 self.push_account(&mut octets, *account);
             }
-            Token::Between { interface, ends, accounts } => {
+            Token::Between { interface, local, ends, accounts } => {
                 octets.push(BETWEEN);
                 octets.extend_from_slice(&[self.router, pass]);
-                octets.extend_from_slice(&interface.0.to_be_bytes());
+                self.push_interface(&mut octets, interfaces, *interface);
+                push_ip(&mut octets, *local);
                 for (end, account) in ends.iter().zip(accounts) {
                     push_end(&mut octets, *end);
                     self.push_account(&mut octets, *account);
@@ -151,7 +173,7 @@ impl TokenKey {
     }
 
     /// Reads the user part of a URI; `None` unless we have written it.
-    pub fn read(&self, user: &[u8]) -> Option<Token> {
+    pub fn read(&self, user: &[u8], interfaces: &Interfaces) -> Option<Token> {
         let mut octets = [0; LONGEST];
         let length = URL_SAFE_NO_PAD.decode_slice(user, &mut octets).ok()?;
         let content_length = length.checked_sub(CODE)?;
@@ -162,8 +184,8 @@ impl TokenKey {
             return None;
         }
         let (&[kind, _router, _pass], rest) = content.split_first_chunk::<3>()?;
-        let (interface, rest) = rest.split_first_chunk::<2>()?;
-        let interface = InterfaceId(u16::from_be_bytes(*interface));
+        let (interface, rest) = self.read_interface(rest, interfaces)?;
+        let (local, rest) = read_ip(rest)?;
         let (first, rest) = read_end(rest)?;
         let transport = match kind {
             0 => Transport::Udp,
@@ -175,14 +197,14 @@ impl TokenKey {
                 let (first_account, rest) = self.read_account(rest)?;
                 let (second, rest) = read_end(rest)?;
                 let accounts = [first_account, self.read_account(rest)?.0];
-                return Some(Token::Between { interface, ends: [first, second], accounts });
+                return Some(Token::Between { interface, local, ends: [first, second], accounts });
             }
             _ => return None,
         };
         let (connection, rest) = rest.split_first_chunk::<8>()?;
         let (account, _) = self.read_account(rest)?;
         let connection = Some(u64::from_be_bytes(*connection)).filter(|&id| id != 0).map(ConnectionId);
-        Some(Token::Toward { hop: Hop { interface, transport, remote: first, connection }, account })
+        Some(Token::Toward { hop: Hop { interface, local, transport, remote: first, connection }, account })
     }
 
     /// The Router that has written the user part of a URI, if it is one of ours: not proven, good for finding the
@@ -191,6 +213,32 @@ impl TokenKey {
         let mut octets = [0; 3];
         URL_SAFE_NO_PAD.decode_slice(user.get(..4)?, &mut octets).ok()?;
         (octets[0] <= LAST_KIND).then_some(octets[1])
+    }
+
+    /// What stands for an interface: its number is another one when the configuration has changed.
+    fn interface_tag(&self, interface: &Interface) -> u32 {
+        let mut octets: SmallVec<[u8; LONGEST]> = SmallVec::new();
+        octets.push(u8::from(interface.side == Side::Wan));
+        octets.push(kind_of(interface.transport));
+        push_end(&mut octets, interface.bound);
+        let mut hasher = SipHasher13::new_with_key(&self.key);
+        hasher.write(&octets);
+        hasher.finish() as u32
+    }
+
+    fn push_interface(&self, octets: &mut SmallVec<[u8; LONGEST]>, interfaces: &Interfaces, id: InterfaceId) {
+        let tag = interfaces.get(id).map_or(0, |interface| self.interface_tag(interface));
+        octets.extend_from_slice(&tag.to_be_bytes());
+    }
+
+    fn read_interface<'a>(
+        &self,
+        octets: &'a [u8],
+        interfaces: &Interfaces,
+    ) -> Option<(InterfaceId, &'a [u8])> {
+        let (tag, rest) = octets.split_first_chunk::<4>()?;
+        let is_meant = |known: &&Interface| self.interface_tag(known) == u32::from_be_bytes(*tag);
+        Some((interfaces.iter().find(is_meant).map_or(GONE, |interface| interface.id), rest))
     }
 
     fn push_account(&self, octets: &mut SmallVec<[u8; LONGEST]>, account: Option<AccountId>) {
@@ -224,38 +272,13 @@ const fn kind_of(transport: Transport) -> u8 {
     }
 }
 
-fn push_end(octets: &mut SmallVec<[u8; LONGEST]>, end: SocketAddr) {
-    match end.ip() {
-        IpAddr::V4(ip) => {
-            octets.push(4);
-            octets.extend_from_slice(&ip.octets());
-        }
-        IpAddr::V6(ip) => {
-            octets.push(6);
-            octets.extend_from_slice(&ip.octets());
-        }
-    }
-    octets.extend_from_slice(&end.port().to_be_bytes());
-}
-
-fn read_end(octets: &[u8]) -> Option<(SocketAddr, &[u8])> {
-    let (&family, rest) = octets.split_first()?;
-    let (ip, rest) = match family {
-        4 => rest.split_first_chunk::<4>().map(|(ip, rest)| (IpAddr::from(*ip), rest))?,
-        6 => rest.split_first_chunk::<16>().map(|(ip, rest)| (IpAddr::from(*ip), rest))?,
-        _ => return None,
-    };
-    let (port, rest) = rest.split_first_chunk::<2>()?;
-    Some((SocketAddr::new(ip, u16::from_be_bytes(*port)), rest))
-}
-
 impl Token {
     /// The account of the UC server that `source` leads to, if the token names that very flow: whoever sends on it
     /// is one of the two between whom we have recorded the dialog.
     pub fn account_at(&self, source: &Flow) -> Option<AccountId> {
         match self {
-            Self::Toward { hop, account } => account.filter(|_| *hop == Hop::from(source)),
-            Self::Between { interface, ends, accounts } => {
+            Self::Toward { hop, account } => account.filter(|_| hop.is_of(source)),
+            Self::Between { interface, ends, accounts, .. } => {
                 let at =
                     ends.iter().position(|end| *end == source.remote && *interface == source.interface)?;
                 accounts[at]
@@ -266,7 +289,7 @@ impl Token {
     /// Whether `source` is one of the flows that the token names.
     pub fn names(&self, source: &Flow) -> bool {
         match self {
-            Self::Toward { hop, .. } => *hop == Hop::from(source),
+            Self::Toward { hop, .. } => hop.is_of(source),
             Self::Between { interface, ends, .. } => {
                 *interface == source.interface && ends.contains(&source.remote)
             }
@@ -277,8 +300,8 @@ impl Token {
     /// back to its sender, so that the Request-URI decides.
     pub fn next_hop(&self, source: &Flow) -> Option<Hop> {
         match self {
-            Self::Toward { hop, .. } => (*hop != Hop::from(source)).then_some(*hop),
-            Self::Between { interface, ends: [a, b], .. } => {
+            Self::Toward { hop, .. } => (!hop.is_of(source)).then_some(*hop),
+            Self::Between { interface, local, ends: [a, b], .. } => {
                 let from = |end: &SocketAddr| source.interface == *interface && source.remote == *end;
                 let remote = match (from(a), from(b)) {
                     (true, false) => *b,
@@ -289,7 +312,8 @@ impl Token {
                     (false, false) if a.ip() != b.ip() && source.remote.ip() == b.ip() => *a,
                     (false, false) => return None,
                 };
-                Some(Hop { interface: *interface, transport: Transport::Udp, remote, connection: None })
+                let (interface, local, transport) = (*interface, *local, Transport::Udp);
+                Some(Hop { interface, local, transport, remote, connection: None })
             }
         }
     }
@@ -321,12 +345,14 @@ pub fn values(
         && up.local == down.local;
     if is_one_socket {
         let (ends, accounts) = ([up.remote, down.remote], [upstream.account, downstream.account]);
-        let token = Token::Between { interface: up.interface, ends, accounts };
+        let (interface, local) = (up.interface, interfaces.chosen_address(up));
+        let token = Token::Between { interface, local, ends, accounts };
         row(&|out| write_value(key, interfaces, (&token, pass), up, out));
         return;
     }
     for face in [downstream, upstream] {
-        let token = Token::Toward { hop: Hop::from(face.flow), account: face.account };
+        let hop = Hop { local: interfaces.chosen_address(face.flow), ..Hop::from(face.flow) };
+        let token = Token::Toward { hop, account: face.account };
         row(&|out| write_value(key, interfaces, (&token, pass), face.flow, out));
     }
 }
@@ -339,7 +365,7 @@ fn write_value(
     out: &mut Vec<u8>,
 ) {
     out.extend_from_slice(b"<sip:");
-    key.write(token, pass, out);
+    key.write(token, pass, interfaces, out);
     out.push(b'@');
     interfaces.write_sent_by(face, out);
     if let Some(transport) = face.transport.uri_parameter() {
@@ -363,6 +389,16 @@ mod tests {
         };
         let names = ["a", "b", "c", "d", "e", "f"];
         TokenKey::new([1; 16]).of_router(9, &Accounts(names.map(account).to_vec()))
+    }
+
+    /// One that has this number.
+    fn interface(id: u16, side: Side, transport: Transport, bound: &str) -> Interface {
+        let bound = bound.parse().unwrap();
+        Interface { id: InterfaceId(id), side, transport, bound, public: None }
+    }
+
+    fn interfaces(id: u16) -> Interfaces {
+        Interfaces::new(vec![interface(id, Side::Lan, Transport::Udp, "127.0.0.1:5060")], Vec::new())
     }
 
     fn flow(transport: Transport, remote: &str, connection: Option<u64>) -> Flow {
@@ -391,25 +427,26 @@ mod tests {
             Token::Toward { hop: Hop::from(&flow(Transport::Wss, "[::1]:9", Some(6))), account: None },
             Token::Between {
                 interface: InterfaceId(7),
+                local: None,
                 ends: ["[2001:db8::1]:9".parse().unwrap(), "[2001:db8::2]:65535".parse().unwrap()],
                 accounts: [Some(AccountId(0)), None],
             },
         ];
         for token in tokens {
             let mut text = Vec::new();
-            key.write(&token, 70, &mut text);
+            key.write(&token, 70, &interfaces(7), &mut text);
             assert!(text.iter().all(|c| c.is_ascii_alphanumeric() || b"-_".contains(c)));
-            assert_eq!((key.read(&text), TokenKey::router_of(&text)), (Some(token), Some(9)));
-            assert_eq!(TokenKey::new([2; 16]).read(&text), None);
+            assert_eq!((key.read(&text, &interfaces(7)), TokenKey::router_of(&text)), (Some(token), Some(9)));
+            assert_eq!(TokenKey::new([2; 16]).read(&text, &interfaces(7)), None);
             for at in 0..text.len() {
                 let mut forged = text.clone();
                 forged[at] = if forged[at] == b'A' { b'B' } else { b'A' };
-                assert_eq!(key.read(&forged), None);
-                assert_eq!(key.read(&text[..at]), None);
+                assert_eq!(key.read(&forged, &interfaces(7)), None);
+                assert_eq!(key.read(&text[..at], &interfaces(7)), None);
             }
         }
-        assert_eq!(key.read(&[b'A'; 500]), None);
-        assert_eq!(key.read(b"alice"), None);
+        assert_eq!(key.read(&[b'A'; 500], &interfaces(7)), None);
+        assert_eq!(key.read(b"alice", &interfaces(7)), None);
     }
 
     /// Dialogs outlive an upgrade: what was written once is read ever after.
@@ -421,26 +458,31 @@ mod tests {
         };
         let between = Token::Between {
             interface: InterfaceId(7),
+            local: None,
             ends: ["10.0.0.1:9".parse().unwrap(), "10.0.0.2:9".parse().unwrap()],
             accounts: [Some(AccountId(0)), None],
         };
+        let local = Some("127.0.0.9".parse().unwrap());
+        let hop = Hop { local, ..Hop::from(&flow(Transport::Udp, "10.0.0.1:9", None)) };
+        let of_wildcard = Token::Toward { hop, account: None };
         let table = [
-            ("AAlGAAcECgAAAQAJAAAAAAAAAABA__FLLRuGB2XvhOk4z9er", toward(Transport::Udp, None)),
-            ("AQlGAAcECgAAAQAJAAAAAAAAAAVA__FLyXnNbuvRYpzXkHzS", toward(Transport::Tcp, Some(5))),
-            ("AglGAAcECgAAAQAJAAAAAAAAAAVA__FLZ7aOsim9HVnJX79W", toward(Transport::Tls, Some(5))),
-            ("AwlGAAcECgAAAQAJ9V4dmgQKAAACAAkAAAAA4eB78QC7DRmvFdtG", between),
-            ("BAlGAAcECgAAAQAJAAAAAAAAAAVA__FLYmzK2y82Evfxey61", toward(Transport::Ws, Some(5))),
-            ("BQlGAAcECgAAAQAJAAAAAAAAAAVA__FLxbZbiaMVGiN4E8WJ", toward(Transport::Wss, Some(5))),
+            ("AAlGMBj2MgR_AAAJBAoAAAEACQAAAAAAAAAAAAAAACw2MKxkzSZXOpYXnQ", of_wildcard),
+            ("AAlGMBj2MgAECgAAAQAJAAAAAAAAAABA__FLmjhbqxCz8VgYCVzo", toward(Transport::Udp, None)),
+            ("AQlGMBj2MgAECgAAAQAJAAAAAAAAAAVA__FLPpiyHMRLqWqci2rR", toward(Transport::Tcp, Some(5))),
+            ("AglGMBj2MgAECgAAAQAJAAAAAAAAAAVA__FL4r9TNAYV4UlKNrFS", toward(Transport::Tls, Some(5))),
+            ("AwlGMBj2MgAECgAAAQAJ9V4dmgQKAAACAAkAAAAAk8FudI0y8YL-r5gR", between),
+            ("BAlGMBj2MgAECgAAAQAJAAAAAAAAAAVA__FLsiNZzdKOVx3XVU9e", toward(Transport::Ws, Some(5))),
+            ("BQlGMBj2MgAECgAAAQAJAAAAAAAAAAVA__FL8eHkJzp4_UAfWmut", toward(Transport::Wss, Some(5))),
         ];
         for (text, token) in table {
-            assert_eq!(key().read(text.as_bytes()), Some(token), "{text}");
+            assert_eq!(key().read(text.as_bytes(), &interfaces(7)), Some(token), "{text}");
             assert_eq!(TokenKey::router_of(text.as_bytes()), Some(9), "{text}");
         }
         // A number that no version has written, though the code over it is right.
-        let mut octets = vec![LAST_KIND + 1, 9, 70, 0, 7, 4, 10, 0, 0, 1, 0, 9];
+        let mut octets = vec![LAST_KIND + 1, 9, 70, 0, 0, 0, 0, 0, 4, 10, 0, 0, 1, 0, 9];
         octets.extend([0; 12]);
         octets.extend(key().code(&octets.clone()));
-        assert_eq!(key().read(URL_SAFE_NO_PAD.encode(octets).as_bytes()), None);
+        assert_eq!(key().read(URL_SAFE_NO_PAD.encode(octets).as_bytes(), &interfaces(7)), None);
     }
 
     #[test]
@@ -457,7 +499,7 @@ mod tests {
             account: Some(AccountId(2)),
         };
         let mut text = Vec::new();
-        key().write(&token, 70, &mut text);
+        key().write(&token, 70, &interfaces(7), &mut text);
         let account_of = |names: &[&str]| {
             let account = |name: &&str| Account {
                 user_name: (*name).to_owned(),
@@ -466,7 +508,9 @@ mod tests {
                 kind: AccountKind::UcServer,
             };
             let key = TokenKey::new([1; 16]).of_router(0, &Accounts(names.iter().map(account).collect()));
-            let Some(Token::Toward { account, .. }) = key.read(&text) else { panic!("not read") };
+            let Some(Token::Toward { account, .. }) = key.read(&text, &interfaces(7)) else {
+                panic!("not read")
+            };
             account
         };
         assert_eq!(account_of(&["c", "a"]), Some(AccountId(0)));
@@ -474,11 +518,65 @@ mod tests {
     }
 
     #[test]
+    fn an_interface_is_known_by_what_it_is_and_not_by_its_number() {
+        let hop = Hop::from(&flow(Transport::Udp, "10.0.0.1:9", None));
+        let mut text = Vec::new();
+        key().write(&Token::Toward { hop, account: None }, 70, &interfaces(7), &mut text);
+        let interface_of = |interfaces: &Interfaces| {
+            let Some(Token::Toward { hop, .. }) = key().read(&text, interfaces) else { panic!("not read") };
+            hop.interface
+        };
+        assert_eq!(interface_of(&interfaces(2)), InterfaceId(2));
+        let others = vec![
+            interface(7, Side::Wan, Transport::Udp, "127.0.0.1:5060"),
+            interface(8, Side::Lan, Transport::Tcp, "127.0.0.1:5060"),
+            interface(9, Side::Lan, Transport::Udp, "127.0.0.1:5070"),
+        ];
+        assert_eq!(interface_of(&Interfaces::new(others, Vec::new())), GONE);
+    }
+
+    /// The peer knows us by the address that it has written to, whichever of a wildcard's that is.
+    #[test]
+    fn the_own_address_is_kept_where_the_interface_has_several() {
+        let list = vec![
+            interface(7, Side::Lan, Transport::Udp, "0.0.0.0:5060"),
+            interface(8, Side::Lan, Transport::Udp, "127.0.0.1:5062"),
+        ];
+        let interfaces = Interfaces::new(list, vec!["127.0.0.1".parse().unwrap()]);
+        let local = |local: &str, flow: Flow| Flow { local: local.parse().unwrap(), ..flow };
+        let (a, b) = (flow(Transport::Udp, "127.0.0.8:1", None), flow(Transport::Udp, "127.0.0.9:2", None));
+        let (ours, other) = (local("127.1.2.3:5060", a), local("127.1.2.4:5060", b));
+        let fixed = Flow { interface: InterfaceId(8), ..b };
+        let tcp = local("127.1.2.3:5060", flow(Transport::Tcp, "127.0.0.9:2", Some(4)));
+        for (down, expected) in [
+            (local("127.1.2.3:5060", b), vec![Some("127.1.2.3")]),
+            (other, vec![Some("127.1.2.4"), Some("127.1.2.3")]),
+            (fixed, vec![None, Some("127.1.2.3")]),
+            (tcp, vec![None, Some("127.1.2.3")]),
+        ] {
+            let mut found = Vec::new();
+            let face = |flow| Face { flow, account: None };
+            values(&key(), &interfaces, face(&ours), face(&down), 70, |write| {
+                let mut out = Vec::new();
+                write(&mut out);
+                let user = out[5..].split(|&octet| octet == b'@').next().unwrap();
+                found.push(match key().read(user, &interfaces).unwrap() {
+                    Token::Toward { hop, .. } => hop.local,
+                    token @ Token::Between { .. } => token.next_hop(&ours).unwrap().local,
+                });
+            });
+            let expected: Vec<_> = expected.iter().map(|ip| ip.map(|ip| ip.parse().unwrap())).collect();
+            assert_eq!(found, expected, "{down:?}");
+        }
+    }
+
+    #[test]
     fn a_token_leads_to_the_other_side() {
         let (a, b) =
             (flow(Transport::Udp, "10.0.0.1:5060", None), flow(Transport::Udp, "10.0.0.2:5060", None));
         let accounts = [Some(AccountId(4)), None];
-        let token = Token::Between { interface: InterfaceId(7), ends: [a.remote, b.remote], accounts };
+        let token =
+            Token::Between { interface: InterfaceId(7), local: None, ends: [a.remote, b.remote], accounts };
         assert_eq!((token.account_at(&a), token.account_at(&b)), (Some(AccountId(4)), None));
         assert_eq!(token.next_hop(&a), Some(Hop::from(&b)));
         assert_eq!(token.next_hop(&b), Some(Hop::from(&a)));
@@ -490,6 +588,29 @@ mod tests {
         assert_eq!((toward.account_at(&a), toward.account_at(&b)), (Some(AccountId(5)), None));
         assert_eq!(toward.next_hop(&a), None);
         assert_eq!(toward.next_hop(&b), Some(Hop::from(&a)));
+    }
+
+    #[test]
+    fn a_token_of_a_peer_that_was_dialled_names_every_connection_with_it() {
+        let connection = |id| flow(Transport::Tcp, "10.0.0.1:5060", id);
+        let others = [
+            flow(Transport::Tcp, "10.0.0.1:5061", Some(5)),
+            flow(Transport::Tls, "10.0.0.1:5060", Some(5)),
+            Flow { interface: InterfaceId(8), ..connection(Some(5)) },
+        ];
+        let token = |id| Token::Toward { hop: Hop::from(&connection(id)), account: Some(AccountId(5)) };
+        for (written, seen, is_same) in [
+            (None, Some(5), true),
+            (None, Some(6), true),
+            (Some(5), Some(5), true),
+            (Some(5), Some(6), false),
+        ] {
+            let (token, source) = (token(written), connection(seen));
+            assert_eq!(token.names(&source), is_same, "{written:?} {seen:?}");
+            assert_eq!(token.account_at(&source).is_some(), is_same);
+            assert_eq!(token.next_hop(&source).is_none(), is_same);
+        }
+        assert!(others.iter().all(|other| !token(None).names(other)));
     }
 
     #[test]

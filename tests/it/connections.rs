@@ -9,6 +9,7 @@ use crate::common::port::Port;
 use crate::common::proxy::{Protocol, Settings};
 use crate::common::run;
 use crate::common::scratch::loopback;
+use crate::common::sip::user_of;
 use crate::support::{
     DOMAIN, LIMIT, PROMPT, Site, Wire, answers_options, final_response, open_house, relay, uri,
 };
@@ -185,6 +186,29 @@ fn a_request_in_flight_fails_with_its_connection() {
         let status = final_response(&mut a).await.status();
         assert!(matches!(status, 404 | 480 | 500), "RFC 3261 §16.9 and §16.7 step 6: {status}");
         assert!(begun.elapsed() < PROMPT, "{:?}", begun.elapsed());
+    });
+}
+
+#[test]
+fn the_next_contact_at_the_same_address_is_asked_over_a_new_connection() {
+    run(LIMIT, async {
+        let site = Site::open(open_house(), &[Protocol::Udp, Protocol::Tcp]).await;
+        let (mut a, port) = (site.connect(Protocol::Tcp).await, Port::tcp(site.proxy.ip()).await);
+        let mut phone = site.connect(Protocol::Udp).await;
+        let contact = |user: &str, q: &str| format!("<sip:{user}@{};transport=tcp>;q={q}", port.local());
+        let contacts = format!("{}, {}", contact("one", "0.9"), contact("two", "0.5"));
+        let register = phone.request("REGISTER", &format!("sip:{DOMAIN}"), &uri("bob"), &uri("bob"));
+        assert_eq!(phone.exchange(&register.set("Contact", contacts)).await.status(), 200);
+
+        a.send(&a.message(&uri("alice"), &uri("bob"), "hello")).await;
+        let mut first = port.accept().await;
+        assert_eq!(user_of(first.receive_request("MESSAGE").await.uri()), "one");
+        first.close().await;
+        let mut second = port.accept().await;
+        let arrived = second.receive_request("MESSAGE").await;
+        assert_eq!(user_of(arrived.uri()), "two");
+        second.answer(&arrived, 200).await;
+        a.receive_response(200).await;
     });
 }
 

@@ -1,9 +1,14 @@
 //! Record-Route, and requests in dialogs that come back by it (RFC 3261 §16.4, §16.6; RFC 6665 §4.3).
 
+use std::net::{IpAddr, SocketAddr};
+
 use crate::common::agent::{Agent, unique};
+use crate::common::port::Port;
 use crate::common::proxy::{Protocol, Settings};
 use crate::common::run;
+use crate::common::scratch::{free_port, loopback};
 use crate::common::sip::{Sip, parameter, uri_of};
+use crate::invite::invitation;
 use crate::support::{ALL, DOMAIN, Dialog, LIMIT, SILENCE, Site, answers_options, open_house, relay, uri};
 
 #[test]
@@ -143,6 +148,75 @@ fn a_dialog_outlives_the_proxy() {
             relay(&notify, &mut b, &mut a, 200).await;
             let refresh = caller.request(&a, "SUBSCRIBE").with("Event", "presence");
             relay(&refresh, &mut a, &mut b, 200).await;
+        }
+    });
+}
+
+/// The token that faces the callee was written before there was a connection with it.
+#[test]
+fn a_callee_that_was_dialled_sends_in_the_dialog_as_others_do() {
+    run(LIMIT, async {
+        let settings =
+            Settings::new(DOMAIN).usual_timers().account("uc-a", "secret a").account("uc-b", "secret b");
+        let site = Site::open(settings, &[Protocol::Udp, Protocol::Tcp]).await;
+        let mut a = site.connect(Protocol::Tcp).await;
+        a.log_on(DOMAIN, "uc-a", "secret a").await;
+        let (mut phone, port) = (site.connect(Protocol::Udp).await, Port::tcp(site.proxy.ip()).await);
+        let register = phone.request("REGISTER", &format!("sip:{DOMAIN}"), &uri("bob"), &uri("bob"));
+        let register = register.set("Contact", format!("<sip:bob@{};transport=tcp>", port.local()));
+        let registered = phone.authorised_exchange(&register, "uc-b", "secret b").await;
+        assert_eq!(registered.status(), 200, "{registered}");
+
+        let invite = invitation(&a, "bob");
+        a.send(&invite).await;
+        let mut b = port.accept().await;
+        let arrived = b.receive_request("INVITE").await;
+        let accepted = b.response(&arrived, 200).with("Contact", b.contact("bob"));
+        let mut callee = Dialog::of_callee(&arrived, &accepted);
+        b.send(&accepted).await;
+        let accepted = a.receive_response(200).await;
+        a.send(&Dialog::of_caller(&invite, &accepted).acknowledgement(&a)).await;
+        b.receive_request("ACK").await;
+
+        let again = callee.request(&b, "INVITE");
+        relay(&again, &mut b, &mut a, 200).await;
+        let number = again.need("CSeq").replace("INVITE", "ACK");
+        b.send(&callee.request(&b, "ACK").set("CSeq", number)).await;
+        a.receive_request("ACK").await;
+    });
+}
+
+/// On a wildcard each end knows the proxy by the address that it has written to (RFC 3581 §4, RFC 5626 §5).
+#[test]
+fn in_dialog_requests_leave_a_wildcard_from_the_address_that_their_receiver_knows() {
+    run(LIMIT, async {
+        let (anywhere, ours) = (IpAddr::from([0, 0, 0, 0]), loopback());
+        let wildcard = SocketAddr::new(ours, free_port(anywhere));
+        let interface = format!(
+            "\n[[lan.network_interface]]\nip_address = \"{anywhere}\"\nport = {}\nprotocol = \"udp\"\n",
+            wildcard.port()
+        );
+        let site = Site::open(open_house().text(&interface), &[Protocol::Tcp]).await;
+        let mut a = Agent::udp(loopback(), wildcard).await;
+        a.register(DOMAIN, "alice", "nobody", "nothing").await;
+        for protocol in [Protocol::Udp, Protocol::Tcp] {
+            let mut b = match protocol {
+                Protocol::Udp => Agent::udp(loopback(), wildcard).await,
+                _ => site.connect(protocol).await,
+            };
+            let user = format!("bob-{}", unique());
+            b.register(DOMAIN, &user, "nobody", "nothing").await;
+            let invite = invitation(&a, &user);
+            a.send(&invite).await;
+            let arrived = b.receive_request("INVITE").await;
+            let accepted = b.response(&arrived, 200).with("Contact", b.contact("bob"));
+            let mut callee = Dialog::of_callee(&arrived, &accepted);
+            b.send(&accepted).await;
+            a.receive_response(200).await;
+            relay(&callee.request(&b, "INFO"), &mut b, &mut a, 200).await;
+            b.send(&callee.request(&b, "BYE")).await;
+            a.receive_request("BYE").await;
+            assert_eq!(a.source(), wildcard, "{protocol:?}");
         }
     });
 }

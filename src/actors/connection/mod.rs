@@ -264,8 +264,8 @@ impl Drop for Connection {
         if std::thread::panicking() {
             error!(self.settings.log, "connection_panicked"; "peer" => %self.remote);
         }
-        // Before it is told: a Registrar that begins meanwhile is not told, and sees that the connection is gone.
-        self.admission.withdraw();
+        // First, so that nobody who has been told finds it, nor does a Registrar that begins meanwhile.
+        self.admission.end();
         let directory = &self.settings.directory;
         self.outbox.fail().for_each(|branch| directory.tell_failed(branch));
         if let Some(open) = &self.open {

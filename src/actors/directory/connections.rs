@@ -172,24 +172,20 @@ impl Admission {
         self.id
     }
 
-    /// Has nobody find the connection any more. It is counted until the end.
-    pub fn withdraw(&self) {
-        let mut connections = self.directory.connections();
-        connections.forget_peer(self.id);
-        if let Some(entry) = connections.open.get_mut(&self.id) {
-            entry.address = None;
-        }
-    }
-
     /// Keeps new requests off: the connection is found by its identifier alone from now on.
     pub fn forget_peer(&self) {
         self.directory.connections().forget_peer(self.id);
+    }
+
+    /// Gives the place back: from now on nobody finds the connection.
+    pub fn end(&self) {
+        self.directory.connections().close(self.id);
     }
 }
 
 impl Drop for Admission {
     fn drop(&mut self) {
-        self.directory.connections().close(self.id);
+        self.end();
     }
 }
 

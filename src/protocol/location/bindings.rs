@@ -17,7 +17,8 @@ use super::gruu::Series;
 use super::hash::KeyedHash;
 use super::{AddressOfRecord, InstanceId, Target};
 use crate::protocol::account::AccountId;
-use crate::protocol::flow::{ConnectionId, Flow};
+use crate::protocol::flow::{ConnectionId, Flow, Transport};
+use crate::protocol::message::uri::{Host, Uri};
 
 /// A contact address of an address-of-record, valid until it expires (RFC 3261 §10).
 #[derive(Debug)]
@@ -45,7 +46,7 @@ impl Binding {
             q: self.q,
             flow: *self.flow,
             account: self.account,
-            is_flow: self.is_flow(),
+            is_flow: self.is_of_flow(),
             alternatives: Vec::new(),
         }
     }
@@ -68,6 +69,17 @@ impl Binding {
         self.reg_id().is_some()
     }
 
+    /// Whether it leads over its flow of datagrams and no other way: it binds the flow, or a contact that has another
+    /// address than its flow shows a NAT between (RFC 5626 §1).
+    pub(super) fn is_of_flow(&self) -> bool {
+        let is_elsewhere = |uri: Uri<'_>| match uri.host {
+            Host::Address(ip) => ip != self.flow.remote.ip(),
+            Host::Name(_) => false,
+        };
+        let may_be_behind_nat = self.flow.transport == Transport::Udp && self.path.is_empty();
+        self.is_flow() || (may_be_behind_nat && Uri::parse(&self.contact).is_ok_and(is_elsewhere))
+    }
+
     pub(super) fn series(&self) -> Option<Series> {
         self.details.as_ref()?.series
     }
@@ -82,7 +94,7 @@ pub(super) enum Tie {
     Connection(ConnectionId),
     /// A stream's flow without a connection, until it turns out that none can be had.
     Dialled(Arc<Flow>),
-    /// A flow of datagrams that was registered as such, until nothing arrives over it any more (RFC 5626 §7).
+    /// A flow of datagrams beside which there is no other way, until nothing arrives over it any more (RFC 5626 §7).
     Datagrams(Arc<Flow>),
 }
 
@@ -93,7 +105,7 @@ impl Tie {
         match flow.connection {
             Some(connection) => Some(Self::Connection(connection)),
             None if flow.is_dialled() => Some(Self::Dialled(Arc::clone(flow))),
-            None => binding.is_flow().then(|| Self::Datagrams(Arc::clone(flow))),
+            None => binding.is_of_flow().then(|| Self::Datagrams(Arc::clone(flow))),
         }
     }
 }

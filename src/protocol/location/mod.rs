@@ -158,12 +158,12 @@ impl Location {
         }
     }
 
-    /// The network says that nothing arrives over this flow of datagrams any more: bindings of the flow itself end
+    /// The network says that nothing arrives over this flow of datagrams any more: bindings that it alone leads to end
     /// with it (RFC 5626 §7). One of an address stays, since its server may only be starting anew.
     pub fn handle_flow_ended(&mut self, now: Instant, flow: &Flow) {
         let now = self.clock.millis(now);
         for name in self.bindings.tied_to(Tie::Datagrams((*flow).into())) {
-            let is_gone = |binding: &Binding| binding.is_flow() && *binding.flow == *flow;
+            let is_gone = |binding: &Binding| binding.is_of_flow() && *binding.flow == *flow;
             let gone = self.bindings.change(&name, |list| take_where(list, |_, binding| is_gone(binding)));
             self.release(now, &name, &gone, LogOffReason::FlowEnded);
             self.tell_removed(&name, gone, RemovalReason::FlowEnded);

@@ -104,7 +104,7 @@ pub struct Target {
     pub flow: Flow,
     /// The account that registered it.
     pub account: Option<AccountId>,
-    /// Whether the flow itself is bound, so that nothing else leads there (RFC 5626 §7).
+    /// Whether nothing but the flow leads there: it is bound itself (RFC 5626 §7), or a NAT lies between.
     pub is_flow: bool,
     /// Other ways to the same user agent, for when this one fails, in the order in which to try them (RFC 5626 §7,
     /// RFC 5627 §6.1). They have none of their own.

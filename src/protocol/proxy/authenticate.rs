@@ -11,7 +11,7 @@ use crate::protocol::message::{Message, Method};
 
 use super::incoming::{Incoming, part_of};
 use super::route::Way;
-use super::{Event, EventDetail, FlowKey, Output, Proxy};
+use super::{Event, EventDetail, Output, Proxy};
 
 /// Why a request does not go on.
 pub(super) enum Refusal {
@@ -68,7 +68,7 @@ impl Proxy {
             flow,
             side: self.interfaces.side(flow.interface),
             certificate,
-            standing: self.standing.get(&FlowKey::from(flow)).map(|&(account, _)| account),
+            standing: self.standing.account_of(flow),
             is_suspect: false,
             dialog: None,
         }

@@ -9,7 +9,7 @@ use crate::protocol::message::uri::Uri;
 use crate::protocol::message::{Carriage, Message, MessageLimits, Name};
 use crate::protocol::transaction::{Actions, Branch, ClientAction};
 
-use super::forward::{Forwarding, Leg, write_for_invite};
+use super::forward::{Forwarding, write_for_invite};
 use super::response_context::{BranchRecord, BranchState, Pending};
 use super::table::{ClientMachine, ClientTransaction, Slot};
 use super::targets::{Group, Target, TargetKind, TargetSet};
@@ -82,15 +82,9 @@ impl Proxy {
             interfaces: &self.interfaces,
             token_key: &self.token_key,
         };
-        let mut hop = target.hop;
-        let leg = Leg { target: &target, hop: &target.hop, branch, max_breadth: Some(breadth) };
-        let mut bytes = forwarding.write(&leg, &mut self.scratch);
-        let is_changed =
-            !target.is_fixed && hop.transport == Transport::Udp && bytes.len() > self.settings.udp_mtu;
-        if is_changed {
-            hop.transport = Transport::Tcp;
-            bytes = forwarding.write(&Leg { hop: &hop, ..leg }, &mut self.scratch);
-        }
+        let leg = (&target, branch, Some(breadth));
+        let (hop, bytes) = forwarding.write_by_size(leg, self.settings.udp_mtu, &mut self.scratch);
+        let may_fall_back = hop.transport != target.hop.transport;
         let is_invite = context.is_invite();
         let (machine, actions) = ClientMachine::start(is_invite, now, &timers, hop.transport.is_reliable());
         let at = u16::try_from(context.branches.len()).expect("targets are far fewer than 65,536");
@@ -105,7 +99,7 @@ impl Proxy {
             is_cancelled: false,
             deadline: wait.map(|wait| now + wait),
             breadth,
-            may_fall_back: is_changed,
+            may_fall_back,
         });
         let client = self.clients.insert(ClientTransaction::new(
             generation,

@@ -55,6 +55,23 @@ pub struct Leg<'a> {
 }
 
 impl Forwarding<'_> {
+    /// As [`Self::write`] to the target's hop. What is longer than `udp_mtu` goes to the same place by TCP instead of
+    /// UDP, if that is a way there (§18.1.1). With the octets, where they go.
+    pub fn write_by_size(
+        &self,
+        (target, branch, max_breadth): (&Target, Branch, Option<u32>),
+        udp_mtu: usize,
+        scratch: &mut Vec<u8>,
+    ) -> (Flow, Bytes) {
+        let leg = Leg { target, hop: &target.hop, branch, max_breadth };
+        let bytes = self.write(&leg, scratch);
+        if target.is_fixed || target.hop.transport != Transport::Udp || bytes.len() <= udp_mtu {
+            return (target.hop, bytes);
+        }
+        let hop = Flow { transport: Transport::Tcp, ..target.hop };
+        (hop, self.write(&Leg { hop: &hop, ..leg }, scratch))
+    }
+
     /// Writes the request for one branch (steps 1 to 9).
     pub fn write(&self, leg: &Leg<'_>, scratch: &mut Vec<u8>) -> Bytes {
         let Leg { target, hop, branch, max_breadth } = *leg;

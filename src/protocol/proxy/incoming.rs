@@ -28,7 +28,7 @@ use super::targets::TargetSet;
 use super::validate::{
     MAXIMUM_BREADTH, MaxForwards, check_max_breadth, check_max_forwards, check_proxy_require, check_syntax,
 };
-use super::{DropReason, Event, EventDetail, FlowKey, Output, Proxy, is_unanswered};
+use super::{DropReason, Event, EventDetail, Output, Proxy, is_unanswered};
 
 /// The share of the transaction table, in percent, that new dialogs and messages may fill; the rest is for requests
 /// in dialogs, so that overload ends conversations last.
@@ -56,7 +56,7 @@ impl Proxy {
         request: Message,
     ) {
         let Some(method) = request.method() else { return };
-        let has_standing = certificate.is_some() || self.standing.contains_key(&FlowKey::from(flow));
+        let has_standing = certificate.is_some() || self.standing.account_of(flow).is_some();
         if !has_standing && self.guesses.is_banned(now, flow.remote.ip()) {
             return self.dropped(flow, DropReason::Banned);
         }

@@ -3,7 +3,6 @@
 
 use std::time::Instant;
 
-use crate::protocol::account::AccountId;
 use crate::protocol::flow::Flow;
 use crate::protocol::location::{Answer, Ask, Destination, Located, Verdict};
 use crate::protocol::message::reply::Reply;
@@ -11,12 +10,12 @@ use crate::protocol::message::uri::Uri;
 use crate::protocol::message::{Message, Name};
 use crate::protocol::record_route::{Hop, Token};
 
+use super::Proxy;
 use super::forking::user_of;
 use super::response_context::Pending;
 use super::route::Way;
 use super::table::Slot;
 use super::targets::{Target, target_set, target_set_beside};
-use super::{FlowKey, Proxy};
 
 impl Proxy {
     /// What a request waits for, and what the Registrar is asked meanwhile. A user agent of ours that the Request-URI
@@ -122,23 +121,17 @@ impl Proxy {
             Token::Between { .. } => None,
         };
         let mut flow = self.flow_of(&hop)?;
-        if hop.connection.is_some() && !self.standing.contains_key(&FlowKey::from(&flow)) {
-            let is_same = |(other, flow): &&(AccountId, Flow)| {
-                Some(*other) == account
-                    && flow.connection.is_some()
-                    && flow.remote.ip() == hop.remote.ip()
-                    && flow != source
-            };
-            let mut others = self.standing.values().filter(is_same);
-            if let (Some((_, only)), None) = (others.next(), others.next()) {
-                flow = *only;
-            }
+        if hop.connection.is_some() && self.standing.account_of(&flow).is_none() {
+            let only =
+                account.and_then(|account| self.standing.only_connection(account, hop.remote.ip(), source));
+            flow = only.unwrap_or(flow);
         }
         Some(Target { account, ..Target::direct(flow) })
     }
 
     fn flow_of(&self, hop: &Hop) -> Option<Flow> {
         let flow = self.interfaces.flow_from(hop.interface, hop.transport, hop.remote)?;
-        Some(Flow { connection: hop.connection, ..flow })
+        let flow = Flow { connection: hop.connection, ..flow };
+        Some(hop.local.map_or(flow, |ip| self.interfaces.from_address(flow, ip)))
     }
 }

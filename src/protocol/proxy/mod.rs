@@ -30,6 +30,7 @@ mod response_context;
 pub mod route;
 pub mod settings;
 mod source_rate;
+mod standings;
 mod table;
 pub mod targets;
 mod unanswered;
@@ -40,15 +41,17 @@ pub mod validate;
 mod tests;
 
 use std::collections::{HashMap, VecDeque};
+use std::hash::Hasher as _;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use siphasher::sip::SipHasher13;
 
 use crate::protocol::account::{AccountId, AccountKind};
 use crate::protocol::digest::Nonces;
-use crate::protocol::flow::{ConnectionId, Flow, InterfaceId};
+use crate::protocol::flow::Flow;
 use crate::protocol::interface::Interfaces;
 use crate::protocol::location::{AddressOfRecord, Answer, Question};
 use crate::protocol::message::{Message, Method};
@@ -61,6 +64,7 @@ use guesses::Guesses;
 use response_context::ResponseContext;
 use settings::Settings;
 use source_rate::SourceRate;
+use standings::Standings;
 use table::{ClientTransaction, Line, ServerTransaction, Slot, Table, Tenant, Waiting};
 
 /// How finely timers are kept. A retransmission that is late by this much harms nobody.
@@ -110,22 +114,6 @@ pub struct Secrets {
     pub epoch: Instant,
 }
 
-/// A flow as far as standing goes: a connection, or both ends of a datagram's way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum FlowKey {
-    Connection(ConnectionId),
-    Datagram(InterfaceId, SocketAddr, IpAddr),
-}
-
-impl From<&Flow> for FlowKey {
-    fn from(flow: &Flow) -> Self {
-        match flow.connection {
-            Some(connection) => Self::Connection(connection),
-            None => Self::Datagram(flow.interface, flow.remote, flow.local.ip()),
-        }
-    }
-}
-
 /// Who is due when a timer fires.
 #[derive(Clone, Copy, Debug)]
 enum Due {
@@ -153,7 +141,7 @@ pub struct Proxy {
     waiting: Waiting,
     contexts: Table<ResponseContext>,
     /// Which flows have logged on, by the Registrar's word.
-    standing: HashMap<FlowKey, (AccountId, Flow)>,
+    standing: Standings,
     source_rate: SourceRate,
     guesses: Guesses,
     is_draining: bool,
@@ -183,13 +171,13 @@ impl Proxy {
             settings,
             interfaces,
             detail: EventDetail::Faults,
-            random: Random(seed),
+            random: Random { key: secrets.transaction_key, count: seed },
             servers: Table::new(),
             by_key: HashMap::new(),
             clients: Table::new(),
             waiting: Waiting::default(),
             contexts: Table::new(),
-            standing: HashMap::new(),
+            standing: Standings::default(),
             guesses: Guesses::default(),
             is_draining: false,
             wheel: TimerWheel::new(now, TICK),
@@ -243,12 +231,8 @@ impl Proxy {
         match account {
             // Nothing comes in by it.
             _ if flow.is_dialled() => {}
-            Some(account) => {
-                self.standing.insert(FlowKey::from(flow), (account, *flow));
-            }
-            None => {
-                self.standing.remove(&FlowKey::from(flow));
-            }
+            Some(account) => self.standing.insert(flow, account),
+            None => self.standing.remove(flow),
         }
     }
 
@@ -261,7 +245,11 @@ impl Proxy {
     /// A UC server has logged off: what a search has asked it, it will not answer.
     pub fn handle_log_off(&mut self, now: Instant, flow: &Flow) {
         self.handle_standing(flow, None);
-        for client in self.clients.slots(|client| client.hop == *flow && client.request_is_open()) {
+        let asked = match flow.connection {
+            Some(id) => self.waiting.all_on(&self.clients, Line::Connection(id)),
+            None => self.clients.slots(|client| client.hop == *flow && client.request_is_open()),
+        };
+        for client in asked {
             self.give_up(now, client);
         }
     }
@@ -269,37 +257,43 @@ impl Proxy {
     /// The Registrar has begun anew: of what rests on registrations, it says again what is left.
     pub fn forget_registrations(&mut self) {
         let accounts = Arc::clone(&self.settings.accounts);
-        self.standing.retain(|_, (account, flow)| {
+        self.standing.retain(|flow, account| {
             let is_server =
-                accounts.get(*account).is_some_and(|account| account.kind == AccountKind::UcServer);
+                accounts.get(account).is_some_and(|account| account.kind == AccountKind::UcServer);
             is_server && flow.connection.is_some()
         });
     }
 
     /// What has logged on by the last word of the Registrar: one that begins anew is told so.
     pub fn standings(&self) -> impl Iterator<Item = (Flow, AccountId)> {
-        self.standing.values().map(|&(account, flow)| (flow, account))
+        self.standing.iter()
     }
 
-    /// A message to `branch` could not be sent, or `by_network` is said not to have arrived.
-    pub fn handle_transmit_failure(&mut self, now: Instant, branch: &Branch, by_network: bool) {
+    /// A message to `branch` could not be sent, or has not arrived where it was sent to, as the network says. Anybody
+    /// can forge what the network says: it must know the whole branch and name the destination.
+    pub fn handle_transmit_failure(&mut self, now: Instant, branch: &Branch, unreached: Option<SocketAddr>) {
         let slot = Slot { index: branch.slot, generation: branch.generation };
-        if by_network {
+        let client = self.clients.get(slot).filter(|client| client.loop_hash == branch.loop_hash);
+        let Some(client) = client else { return };
+        let place = |address: SocketAddr| (address.ip(), address.port());
+        if let Some(destination) = unreached {
+            if place(destination) != place(client.hop.remote) {
+                return;
+            }
             self.note_ended_flow(slot);
         }
         self.client_transport_failed(now, slot);
     }
 
-    /// A connection has ended.
+    /// A connection has ended. What is begun because of it, perhaps to the same peer, goes by the next connection.
     pub fn handle_connection_closed(&mut self, now: Instant, flow: &Flow) {
         self.handle_standing(flow, None);
-        for line in Line::all_of(flow) {
-            // Each failure takes one out of the list.
-            while let Some(slot) = self.waiting.first_on(&self.clients, line) {
-                self.waiting.leave(&mut self.clients, slot);
-                self.client_transport_failed(now, slot);
-                self.give_up(now, slot);
-            }
+        let lines = Line::all_of(flow);
+        let waiting: Vec<_> = lines.flat_map(|line| self.waiting.all_on(&self.clients, line)).collect();
+        for slot in waiting {
+            self.waiting.leave(&mut self.clients, slot);
+            self.client_transport_failed(now, slot);
+            self.give_up(now, slot);
         }
     }
 
@@ -395,17 +389,21 @@ fn is_due<T: Tenant>(table: &mut Table<T>, slot: Slot, now: Instant) -> bool {
     is_due
 }
 
-/// SplitMix64: numbers that differ, not numbers that cannot be guessed. What must not be guessed is keyed.
+/// Numbers that tell nothing of each other, though they are seen in branches and nonces: a counter under a key
+/// (SipHash).
 #[derive(Clone, Debug)]
-struct Random(u64);
+struct Random {
+    key: [u8; 16],
+    count: u64,
+}
 
 impl Random {
     fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
+        self.count = self.count.wrapping_add(1);
+        let mut hasher = SipHasher13::new_with_key(&self.key);
+        hasher.write(b"random");
+        hasher.write(&self.count.to_be_bytes());
+        hasher.finish()
     }
 }
 

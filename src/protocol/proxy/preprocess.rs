@@ -20,16 +20,16 @@ pub fn preprocess(
     interfaces: &Interfaces,
     key: &TokenKey,
 ) -> Option<Message> {
-    let repaired = undo_strict_routing(request, key);
+    let repaired = undo_strict_routing(request, interfaces, key);
     let stripped = strip_maddr(repaired.as_ref().unwrap_or(request), source, settings, interfaces);
     stripped.or(repaired)
 }
 
 /// A strict router puts what we have recorded into the Request-URI and the target behind all routes (§16.12.1.2).
 /// Ours becomes the first route again, since its token may know a flow that the target does not.
-fn undo_strict_routing(request: &Message, key: &TokenKey) -> Option<Message> {
+fn undo_strict_routing(request: &Message, interfaces: &Interfaces, key: &TokenKey) -> Option<Message> {
     let (at, last) = request.values(Name::Route).enumerate().last()?;
-    key.read(Uri::parse(request.request_uri()).ok()?.user?)?;
+    key.read(Uri::parse(request.request_uri()).ok()?.user?, interfaces)?;
     let target = NameAddr::parse(last)?.uri;
     let mut scratch = Vec::new();
     let mut edit = Edit::new(request, &mut scratch);

@@ -67,7 +67,7 @@ pub fn route(
         let Some(uri) = NameAddr::parse(value).and_then(|route| Uri::parse(route.uri).ok()) else {
             break;
         };
-        let own_token = uri.user.and_then(|user| key.read(user));
+        let own_token = uri.user.and_then(|user| key.read(user, interfaces));
         // The domain is ours to route, and peers that find us by its name write that.
         let is_domain = uri.user.is_none() && settings.is_presence_domain(&uri.host);
         if own_token.is_none() && !is_domain && !interfaces.is_ours(&uri.host, uri.port) {

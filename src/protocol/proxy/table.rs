@@ -367,11 +367,14 @@ impl Waiting {
         self.first.is_empty()
     }
 
-    /// One of those that wait on `line`.
-    pub(super) fn first_on(&self, table: &Table<ClientTransaction>, line: Line) -> Option<Slot> {
-        let &index = self.first.get(&line)?;
-        let generation = table.0.get(index as usize)?.generation;
-        Some(Slot { index, generation })
+    /// Those that wait on `line` now, the last to join first.
+    pub(super) fn all_on(&self, table: &Table<ClientTransaction>, line: Line) -> Vec<Slot> {
+        let at = |index: u32| Some((index, table.0.get(index as usize)?));
+        let first = self.first.get(&line).and_then(|&index| at(index));
+        let following = |(_, waiter): &(u32, &ClientTransaction)| at(waiter.waiting?.next?);
+        std::iter::successors(first, following)
+            .map(|(index, waiter)| Slot { index, generation: waiter.generation })
+            .collect()
     }
 }
 
@@ -408,16 +411,11 @@ mod tests {
             for (left, at) in order.into_iter().enumerate() {
                 waiting.leave(&mut table, slots[at]);
                 waiting.leave(&mut table, slots[at]);
-                let mut seen = 0;
-                let mut next =
-                    waiting.first_on(&table, Line::Connection(ConnectionId(7))).map(|slot| slot.index);
-                while let Some(index) = next {
-                    seen += 1;
-                    next = table.0[index as usize].waiting.unwrap().next;
-                }
-                assert_eq!(seen, 2 - left);
+                let left: Vec<_> = order[left + 1..].iter().map(|&at| slots[at]).collect();
+                let seen = waiting.all_on(&table, Line::Connection(ConnectionId(7)));
+                assert!(seen.len() == left.len() && left.iter().all(|slot| seen.contains(slot)));
             }
-            assert_eq!(waiting.first_on(&table, Line::Connection(ConnectionId(8))), Some(other));
+            assert_eq!(waiting.all_on(&table, Line::Connection(ConnectionId(8))), [other]);
         }
     }
 

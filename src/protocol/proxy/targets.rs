@@ -150,7 +150,7 @@ fn binding_groups(bindings: Vec<Binding>, interfaces: &Interfaces) -> TargetSet 
 }
 
 fn target_of(binding: Binding, interfaces: &Interfaces) -> Target {
-    let hop = hop_of(&binding, interfaces);
+    let (hop, is_fixed) = hop_of(&binding, interfaces);
     let Binding { uri, path, account, is_flow, alternatives, .. } = binding;
     let ways = 1 + u32::try_from(alternatives.len()).expect("a user has far fewer than 2^32 bindings");
     Target {
@@ -159,7 +159,7 @@ fn target_of(binding: Binding, interfaces: &Interfaces) -> Target {
         path,
         kind: if is_flow { TargetKind::Flow } else { TargetKind::Binding },
         account,
-        is_fixed: is_flow,
+        is_fixed,
         alternatives: alternatives.into_iter().map(|binding| target_of(binding, interfaces)).collect(),
         ways,
     }
@@ -173,11 +173,12 @@ fn without_headers(uri: Bytes) -> Bytes {
 
 /// A binding made over a stream is reached over that stream, one with a path over the flow of its first hop, one of a
 /// flow over that (RFC 5626 §7). Another one made by UDP is reached at its contact, unless the contact's address is
-/// not the one that it registered from: then a NAT lies between, and the flow is the way.
-fn hop_of(binding: &Binding, interfaces: &Interfaces) -> Flow {
+/// not the one that it registered from: then a NAT may lie between, and the flow is the way. With it, whether there is
+/// no other.
+fn hop_of(binding: &Binding, interfaces: &Interfaces) -> (Flow, bool) {
     let flow = binding.flow;
     if flow.transport != Transport::Udp || !binding.path.is_empty() || binding.is_flow {
-        return flow;
+        return (flow, binding.is_flow);
     }
     let contact = match Uri::parse(&binding.uri) {
         Ok(uri) => match uri.host {
@@ -190,9 +191,9 @@ fn hop_of(binding: &Binding, interfaces: &Interfaces) -> Flow {
     };
     match contact {
         // The interface that the peer knows us by.
-        Some(to) if to.transport == Transport::Udp => Flow { remote: to.remote, ..flow },
-        Some(to) => to,
-        None => flow,
+        Some(to) if to.transport == Transport::Udp => (Flow { remote: to.remote, ..flow }, false),
+        Some(to) => (to, false),
+        None => (flow, true),
     }
 }
 
@@ -247,27 +248,29 @@ mod tests {
         };
         let table = [
             // The same host on another port: where it listens, by the interface that it knows.
-            ("sip:bob@127.0.0.9:5070", udp(), contact),
-            ("sip:bob@127.0.0.9:5070;transport=tcp", udp(), by_tcp),
+            ("sip:bob@127.0.0.9:5070", udp(), contact, false),
+            ("sip:bob@127.0.0.9:5070;transport=tcp", udp(), by_tcp, false),
             // Another address, or none: a NAT may be between.
-            ("sip:bob@192.168.1.2:5070", udp(), udp()),
-            ("sip:bob@phone.a.test", udp(), udp()),
-            ("sip:bob@127.0.0.9;transport=sctp", udp(), udp()),
+            ("sip:bob@192.168.1.2:5070", udp(), udp(), true),
+            ("sip:bob@phone.a.test", udp(), udp(), true),
+            ("sip:bob@127.0.0.9;transport=sctp", udp(), udp(), true),
             (
                 "sip:bob@127.0.0.9:5070",
                 flow(Transport::Tls, "127.0.0.9:40000"),
                 flow(Transport::Tls, "127.0.0.9:40000"),
+                false,
             ),
         ];
-        for (uri, made_over, expected) in table {
-            assert_eq!(hop_of(&binding(uri, 1000, made_over), &interfaces()), expected, "{uri}");
+        for (uri, made_over, expected, is_fixed) in table {
+            let found = hop_of(&binding(uri, 1000, made_over), &interfaces());
+            assert_eq!(found, (expected, is_fixed), "{uri}");
         }
         let behind_a_proxy =
             Binding { path: vec!["<sip:p;lr>".into()], ..binding("sip:bob@127.0.0.9:5070", 1000, udp()) };
-        assert_eq!(hop_of(&behind_a_proxy, &interfaces()), udp());
+        assert_eq!(hop_of(&behind_a_proxy, &interfaces()), (udp(), false));
         let a_flow =
             Binding { is_flow: true, ..binding("sip:bob@127.0.0.9:5070;transport=tcp", 1000, udp()) };
-        assert_eq!(hop_of(&a_flow, &interfaces()), udp());
+        assert_eq!(hop_of(&a_flow, &interfaces()), (udp(), true));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use super::forward::{Forwarding, Leg};
+use super::forward::Forwarding;
 use super::incoming::Incoming;
 use super::response_context::Passage;
 use super::route::Way;
@@ -128,9 +128,9 @@ impl Proxy {
         };
         // A CANCEL forks nowhere (RFC 5393 §5.4.1).
         let max_breadth = (context.method != Method::Cancel).then_some(context.passage.max_breadth);
-        let leg = Leg { target: &target, hop: &target.hop, branch, max_breadth };
-        let bytes = forwarding.write(&leg, &mut self.scratch);
-        self.transmit(target.hop, None, bytes, None);
+        let leg = (&target, branch, max_breadth);
+        let (hop, bytes) = forwarding.write_by_size(leg, self.settings.udp_mtu, &mut self.scratch);
+        self.transmit(hop, None, bytes, None);
     }
 
     fn stateless_generation(&self, request: &Message) -> u32 {

@@ -7,6 +7,7 @@ mod network;
 mod script;
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
@@ -48,7 +49,7 @@ struct World {
     asked: VecDeque<(Flow, Message)>,
     /// Requests that peers have sent.
     begun: VecDeque<(Flow, Message)>,
-    branches: VecDeque<Branch>,
+    branches: VecDeque<(Branch, SocketAddr)>,
     /// A Record-Route value of the proxy's.
     recorded: String,
 }
@@ -94,8 +95,8 @@ impl World {
                 }
             }
             8 => {
-                if let Some(branch) = pick(&self.branches, script.octet()).copied() {
-                    self.proxy.handle_transmit_failure(self.now, &branch, true);
+                if let Some((branch, destination)) = pick(&self.branches, script.octet()).copied() {
+                    self.proxy.handle_transmit_failure(self.now, &branch, Some(destination));
                 }
             }
             _ => {
@@ -189,7 +190,7 @@ impl World {
             remember(&mut self.asked, (hop, message));
         }
         if let Some(branch) = branch {
-            remember(&mut self.branches, branch);
+            remember(&mut self.branches, (branch, hop.remote));
         }
     }
 

@@ -386,7 +386,8 @@ mod tests {
                 ]));
             }
             for slot in (0..20).filter(|slot| slot % 2 == 0) {
-                assert_eq!(world.routers[0].failed.next().await.branch, branch(slot));
+                let failed = world.routers[0].failed.next().await;
+                assert_eq!((failed.branch, failed.unreached), (branch(slot), Some(dead)));
             }
             world.routers[0].failed.nothing().await;
             for _ in 0..10 {

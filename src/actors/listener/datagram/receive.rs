@@ -217,8 +217,11 @@ impl Receiver {
             if !is_failure {
                 continue;
             }
+            // With an error comes the address that the datagram was for.
+            let destination = error.address.as_ref().and_then(socket_address);
             if let Some(branch) = branch_of_request(&payload[..length.min(payload.len())], self.limits)
-                && !self.directory.try_tell_failed(branch)
+                && let Some(destination) = destination
+                && !self.directory.try_tell_unreached(branch, destination)
             {
                 self.drops.add(DropReason::RouterBusy, 1);
             }

@@ -169,3 +169,21 @@ fn a_flow_of_datagrams_ends_with_the_networks_word_and_an_address_does_not() {
     at.location.handle_flow_ended(at.now, &phone);
     assert_eq!(at.location.bindings(), 1);
 }
+
+/// A contact behind a NAT is reached over its flow alone, though it does not say that it is one.
+#[test]
+fn a_binding_whose_contact_is_behind_a_nat_ends_with_its_flow() {
+    let table = [
+        (udp("10.0.0.7:5060"), "Contact: <sip:a@192.168.1.2:5060>", true),
+        (udp("10.0.0.7:5060"), "Contact: <sip:a@10.0.0.7:5070>", false),
+        (udp("10.0.0.7:5060"), "Contact: <sip:a@phone.a.test>", false),
+        (tcp(1), "Contact: <sip:a@192.168.1.2:5060>", false),
+    ];
+    for (flow, contact, is_of_flow) in table {
+        let mut at = new();
+        at.over(flow, "a", 1, &[contact]);
+        assert!(at.locate(ALICE, tcp(9)).targets.iter().all(|target| target.is_flow == is_of_flow));
+        at.location.handle_flow_ended(at.now, &flow);
+        assert_eq!(at.location.bindings() == 0, is_of_flow, "{contact}");
+    }
+}

@@ -192,9 +192,9 @@ impl Bench {
         self.drain();
     }
 
-    /// What was sent for this branch has not got through.
-    pub(super) fn fail(&mut self, branch: &Branch) {
-        self.proxy.handle_transmit_failure(self.now, branch, true);
+    /// What was sent for this branch has not got through to there, as the network says.
+    pub(super) fn fail(&mut self, branch: &Branch, destination: SocketAddr) {
+        self.proxy.handle_transmit_failure(self.now, branch, Some(destination));
         self.drain();
     }
 
@@ -307,7 +307,7 @@ impl Bench {
     fn transmit(&mut self, hop: Flow, alternate: Option<SocketAddr>, bytes: Bytes, branch: Option<Branch>) {
         if self.unreachable.contains(&(hop.transport, hop.remote)) {
             if let Some(branch) = branch {
-                self.proxy.handle_transmit_failure(self.now, &branch, true);
+                self.proxy.handle_transmit_failure(self.now, &branch, Some(hop.remote));
             }
             return;
         }

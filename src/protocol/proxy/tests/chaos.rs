@@ -43,7 +43,7 @@ impl World {
     fn new(seed: u64) -> Self {
         let mut world = Self {
             bench: Bench::new(),
-            random: Random(seed),
+            random: Random { key: [0; 16], count: seed },
             servers: Vec::new(),
             clients: Vec::new(),
             planned: Vec::new(),
@@ -151,7 +151,8 @@ impl World {
                 if self.chance(80) {
                     self.serve(tick, server, &text);
                 } else if self.chance(20) {
-                    self.bench.fail(&Branch::parse(branch(&text).as_bytes()).unwrap());
+                    let branch = Branch::parse(branch(&text).as_bytes()).unwrap();
+                    self.bench.fail(&branch, server.0.remote);
                 }
             }
         }

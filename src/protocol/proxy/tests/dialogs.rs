@@ -184,6 +184,23 @@ fn a_dialog_goes_on_over_the_new_connection_of_its_uc_server() {
     exchange(&mut bench, again, a, &callee.request("BYE", 1), "BYE");
 }
 
+/// Its token was written when the connection was not there yet.
+#[test]
+fn a_callee_that_was_dialled_is_known_as_an_end_of_its_dialog() {
+    let (a, b) = (Peer::udp(5070), Peer::tcp(5072));
+    let mut bench = Bench::new();
+    bench.log_on(a, UCS);
+    bench.bind_target("bob", Target { flow: Peer::udp(5073).0, ..binding("bob", b) });
+    let (_, callee) = call(&mut bench, a, b, "c");
+    bench.receive(b, &callee.request("INVITE", 1));
+    let invite = bench.one(a, "INVITE");
+    bench.receive(a, &answer(&invite, 200));
+    bench.one(b, "200");
+    bench.receive(b, &callee.request("ACK", 1));
+    bench.one(a, "ACK");
+    assert_eq!(bench.drops(), []);
+}
+
 #[test]
 fn a_request_over_a_connection_that_has_ended_is_answered_480() {
     for b in [Peer::tcp(5072), Peer::ws(5072), Peer::wss(5072)] {

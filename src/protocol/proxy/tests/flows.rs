@@ -3,7 +3,7 @@
 
 use super::bench::{Bench, binding};
 use super::network::{Peer, UCS};
-use super::text::{answer, kind, large, request, uri, with};
+use super::text::{answer, kind, large, request, uri, value, with};
 use crate::protocol::flow::{Flow, Transport};
 use crate::protocol::location::Target;
 
@@ -285,4 +285,42 @@ fn what_nobody_answers_goes_by_the_first_way() {
     bench.receive(A(), &ack);
     assert_eq!(kind(&bench.one(b, "ACK")), "ACK");
     bench.nothing_more();
+}
+
+#[test]
+fn what_nobody_answers_leaves_by_tcp_too_if_it_is_too_large() {
+    let b = Peer::udp(6000);
+    for is_flow in [true, false] {
+        for method in ["ACK", "BENOTIFY"] {
+            let mut bench = bob(&[]);
+            bench.bind_target("bob", Target { is_flow, ..binding("bob", b) });
+            bench.receive(A(), &large(method, A(), "c"));
+            let transport = if is_flow { Transport::Udp } else { Transport::Tcp };
+            let sent = bench.one(Peer(Flow { transport, ..b.0 }), method);
+            let via = format!("SIP/2.0/{} ", transport.via_token());
+            assert!(value(&sent, "Via").starts_with(&via), "{sent}");
+        }
+    }
+}
+
+/// Both contacts are dialled at one address: that the connection to it has ended says nothing of the next one.
+#[test]
+fn the_end_of_a_connection_fails_nobody_who_is_asked_because_of_it() {
+    let b = Peer::tcp(6000);
+    let contact = |user, q| Target { q, flow: Peer::udp(6000).0, ..binding(user, b) };
+    let table: [[Target; 2]; 2] = [[contact("one", 900), contact("two", 500)], {
+        let ways = vec![contact("two", 900)];
+        [Target { alternatives: ways, ..contact("one", 900) }, contact("three", 500)]
+    }];
+    for targets in table {
+        let mut bench = bob(&[]);
+        targets.into_iter().for_each(|target| bench.bind_target("bob", target));
+        bench.receive(A(), &request("MESSAGE", "sip:bob@a.test", A(), "c"));
+        assert_eq!(uri(&bench.one(b, "MESSAGE")), b.contact("one"));
+        bench.close(b);
+        let asked = bench.one(b, "MESSAGE");
+        assert_eq!(uri(&asked), b.contact("two"));
+        bench.receive(b, &answer(&asked, 200));
+        assert_eq!(upstream(&mut bench), ["200"]);
+    }
 }

@@ -1,9 +1,10 @@
 //! What follows when a message cannot be sent, is too large, or its connection ends (§16.9, §17.1.4, §18.1.1).
 
-use super::bench::Bench;
+use super::bench::{Bench, binding};
 use super::network::{Peer, UCS};
 use super::text::{answer, branch, large, request, value, values};
 use crate::protocol::flow::{Flow, Transport};
+use crate::protocol::location::Target;
 use crate::protocol::transaction::Branch;
 
 const A: fn() -> Peer = || Peer::udp(5070);
@@ -126,7 +127,7 @@ fn a_branch_that_is_not_wanted_any_more_does_not_fall_back() {
         bench.take(c);
         // The connection could not be opened after all.
         let failed = Branch::parse(branch(&tried).as_bytes()).unwrap();
-        bench.fail(&failed);
+        bench.fail(&failed, b.0.remote);
         bench.nothing_sent_to(b);
         assert_eq!(bench.kinds(A()), [status.to_string()]);
     }
@@ -139,7 +140,7 @@ fn every_attempt_has_a_branch_of_its_own() {
     bench.log_on_all(&[A(), b]);
     bench.receive(A(), &large("MESSAGE", A(), "c"));
     let first = bench.one(by_tcp(b), "MESSAGE");
-    bench.fail(&Branch::parse(branch(&first).as_bytes()).unwrap());
+    bench.fail(&Branch::parse(branch(&first).as_bytes()).unwrap(), b.0.remote);
     let second = bench.one(b, "MESSAGE");
     assert_ne!(branch(&first), branch(&second));
     bench.receive(b, &answer(&first, 200));
@@ -273,8 +274,28 @@ fn a_failure_that_is_told_late_changes_nothing() {
     let branch = Branch::parse(branch(&asked).as_bytes()).unwrap();
     bench.receive(b, &answer(&asked, 200));
     bench.one(A(), "200");
-    bench.fail(&branch);
+    bench.fail(&branch, b.0.remote);
     bench.pass_millis(60_000);
-    bench.fail(&branch);
+    bench.fail(&branch, b.0.remote);
     bench.nothing_more();
+}
+
+/// Slots and generations stand in what others get, and ICMP has no sender: the hash and the destination prove that
+/// an error is about this request.
+#[test]
+fn an_error_that_is_about_something_else_ends_nothing() {
+    let (b, other) = (Peer::udp(6000), Peer::udp(6001));
+    let mut bench = Bench::new();
+    bench.log_on(A(), UCS);
+    bench.bind_target("bob", Target { is_flow: true, ..binding("bob", b) });
+    bench.receive(A(), &request("MESSAGE", "sip:bob@a.test", A(), "c"));
+    let asked = bench.one(b, "MESSAGE");
+    let branch = Branch::parse(branch(&asked).as_bytes()).unwrap();
+    bench.fail(&Branch { loop_hash: branch.loop_hash ^ 1, ..branch }, b.0.remote);
+    bench.fail(&branch, other.0.remote);
+    bench.nothing_more();
+    assert!(bench.ended_flows.is_empty());
+    bench.fail(&branch, b.0.remote);
+    assert_eq!(bench.ended_flows, [b.0]);
+    bench.one(A(), "480");
 }
