@@ -79,6 +79,8 @@ async fn calls(name: &str, protocol: Protocol, log_on: LogOn) {
         .account("hamburg", "secret of hamburg")
         // The only algorithm that this SIPp knows.
         .key("registrar", "digest_algorithms", "[\"MD5\"]")
+        // It signs the address that it sends to, instead of the Request-URI.
+        .key("registrar", "accept_digest_for_other_uri", "true")
         .listen(protocol)
         .start()
         .await;
