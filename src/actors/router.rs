@@ -27,6 +27,7 @@ use super::messages::{
 use super::registrar::{Answers, Banned, FlowEnded, FlowFailed, FlowStanding, Learned, Questions};
 use super::supervisor::{ChildId, ChildStopped};
 use super::turns::Turns;
+use crate::protocol::account::AccountId;
 use crate::protocol::flow::{ConnectionId, Flow, InterfaceId, Transport};
 use crate::protocol::interface::Interfaces;
 use crate::protocol::location::{Ask, ContextId, Question};
@@ -358,6 +359,10 @@ impl Handler<RegistrarRestarted> for Router {
 
     fn handle(&mut self, restarted: RegistrarRestarted, _: &mut Context<Self>) {
         self.core.forget_registrations();
+        // Of a connection that has ended, this Registrar may never hear.
+        let is_there = |(flow, _): &(Flow, AccountId)| {
+            flow.connection.is_none_or(|id| self.directory.connection(id).is_some())
+        };
         // No context waits for the answers.
         let context = ContextId { slot: u32::MAX, generation: 0 };
         let question = |(flow, account)| Question {
@@ -367,7 +372,7 @@ impl Handler<RegistrarRestarted> for Router {
             log_on: Some(account),
             ask: Ask::Nothing,
         };
-        let questions: Vec<_> = self.core.standings().map(question).collect();
+        let questions: Vec<_> = self.core.standings().filter(is_there).map(question).collect();
         restarted.questions.do_send(Questions { router: self.index, questions });
     }
 }
@@ -380,3 +385,6 @@ impl Handler<Drain> for Router {
         self.core.unanswered()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -108,12 +108,12 @@ impl From<&Flow> for Hop {
 }
 
 impl Hop {
-    /// Whether `flow` leads there. Where the token was written before the connection was there, which that became
-    /// does not matter: it was dialled, so nobody but the peer is at its end.
-    fn is_of(&self, flow: &Flow) -> bool {
-        let place = (flow.interface, flow.transport, flow.remote);
+    /// Whether what came from `source` came from there. Where the token was written before the connection was there,
+    /// which that became does not matter: it was dialled, so nobody but the peer is at its end.
+    fn is_of(&self, source: &Self) -> bool {
+        let place = (source.interface, source.transport, source.remote);
         (self.interface, self.transport, self.remote) == place
-            && self.connection.is_none_or(|connection| flow.connection == Some(connection))
+            && self.connection.is_none_or(|connection| source.connection == Some(connection))
     }
 }
 
@@ -277,7 +277,7 @@ impl Token {
     /// is one of the two between whom we have recorded the dialog.
     pub fn account_at(&self, source: &Flow) -> Option<AccountId> {
         match self {
-            Self::Toward { hop, account } => account.filter(|_| hop.is_of(source)),
+            Self::Toward { hop, account } => account.filter(|_| hop.is_of(&Hop::from(source))),
             Self::Between { interface, ends, accounts, .. } => {
                 let at =
                     ends.iter().position(|end| *end == source.remote && *interface == source.interface)?;
@@ -289,33 +289,39 @@ impl Token {
     /// Whether `source` is one of the flows that the token names.
     pub fn names(&self, source: &Flow) -> bool {
         match self {
-            Self::Toward { hop, .. } => hop.is_of(source),
+            Self::Toward { hop, .. } => hop.is_of(&Hop::from(source)),
             Self::Between { interface, ends, .. } => {
                 *interface == source.interface && ends.contains(&source.remote)
             }
         }
     }
 
-    /// Where a request goes that has come over `source` and brought this token; `None` where the token leads
-    /// back to its sender, so that the Request-URI decides.
-    pub fn next_hop(&self, source: &Flow) -> Option<Hop> {
+    /// The one flow that it leads to, and the UC server there.
+    pub const fn toward(&self) -> Option<(Hop, Option<AccountId>)> {
         match self {
-            Self::Toward { hop, .. } => (!hop.is_of(source)).then_some(*hop),
-            Self::Between { interface, local, ends: [a, b], .. } => {
-                let from = |end: &SocketAddr| source.interface == *interface && source.remote == *end;
-                let remote = match (from(a), from(b)) {
-                    (true, false) => *b,
-                    (false, true) => *a,
-                    (true, true) => return None,
-                    // A peer that sends from another port than it listens on.
-                    (false, false) if a.ip() != b.ip() && source.remote.ip() == a.ip() => *b,
-                    (false, false) if a.ip() != b.ip() && source.remote.ip() == b.ip() => *a,
-                    (false, false) => return None,
-                };
-                let (interface, local, transport) = (*interface, *local, Transport::Udp);
-                Some(Hop { interface, local, transport, remote, connection: None })
-            }
+            Self::Toward { hop, account } => Some((*hop, *account)),
+            Self::Between { .. } => None,
         }
+    }
+
+    /// Where a request goes that has come from `source` and brought this token, and the UC server there; `None` where
+    /// the token leads back to where it came from.
+    pub fn next_hop(&self, source: &Hop) -> Option<(Hop, Option<AccountId>)> {
+        let Self::Between { interface, local, ends: [a, b], .. } = self else {
+            return self.toward().filter(|(hop, _)| !hop.is_of(source));
+        };
+        let from = |end: &SocketAddr| source.interface == *interface && source.remote == *end;
+        let remote = match (from(a), from(b)) {
+            (true, false) => *b,
+            // Or both ends are one.
+            (false | true, true) => *a,
+            // A peer that sends from another port than it listens on.
+            (false, false) if a.ip() != b.ip() && source.remote.ip() == a.ip() => *b,
+            (false, false) if a.ip() != b.ip() && source.remote.ip() == b.ip() => *a,
+            (false, false) => return None,
+        };
+        let (interface, local, transport) = (*interface, *local, Transport::Udp);
+        Some((Hop { interface, local, transport, remote, connection: None }, None))
     }
 }
 
@@ -562,7 +568,7 @@ mod tests {
                 let user = out[5..].split(|&octet| octet == b'@').next().unwrap();
                 found.push(match key().read(user, &interfaces).unwrap() {
                     Token::Toward { hop, .. } => hop.local,
-                    token @ Token::Between { .. } => token.next_hop(&ours).unwrap().local,
+                    token @ Token::Between { .. } => token.next_hop(&Hop::from(&ours)).unwrap().0.local,
                 });
             });
             let expected: Vec<_> = expected.iter().map(|ip| ip.map(|ip| ip.parse().unwrap())).collect();
@@ -578,16 +584,20 @@ mod tests {
         let token =
             Token::Between { interface: InterfaceId(7), local: None, ends: [a.remote, b.remote], accounts };
         assert_eq!((token.account_at(&a), token.account_at(&b)), (Some(AccountId(4)), None));
-        assert_eq!(token.next_hop(&a), Some(Hop::from(&b)));
-        assert_eq!(token.next_hop(&b), Some(Hop::from(&a)));
+        let next_hop = |token: &Token, source: &Flow| token.next_hop(&Hop::from(source)).map(|(hop, _)| hop);
+        assert_eq!(next_hop(&token, &a), Some(Hop::from(&b)));
+        assert_eq!(next_hop(&token, &b), Some(Hop::from(&a)));
         let other_port = flow(Transport::Udp, "10.0.0.2:40000", None);
-        assert_eq!(token.next_hop(&other_port), Some(Hop::from(&a)));
-        assert_eq!(token.next_hop(&flow(Transport::Udp, "10.0.0.3:5060", None)), None);
+        assert_eq!(next_hop(&token, &other_port), Some(Hop::from(&a)));
+        assert_eq!(next_hop(&token, &flow(Transport::Udp, "10.0.0.3:5060", None)), None);
         assert_eq!(token.account_at(&other_port), None);
         let toward = Token::Toward { hop: Hop::from(&a), account: Some(AccountId(5)) };
         assert_eq!((toward.account_at(&a), toward.account_at(&b)), (Some(AccountId(5)), None));
-        assert_eq!(toward.next_hop(&a), None);
-        assert_eq!(toward.next_hop(&b), Some(Hop::from(&a)));
+        assert_eq!(next_hop(&toward, &a), None);
+        assert_eq!(toward.next_hop(&Hop::from(&b)), Some((Hop::from(&a), Some(AccountId(5)))));
+        let to_itself =
+            Token::Between { interface: InterfaceId(7), local: None, ends: [a.remote; 2], accounts };
+        assert_eq!((next_hop(&to_itself, &a), next_hop(&to_itself, &b)), (Some(Hop::from(&a)), None));
     }
 
     #[test]
@@ -608,7 +618,7 @@ mod tests {
             let (token, source) = (token(written), connection(seen));
             assert_eq!(token.names(&source), is_same, "{written:?} {seen:?}");
             assert_eq!(token.account_at(&source).is_some(), is_same);
-            assert_eq!(token.next_hop(&source).is_none(), is_same);
+            assert_eq!(token.next_hop(&Hop::from(&source)).is_none(), is_same);
         }
         assert!(others.iter().all(|other| !token(None).names(other)));
     }

@@ -11,23 +11,11 @@ use tokio_rustls::TlsConnector;
 
 use super::*;
 use crate::actors::testing::{
-    Authority, PATIENCE, QUIET, Router, World, branch, here, log, outgoing, request, response,
+    Authority, PATIENCE, QUIET, Router, World, accept, branch, here, log, outgoing, request, response,
 };
 use crate::actors::tls::TlsSettings;
 use crate::config::{Certificate, Protocol};
 use crate::protocol::account::{Account, AccountId, AccountKind, Accounts, Scope, Secret};
-
-/// A connection of the world's with a peer of the test's.
-async fn accept(settings: ConnectionSettings) -> (TcpStream, Addr<Connection>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-    peer.set_nodelay(true).unwrap();
-    let (stream, remote) = listener.accept().await.unwrap();
-    let admission = settings.directory.open_connection(remote.ip()).unwrap();
-    let connection =
-        Connection::accepted(&here(), Arc::new(settings), admission, stream.into_std().unwrap(), remote);
-    (peer, connection)
-}
 
 async fn read(peer: &mut (impl tokio::io::AsyncRead + Unpin), length: usize) -> String {
     let mut octets = vec![0; length];

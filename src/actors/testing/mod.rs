@@ -7,13 +7,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::{Actor, Arbiter, Context, Handler, Message, Recipient};
+use actix::{Actor, Addr, Arbiter, Context, Handler, Message, Recipient};
 use slog::{Discard, Logger, o};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::timeout;
 
 pub(crate) use self::authority::Authority;
-use super::connection::ConnectionSettings;
+use super::connection::{Connection, ConnectionSettings};
 use super::directory::{ConnectionLimits, Directory, RegistrarAddress, RouterAddress};
 use super::listener::{InterfaceState, InterfaceStatus, ListenerStopped, Reports};
 use super::log_limit::LogLimit;
@@ -226,6 +227,18 @@ impl World {
             InterfaceState::NotListening { reason } => panic!("{reason}"),
         }
     }
+}
+
+/// A connection of the world's with a peer of the test's.
+pub(crate) async fn accept(settings: ConnectionSettings) -> (TcpStream, Addr<Connection>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    peer.set_nodelay(true).unwrap();
+    let (stream, remote) = listener.accept().await.unwrap();
+    let admission = settings.directory.open_connection(remote.ip()).unwrap();
+    let connection =
+        Connection::accepted(&here(), Arc::new(settings), admission, stream.into_std().unwrap(), remote);
+    (peer, connection)
 }
 
 pub(crate) fn log() -> Logger {

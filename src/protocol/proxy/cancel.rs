@@ -202,7 +202,7 @@ impl Proxy {
         let record = &state.branches[usize::from(branch)];
         let is_others_turn =
             record.target.kind == TargetKind::Search || !record.target.alternatives.is_empty();
-        if is_others_turn && !record.has_rung {
+        if is_others_turn && record.is_pending() && !record.has_rung {
             self.end_branch(now, context, branch, 503);
         }
     }

@@ -8,12 +8,12 @@ use crate::protocol::location::{Answer, Ask, Destination, Located, Verdict};
 use crate::protocol::message::reply::Reply;
 use crate::protocol::message::uri::Uri;
 use crate::protocol::message::{Message, Name};
-use crate::protocol::record_route::{Hop, Token};
+use crate::protocol::record_route::Hop;
 
 use super::Proxy;
 use super::forking::user_of;
 use super::response_context::Pending;
-use super::route::Way;
+use super::route::{Lead, Way};
 use super::table::Slot;
 use super::targets::{Target, target_set, target_set_beside};
 
@@ -31,7 +31,7 @@ impl Proxy {
             Way::Ourselves => return Err(Reply::with_reason(404, "No User In Request-URI")),
             Way::Location => None,
             Way::Direct(hop) => Some(Target::direct(*hop)),
-            Way::Token(token) => Some(self.token_target(token, source).ok_or_else(|| Reply::new(480))?),
+            Way::Token(lead) => Some(self.token_target(lead, source).ok_or_else(|| Reply::new(480))?),
         };
         let may_be_gruu = |uri: &Uri<'_>| {
             uri.parameters.get(b"gr").is_some() && self.settings.is_presence_domain(&uri.host)
@@ -111,15 +111,11 @@ impl Proxy {
         }
     }
 
-    /// Where a token of ours leads now: its flow while that is open; if its connection has ended, the one that the same
+    /// Where tokens of ours lead now: to their flow while that is open; if its connection has ended, the one that the same
     /// UC server has opened since. Servers may share an account, so that is only known where the account has one flow
     /// from the same address.
-    pub(super) fn token_target(&self, token: &Token, source: &Flow) -> Option<Target> {
-        let hop = token.next_hop(source)?;
-        let account = match token {
-            Token::Toward { account, .. } => *account,
-            Token::Between { .. } => None,
-        };
+    pub(super) fn token_target(&self, lead: &Lead, source: &Flow) -> Option<Target> {
+        let Lead { hop, account } = *lead;
         let mut flow = self.flow_of(&hop)?;
         if hop.connection.is_some() && self.standing.account_of(&flow).is_none() {
             let only =

@@ -38,7 +38,7 @@ mod upstream;
 pub mod validate;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hasher as _;

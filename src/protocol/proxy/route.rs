@@ -9,7 +9,7 @@ use crate::protocol::message::name_addr::NameAddr;
 use crate::protocol::message::reply::Reply;
 use crate::protocol::message::uri::{Host, Uri};
 use crate::protocol::message::{Message, Method, Name};
-use crate::protocol::record_route::{Token, TokenKey};
+use crate::protocol::record_route::{Hop, Token, TokenKey};
 
 use super::settings::Settings;
 
@@ -20,12 +20,21 @@ pub enum Way {
     Ourselves,
     /// A user of a presence domain: the Registrar knows where.
     Location,
-    /// The flow that a token of ours names.
-    Token(Token),
+    /// The flow that tokens of ours lead to.
+    Token(Lead),
     /// A peer of the LAN by its address.
     Direct(Flow),
     /// Nowhere.
     Nowhere(Reply),
+}
+
+/// Where tokens of ours lead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lead {
+    /// The far end of the flow.
+    pub hop: Hop,
+    /// The UC server that the flow was logged on as, for when the flow has ended.
+    pub account: Option<AccountId>,
 }
 
 /// What a request's Route header and Request-URI come to.
@@ -59,7 +68,7 @@ pub fn route(
     key: &TokenKey,
 ) -> Routing {
     let mut own_routes = 0;
-    let mut token = None;
+    let mut tokens = Tokens::default();
     let mut dialog_account = None;
     let mut is_from_end = false;
     let mut next_route = None;
@@ -77,15 +86,40 @@ pub fn route(
         own_routes += 1;
         is_from_end |= own_token.as_ref().is_some_and(|token| token.names(source));
         dialog_account = own_token.as_ref().and_then(|token| token.account_at(source)).or(dialog_account);
-        token = own_token.or(token);
+        tokens.follow(own_token, source);
     }
-    let has_token = token.is_some();
-    let way = match (token.filter(|token| token.next_hop(source).is_some()), next_route) {
-        (Some(token), _) => Way::Token(token),
+    let has_token = tokens.count > 0;
+    let way = match (tokens.lead(), next_route) {
+        (Some(lead), _) => Way::Token(lead),
         (None, Some(uri)) => direct(&uri, settings, interfaces),
         (None, None) => by_request_uri(request, settings, interfaces),
     };
     Routing { own_routes, has_token, is_from_end, dialog_account, way }
+}
+
+/// The tokens of a request: each leads from where the one before it has led, since a request may pass us several
+/// times on its way.
+#[derive(Default)]
+struct Tokens {
+    count: usize,
+    reached: Option<(Hop, Option<AccountId>)>,
+    last: Option<Token>,
+}
+
+impl Tokens {
+    fn follow(&mut self, token: Option<Token>, source: &Flow) {
+        let Some(token) = token else { return };
+        let from = self.reached.map_or(Hop::from(source), |(hop, _)| hop);
+        self.count += 1;
+        self.reached = token.next_hop(&from).or(self.reached);
+        self.last = Some(token);
+    }
+
+    /// Both ends may be behind one flow: of two values of ours, the last says where to go, be it back.
+    fn lead(&self) -> Option<Lead> {
+        let back = || self.last.as_ref().filter(|_| self.count > 1).and_then(Token::toward);
+        self.reached.or_else(back).map(|(hop, account)| Lead { hop, account })
+    }
 }
 
 fn by_request_uri(request: &Message, settings: &Settings, interfaces: &Interfaces) -> Way {
@@ -275,31 +309,65 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_token_leads_to_the_side_that_its_sender_is_not_on() {
+    /// What is recorded of a request that passes from one to the next, topmost first.
+    fn recorded(ways: &[(Flow, Flow)]) -> Vec<String> {
         let key = TokenKey::new([1; 16]);
-        for (a, b) in [
-            (Transport::Udp, Transport::Udp),
-            (Transport::Udp, Transport::Tls),
-            (Transport::Tls, Transport::Tls),
-        ] {
-            let (a, b) = (peer(a, 7000), peer(b, 7001));
-            let face = |flow| Face { flow, account: None };
-            let mut recorded = Vec::new();
-            values(&key, &interfaces(), face(&a), face(&b), 70, |write| {
+        let face = |flow| Face { flow, account: None };
+        let mut recorded = Vec::new();
+        for ((up, down), pass) in ways.iter().zip(0..) {
+            let mut own = Vec::new();
+            values(&key, &interfaces(), face(up), face(down), pass, |write| {
                 let mut out = Vec::new();
                 write(&mut out);
-                recorded.push(String::from_utf8(out).unwrap());
+                own.push(String::from_utf8(out).unwrap());
             });
+            recorded.splice(..0, own);
+        }
+        recorded
+    }
+
+    fn lead(routes: &[&str], from: &Flow) -> Option<SocketAddr> {
+        let found = routing("BYE", "sip:x@10.9.9.9", routes, from);
+        assert_eq!((found.has_token, found.own_routes), (true, routes.len()));
+        match found.way {
+            Way::Token(lead) => Some(lead.hop.remote),
+            other => panic!("{}", name(&other)),
+        }
+    }
+
+    /// Also where the request has come by several times, and where both ends are behind one flow.
+    #[test]
+    fn tokens_lead_to_the_other_end_of_the_dialog() {
+        let (udp, tls) = (|port| peer(Transport::Udp, port), |port| peer(Transport::Tls, port));
+        let table = [
+            vec![udp(1), udp(2)],
+            vec![udp(1), tls(2)],
+            vec![tls(1), tls(2)],
+            vec![udp(1), udp(1)],
+            vec![tls(1), tls(1)],
+            vec![udp(1), udp(2), udp(3)],
+            vec![tls(1), udp(2), udp(3)],
+            vec![tls(1), udp(2), udp(2)],
+            vec![udp(1), udp(2), tls(3), tls(4)],
+        ];
+        for passed in table {
+            let ways: Vec<_> = passed.windows(2).map(|pair| (pair[0], pair[1])).collect();
+            let recorded = recorded(&ways);
             let in_order: Vec<_> = recorded.iter().map(String::as_str).collect();
             let reversed: Vec<_> = in_order.iter().rev().copied().collect();
-            for (from, to, routes) in [(&a, &b, reversed), (&b, &a, in_order)] {
-                let found = routing("BYE", "sip:x@10.9.9.9", &routes, from);
-                assert!(found.has_token);
-                assert_eq!(found.own_routes, routes.len());
-                let Way::Token(token) = found.way else { panic!("no token: {:?}", found.way) };
-                assert_eq!(token.next_hop(from).unwrap().remote, to.remote);
-            }
+            let (caller, callee) = (passed[0], passed[passed.len() - 1]);
+            assert_eq!(lead(&reversed, &caller), Some(callee.remote), "{passed:?}");
+            assert_eq!(lead(&in_order, &callee), Some(caller.remote), "{passed:?}");
+        }
+    }
+
+    #[test]
+    fn a_token_of_the_senders_own_side_alone_leads_nowhere() {
+        let (caller, callee) = (peer(Transport::Udp, 1), peer(Transport::Tls, 2));
+        let recorded = recorded(&[(caller, callee)]);
+        for (own, from) in recorded.iter().zip([&callee, &caller]) {
+            let found = routing("BYE", "sip:x@10.9.9.9", &[own], from);
+            assert_eq!((name(&found.way), found.has_token), ("403".to_owned(), true));
         }
     }
 }

@@ -205,6 +205,13 @@ impl Bench {
         self.drain();
     }
 
+    /// `peer` has logged off.
+    pub(super) fn log_off(&mut self, peer: Peer) {
+        self.registrar.servers.retain(|server| server.flow != peer.0);
+        self.proxy.handle_log_off(self.now, &peer.0);
+        self.drain();
+    }
+
     /// Lets time pass, with all that is due meanwhile.
     pub(super) fn pass(&mut self, time: Duration) {
         let until = self.now + time;

@@ -60,6 +60,22 @@ fn a_call_goes_through_in_both_directions_over_any_two_transports() {
     }
 }
 
+/// Two users of one UC server, behind one flow: what follows in their dialog comes back over it, whatever their
+/// contacts say.
+#[test]
+fn a_call_between_two_behind_one_flow_goes_through_in_both_directions() {
+    for peer in [Peer::udp(5070), Peer::tcp(5072), Peer::outside(5074)] {
+        let mut bench = Bench::new();
+        bench.proxy.handle_standing(&peer.0, Some(UCS));
+        bench.bind("bob", peer, 1000);
+        let (caller, callee) = call(&mut bench, peer, peer, "c");
+        let requests = [caller.request("UPDATE", 2), callee.request("INFO", 1), callee.request("BYE", 2)];
+        for (text, method) in requests.iter().zip(["UPDATE", "INFO", "BYE"]) {
+            exchange(&mut bench, peer, peer, text, method);
+        }
+    }
+}
+
 #[test]
 fn one_udp_socket_is_recorded_once_and_two_sockets_twice() {
     let table = [

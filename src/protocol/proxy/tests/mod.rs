@@ -4,13 +4,12 @@
 //! checks at its end that nothing is left behind.
 
 mod bench;
-pub(super) mod network;
+pub(crate) mod network;
 mod text;
 
 mod authentication;
 mod breadth;
 mod cancel;
-mod chaos;
 mod dialogs;
 mod flows;
 mod forking;

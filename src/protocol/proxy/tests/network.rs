@@ -12,7 +12,7 @@ use crate::protocol::proxy::settings::Settings;
 use crate::protocol::transaction::Timers;
 
 /// The UC servers' account: password `pw`, any user of the domain.
-pub(super) const UCS: AccountId = AccountId(0);
+pub(crate) const UCS: AccountId = AccountId(0);
 /// A UC server that speaks for carol alone: password `pw`.
 pub(super) const SCOPED: AccountId = AccountId(1);
 
@@ -98,7 +98,7 @@ impl Peer {
 }
 
 /// The settings of the proxy under test.
-pub(in crate::protocol::proxy) fn settings() -> Settings {
+pub(crate) fn settings() -> Settings {
     let account = |user_name: &str, scope, kind| Account {
         user_name: user_name.to_owned(),
         secret: Secret::Password("pw".to_owned()),
@@ -130,7 +130,7 @@ pub(in crate::protocol::proxy) fn settings() -> Settings {
 }
 
 /// Its interfaces: all transports on the LAN, TLS outside.
-pub(in crate::protocol::proxy) fn interfaces() -> Interfaces {
+pub(crate) fn interfaces() -> Interfaces {
     let interface = |id, side, transport, bound: &str| Interface {
         id: InterfaceId(id),
         side,

@@ -128,6 +128,23 @@ fn a_server_that_has_said_it_is_at_work_is_waited_for() {
     bench.one(A(), "480");
 }
 
+/// Of what it has said over UDP the ACK, or what has gone up, may have been lost.
+#[test]
+fn who_logs_off_after_the_final_response_may_repeat_it() {
+    for (status, to_server, to_client) in [(404, vec!["ACK"], vec![]), (200, vec![], vec!["200"])] {
+        let servers = [Peer::udp(6000), Peer::udp(6002)];
+        let mut bench = bench(&servers);
+        bench.receive(A(), &request("INVITE", "sip:bob@a.test", A(), "c"));
+        let asked = bench.one(servers[0], "INVITE");
+        for is_logged_on in [true, false] {
+            bench.receive(servers[0], &answer(&asked, status));
+            assert_eq!(bench.kinds(servers[0]), to_server, "{status} {is_logged_on}");
+            assert_eq!(bench.kinds(A()), to_client, "{status} {is_logged_on}");
+            bench.log_off(servers[0]);
+        }
+    }
+}
+
 #[test]
 fn silence_alone_is_answered_by_silence() {
     let servers = servers(2);
