@@ -28,11 +28,6 @@ impl Proxy {
         if context.server.is_none() && !context.has_answered {
             return self.forward_and_forget(slot);
         }
-        // Who was asked and who asked may give up in the same tick: the end of the server transaction is next.
-        let server = context.server.and_then(|server| self.servers.get(server));
-        if server.is_some_and(|server| server.is_given_up(now)) {
-            return;
-        }
         let next = context.next_targets();
         if !next.is_empty() {
             for (target, breadth) in next {

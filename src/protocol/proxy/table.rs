@@ -140,13 +140,6 @@ pub(super) struct ServerTransaction {
     pub(super) armed: Option<Instant>,
 }
 
-impl ServerTransaction {
-    /// Whether whoever asked has stopped waiting.
-    pub(super) fn is_given_up(&self, now: Instant) -> bool {
-        matches!(&self.machine, ServerMachine::NonInvite(machine) if machine.is_given_up(now))
-    }
-}
-
 impl Tenant for ServerTransaction {
     fn generation(&self) -> u32 {
         self.generation

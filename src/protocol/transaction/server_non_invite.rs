@@ -112,11 +112,6 @@ impl ServerNonInvite {
         earliest(self.trying, self.end)
     }
 
-    /// Whether the client has stopped waiting for the final response that the core still owes.
-    pub fn is_given_up(&self, now: Instant) -> bool {
-        matches!(self.state, State::Trying | State::Proceeding) && is_due(self.end, now)
-    }
-
     /// Where it stands.
     pub const fn state(&self) -> State {
         self.state

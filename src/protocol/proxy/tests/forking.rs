@@ -364,19 +364,3 @@ fn a_user_whose_only_binding_cannot_be_reached_is_unavailable() {
         bench.nothing_more();
     }
 }
-
-#[test]
-fn nobody_else_is_asked_once_who_asked_has_given_up() {
-    let (first, second) = (Peer::udp(6000), Peer::udp(6001));
-    for (method, is_asked) in [("MESSAGE", false), ("INVITE", true)] {
-        let mut bench = Bench::new();
-        bench.log_on(A(), UCS);
-        bench.bind("bob", first, 1000);
-        bench.bind("bob", second, 500);
-        bench.receive(A(), &request(method, "sip:bob@a.test", A(), "c"));
-        bench.pass_millis(32_100);
-        assert!(!bench.take(first).is_empty());
-        assert_eq!(!bench.take(second).is_empty(), is_asked, "{method}");
-        bench.take(A());
-    }
-}
