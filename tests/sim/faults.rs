@@ -91,6 +91,8 @@ impl World<'_> {
         self.count(Count::Restarts);
         let pause = self.random.millis(20, 2000);
         self.schedule(wait, Happening::ProcessStops { is_in_peace });
-        self.schedule(wait + pause, Happening::ProcessStarts);
+        // At a whole millisecond, so that no clock of the process rounds otherwise than the wall's.
+        let start = Duration::from_millis((self.now + wait + pause).as_millis() as u64 + 1);
+        self.schedule(start - self.now, Happening::ProcessStarts);
     }
 }
