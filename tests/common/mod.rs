@@ -14,6 +14,7 @@ mod link;
 pub(crate) mod port;
 pub(crate) mod process;
 pub(crate) mod proxy;
+pub(crate) mod random;
 pub(crate) mod scratch;
 pub(crate) mod sip;
 pub(crate) mod web;

@@ -1,26 +1,8 @@
 //! Mutations that know what SIP is made of, each decided by its seed.
 
-/// SplitMix64.
-pub(crate) struct Random(u64);
+pub(crate) use crate::common::random::Random;
 
 impl Random {
-    pub(crate) const fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    /// A number below `limit`, or 0.
-    pub(crate) fn below(&mut self, limit: usize) -> usize {
-        (self.next() % limit.max(1) as u64) as usize
-    }
-
     fn range(&mut self, length: usize) -> std::ops::Range<usize> {
         let (one, other) = (self.below(length + 1), self.below(length + 1));
         one.min(other)..one.max(other)
