@@ -113,6 +113,12 @@ pub struct RouterRestarted {
     pub router: usize,
 }
 
+/// The Registrar has begun: what was kept is restored, and the Routers have been told who is logged on. To the
+/// supervisor.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub struct RegistrarBegun;
+
 /// Tell everything that is to be kept, to the segment of this number. From the Journal, whenever it begins one.
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "()")]
@@ -136,6 +142,7 @@ pub struct Registrar {
     log: Logger,
     /// Bounds the lines about bans.
     bans: LogLimit,
+    begun: Recipient<RegistrarBegun>,
     stopped: Recipient<ChildStopped>,
 }
 
@@ -147,6 +154,7 @@ impl Registrar {
         is_successor: bool,
         directory: Arc<Directory>,
         log: Logger,
+        begun: Recipient<RegistrarBegun>,
         stopped: Recipient<ChildStopped>,
     ) -> Self {
         Self {
@@ -160,6 +168,7 @@ impl Registrar {
             turns: Turns::default(),
             log,
             bans: LogLimit::default(),
+            begun,
             stopped,
         }
     }

@@ -26,7 +26,7 @@ use slog::{Logger, crit, error, info, warn};
 use super::directory::{ConnectionLimits, Directory, RouterAddress};
 use super::journal::Finish;
 use super::listener::{InterfaceStatus, ListenerKind, ListenerStopped};
-use super::registrar::RouterRestarted;
+use super::registrar::{RegistrarBegun, RouterRestarted};
 use super::router::{Drain, InterfacesChanged};
 use super::state;
 use super::tls::TlsSettings;
@@ -110,6 +110,8 @@ pub struct Supervisor {
     has_registrar: bool,
     /// The same of the Journal.
     has_journal: bool,
+    /// The Listeners have been started, which wait for the first Registrar.
+    has_listeners: bool,
     is_ready: bool,
     /// The process ends, and its actors with it.
     is_stopping: bool,
@@ -167,6 +169,7 @@ impl Supervisor {
             restarts: VecDeque::new(),
             has_registrar: false,
             has_journal: false,
+            has_listeners: false,
             is_ready: false,
             is_stopping: false,
             log,
@@ -280,12 +283,6 @@ impl Actor for Supervisor {
         // The Registrar begins with what the Journal has kept.
         self.start_child(ChildId::Journal, ctx);
         self.start_child(ChildId::Registrar, ctx);
-        for (interface, kind) in interfaces::listeners(&self.parts.config, self.arbiters.len()) {
-            if interfaces::starts_at_once(&self.parts.config, interface, kind) {
-                self.start_child(ChildId::Listener(interface, kind), ctx);
-            }
-        }
-        self.interfaces_changed();
         ctx.spawn(stop_signal().into_actor(self).map(|signal, supervisor, ctx| supervisor.stop(signal, ctx)));
     }
 
@@ -338,6 +335,24 @@ impl Handler<ListenerStopped> for Supervisor {
 
     fn handle(&mut self, stopped: ListenerStopped, ctx: &mut Context<Self>) {
         self.replace(ChildId::Listener(stopped.interface, stopped.listener), stopped.panicked, ctx);
+    }
+}
+
+impl Handler<RegistrarBegun> for Supervisor {
+    type Result = ();
+
+    /// Nothing is received before the Routers know who is logged on: the first request of a UC server that was
+    /// registered before a restart finds its standing.
+    fn handle(&mut self, _: RegistrarBegun, ctx: &mut Context<Self>) {
+        if std::mem::replace(&mut self.has_listeners, true) {
+            return;
+        }
+        for (interface, kind) in interfaces::listeners(&self.parts.config, self.arbiters.len()) {
+            if interfaces::starts_at_once(&self.parts.config, interface, kind) {
+                self.start_child(ChildId::Listener(interface, kind), ctx);
+            }
+        }
+        self.interfaces_changed();
     }
 }
 

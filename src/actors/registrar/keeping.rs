@@ -8,7 +8,7 @@ use actix::prelude::*;
 use slog::{info, warn};
 use tokio::time::{sleep, timeout};
 
-use super::{FlowStanding, Registrar, TellAll};
+use super::{FlowStanding, Registrar, RegistrarBegun, TellAll};
 use crate::actors::journal::{Entry, Finish, Keep, Kept, Load, ToldAll};
 use crate::actors::router::RegistrarRestarted;
 use crate::protocol::location::{Answer, LocationEvent, Moment, Restored, Surroundings, Walk};
@@ -163,6 +163,7 @@ impl Registrar {
         ctx.wait(timeout(PATIENCE, asked).into_actor(self).map(move |kept, registrar, ctx| {
             let Ok(Kept { entries, damaged }) = kept else {
                 warn!(registrar.log, "registrations_lost"; "reason" => "the store did not answer in time");
+                registrar.begun.do_send(RegistrarBegun);
                 return;
             };
             let kept = entries.into_iter();
@@ -192,6 +193,7 @@ impl Registrar {
             return;
         }
         self.tell_restored(&restoring);
+        self.begun.do_send(RegistrarBegun);
         self.settle(ctx);
     }
 

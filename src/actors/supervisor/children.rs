@@ -147,9 +147,9 @@ impl Supervisor {
         let is_successor = self.has_registrar;
         let directory = Arc::clone(&self.parts.directory);
         let log = self.parts.logs.logger("registrar");
-        let stopped = ctx.address().recipient();
+        let (begun, stopped) = (ctx.address().recipient(), ctx.address().recipient());
         let address = Registrar::start_in_arbiter(&self.arbiters[0].handle(), move |_| {
-            Registrar::new(Location::new(settings), interfaces, is_successor, directory, log, stopped)
+            Registrar::new(Location::new(settings), interfaces, is_successor, directory, log, begun, stopped)
         });
         #[cfg(test)]
         self.collapsible.add(ChildId::Registrar, address.clone().recipient());
