@@ -1,21 +1,18 @@
 //! Deadlines of many transactions, of which one timer of the shell's knows the first.
 //!
-//! A hierarchical timing wheel: eleven levels of 64 slots, each level's slot as long as the whole level
-//! below. An entry lies in the level of the highest digit (base 64) in which its tick differs from the
-//! present one, so it moves down at most once per level until it is due, however far away it was. Bit masks
-//! of occupied slots make the first deadline two bit scans, and a jump of the clock cost what is due, not
-//! what time has passed.
+//! A timing wheel with a slot for each tick of the near future, as far as nearly all deadlines of SIP lie (64*T1 at
+//! ticks of 4 ms); what is further waits in groups of ticks and is let in as their time comes near. So an entry is
+//! moved once at most, no step moves more than what is due or one group, and a jump of the clock costs what is due,
+//! not what time has passed.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-/// Bits of one digit of a tick number.
-const DIGIT: u32 = 6;
-/// Slots of one level.
-const SLOTS: usize = 1 << DIGIT;
-/// Levels that a 64-bit tick number needs.
-const LEVELS: usize = u64::BITS.div_ceil(DIGIT) as usize;
-/// Entries for which an emptied slot keeps its memory; a burst's memory is given back.
-const KEPT: usize = 256;
+/// Ticks of the near future: 34 s of 4.2 ms.
+const NEAR: usize = 1 << 13;
+/// A group of the far future has 2 to this power ticks: a second of 4.2 ms.
+const GROUP_BITS: u32 = 8;
+const GROUP: u64 = 1 << GROUP_BITS;
 
 /// Values with deadlines: any number, any distance, soonest first.
 ///
@@ -27,38 +24,30 @@ pub struct TimerWheel<T> {
     origin: Instant,
     /// A tick is 2 to this power nanoseconds, so that a shift does for a division.
     tick_bits: u32,
-    /// The tick up to which the levels have been emptied.
+    /// The tick up to which everything has been taken out.
     elapsed: u64,
-    levels: Vec<Level<T>>,
+    /// For each of the `NEAR - 1` ticks after `elapsed` what is due at it, at the tick's number modulo [`NEAR`].
+    near: Vec<Vec<T>>,
+    /// Bit n: slot n of `near` has entries.
+    occupied: [u64; NEAR / 64],
+    /// By the number of their group, what is due later: the tick, and the value.
+    far: BTreeMap<u64, Vec<(u64, T)>>,
     /// Due and not popped yet.
-    expired: Vec<Entry<T>>,
+    expired: Vec<T>,
     length: usize,
-}
-
-#[derive(Debug)]
-struct Level<T> {
-    /// Bit n: slot n has entries.
-    occupied: u64,
-    slots: [Vec<Entry<T>>; SLOTS],
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Entry<T> {
-    /// The first tick at which the deadline has passed.
-    due: u64,
-    value: T,
 }
 
 impl<T: Copy> TimerWheel<T> {
     /// An empty wheel. Its tick, which tells deadlines apart, is `tick` rounded down to a power of two
     /// nanoseconds: 8.4 ms for 10 ms. Zero is taken as a nanosecond.
     pub fn new(now: Instant, tick: Duration) -> Self {
-        let level = || Level { occupied: 0, slots: std::array::from_fn(|_| Vec::new()) };
         Self {
             origin: now,
             tick_bits: nanoseconds(tick).max(1).ilog2(),
             elapsed: 0,
-            levels: std::iter::repeat_with(level).take(LEVELS).collect(),
+            near: std::iter::repeat_with(Vec::new).take(NEAR).collect(),
+            occupied: [0; NEAR / 64],
+            far: BTreeMap::new(),
             expired: Vec::new(),
             length: 0,
         }
@@ -75,16 +64,20 @@ impl<T: Copy> TimerWheel<T> {
         let due =
             nanoseconds(at.saturating_duration_since(self.origin)).saturating_add(tick) >> self.tick_bits;
         self.length += 1;
-        self.insert(Entry { due, value });
+        self.insert(due, value);
     }
 
     /// When [`Self::pop_expired`] is worth a call; `None` if the wheel is empty.
     ///
-    /// Never later than the first deadline rounded up to the next tick. It may be earlier, at most once per
-    /// level for deadlines that are more than 64 ticks away; a pop then yields nothing and brings the wheel
-    /// on. In the past if something is due already.
+    /// Never later than the first deadline rounded up to the next tick. For deadlines that are far away it may be
+    /// earlier, once; a pop then yields nothing and brings the wheel on. In the past if something is due already.
     pub fn next_deadline(&self) -> Option<Instant> {
-        let tick = if self.expired.is_empty() { self.first_slot()?.start } else { self.elapsed };
+        let tick = if self.expired.is_empty() {
+            let (near, far) = (self.first_near(), self.first_far());
+            near.into_iter().chain(far).min()?
+        } else {
+            self.elapsed
+        };
         Some(self.origin + Duration::from_nanos(tick << self.tick_bits))
     }
 
@@ -95,9 +88,9 @@ impl<T: Copy> TimerWheel<T> {
         if self.expired.is_empty() {
             self.advance(nanoseconds(now.saturating_duration_since(self.origin)) >> self.tick_bits);
         }
-        let entry = self.expired.pop()?;
+        let value = self.expired.pop()?;
         self.length -= 1;
-        Some(entry.value)
+        Some(value)
     }
 
     /// How many values wait, those included that are due.
@@ -110,62 +103,69 @@ impl<T: Copy> TimerWheel<T> {
         self.length == 0
     }
 
-    fn insert(&mut self, entry: Entry<T>) {
-        if entry.due <= self.elapsed {
-            self.expired.push(entry);
-            return;
+    fn insert(&mut self, due: u64, value: T) {
+        if due <= self.elapsed {
+            self.expired.push(value);
+        } else if due - self.elapsed < NEAR as u64 {
+            let slot = slot_of(due);
+            self.near[slot].push(value);
+            self.occupied[slot / 64] |= 1 << (slot % 64);
+        } else {
+            self.far.entry(due >> GROUP_BITS).or_default().push((due, value));
         }
-        let level = (self.elapsed ^ entry.due).ilog2() / DIGIT;
-        let slot = (entry.due >> (level * DIGIT)) as usize % SLOTS;
-        let level = &mut self.levels[level as usize];
-        level.occupied |= 1 << slot;
-        level.slots[slot].push(entry);
     }
 
-    /// The occupied slot that begins first. Entries of a level share all higher digits with the present tick
-    /// and exceed it in the level's own, so a lower level's are always sooner.
-    fn first_slot(&self) -> Option<FirstSlot> {
-        let level = self.levels.iter().position(|level| level.occupied != 0)?;
-        let slot = self.levels[level].occupied.trailing_zeros();
-        let shift = level as u32 * DIGIT;
-        let higher = u64::MAX.checked_shl(shift + DIGIT).unwrap_or(0);
-        Some(FirstSlot {
-            level,
-            slot: slot as usize,
-            start: (self.elapsed & higher) | (u64::from(slot) << shift),
-        })
+    /// The first tick of the near future at which something is due.
+    fn first_near(&self) -> Option<u64> {
+        let from = slot_of(self.elapsed + 1);
+        let words = self.occupied.len();
+        let later = self.occupied[from / 64] & (u64::MAX << (from % 64));
+        let first = std::iter::once((from / 64, later));
+        // The last word is the first once more, for the slots before `from`.
+        let others = (1..=words).map(|step| (from / 64 + step) % words).map(|word| (word, self.occupied[word]));
+        let (word, bits) = first.chain(others).find(|(_, bits)| *bits != 0)?;
+        let slot = word * 64 + bits.trailing_zeros() as usize;
+        Some(self.elapsed + 1 + ((slot + NEAR - from) % NEAR) as u64)
+    }
+
+    /// The tick at which the first group of the far future begins.
+    fn first_far(&self) -> Option<u64> {
+        self.far.first_key_value().map(|(group, _)| group << GROUP_BITS)
     }
 
     /// Brings the wheel to tick `now`, or to the first tick before at which something is due.
     fn advance(&mut self, now: u64) {
-        self.expired.shrink_to(KEPT);
-        while let Some(first) = self.first_slot().filter(|first| first.start <= now) {
-            self.elapsed = first.start;
-            let level = &mut self.levels[first.level];
-            level.occupied &= !(1 << first.slot);
-            let slot = &mut level.slots[first.slot];
-            if first.level == 0 {
-                // A slot of a single tick is due as a whole; the list emptied before serves as the new slot.
-                std::mem::swap(slot, &mut self.expired);
-            } else {
-                let mut entries = std::mem::take(slot);
-                entries.drain(..).for_each(|entry| self.insert(entry));
-                entries.shrink_to(KEPT);
-                self.levels[first.level].slots[first.slot] = entries;
+        while self.elapsed < now {
+            let near = self.first_near().filter(|&tick| tick <= now);
+            let goal = near.unwrap_or(now);
+            // Never past the beginning of a group that has not been let in.
+            self.elapsed = self.first_far().map_or(goal, |far| goal.min(far - 1)).max(self.elapsed);
+            if near == Some(self.elapsed) {
+                let slot = slot_of(self.elapsed);
+                self.occupied[slot / 64] &= !(1 << (slot % 64));
+                self.expired = std::mem::take(&mut self.near[slot]);
             }
+            self.let_in();
             if !self.expired.is_empty() {
                 return;
             }
         }
-        self.elapsed = self.elapsed.max(now);
+    }
+
+    /// Moves the groups that lie in the near future now as a whole.
+    fn let_in(&mut self) {
+        while let Some(group) = self.far.first_entry() {
+            let last = (group.key() << GROUP_BITS) + (GROUP - 1);
+            if last - self.elapsed >= NEAR as u64 {
+                return;
+            }
+            group.remove().into_iter().for_each(|(due, value)| self.insert(due, value));
+        }
     }
 }
 
-/// An occupied slot and the tick at which it begins.
-struct FirstSlot {
-    level: usize,
-    slot: usize,
-    start: u64,
+const fn slot_of(tick: u64) -> usize {
+    tick as usize % NEAR
 }
 
 /// 584 years at most; what is further comes then.
@@ -262,9 +262,9 @@ mod tests {
     }
 
     #[test]
-    fn a_shell_that_sleeps_until_each_deadline_wakes_once_per_level_at_most() {
+    fn a_shell_that_sleeps_until_each_deadline_wakes_once_more_at_most() {
         let start = Instant::now();
-        for (ticks, most) in [(1, 1), (64, 1), (65, 2), (3814, 2), (22_054, 3), (10_299_682, 4)] {
+        for (ticks, most) in [(1, 1), (64, 1), (8191, 1), (8192, 2), (22_054, 2), (10_299_682, 2)] {
             let mut wheel = TimerWheel::new(start, TICK);
             wheel.schedule(start + TICK * ticks, ());
             let (woken, wakeups) = sleep_until_due(&mut wheel);
@@ -319,8 +319,7 @@ mod tests {
         }
         assert_eq!(wheel.len(), 500_000);
         assert_eq!(drain(&mut wheel, start + ms(60_000)).len(), 500_000);
-        assert!(wheel.levels.iter().flat_map(|level| &level.slots).all(|slot| slot.capacity() <= KEPT));
-        assert!(wheel.expired.capacity() <= KEPT);
+        assert!(wheel.near.iter().all(|slot| slot.capacity() == 0) && wheel.far.is_empty());
     }
 
     #[derive(Clone, Debug)]

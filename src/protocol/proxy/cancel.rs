@@ -11,7 +11,8 @@ use super::forking::parse_own;
 use super::forward::write_for_invite;
 use super::incoming::Incoming;
 use super::response_context::{BranchState, Pending};
-use super::table::{CancelTransaction, Slot};
+use super::slots::Slot;
+use super::table::CancelTransaction;
 use super::targets::TargetKind;
 use super::{DropReason, Proxy};
 
@@ -25,7 +26,7 @@ impl Proxy {
     ) {
         let invite_key =
             incoming.request.top_via().map(|via| self.server_key(&incoming.request, &via, b"INVITE"));
-        let found = invite_key.and_then(|key| self.by_key.get(&key).copied());
+        let found = invite_key.and_then(|key| self.by_key.get(&key));
         let matched = found.and_then(|slot| self.servers.get(slot)).filter(|server| {
             // Branches can be overheard: whoever cancels must be where the request came from.
             server.reply_path.flow.remote.ip() == incoming.flow.remote.ip()
@@ -66,7 +67,7 @@ impl Proxy {
         let Some(via) = incoming.request.top_via() else { return false };
         OTHERS
             .iter()
-            .any(|method| self.by_key.contains_key(&self.server_key(&incoming.request, &via, method)))
+            .any(|method| self.by_key.get(&self.server_key(&incoming.request, &via, method)).is_some())
     }
 
     fn cancel_context(&mut self, now: Instant, slot: Slot) {

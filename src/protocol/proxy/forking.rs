@@ -11,7 +11,8 @@ use crate::protocol::transaction::{Actions, Branch, ClientAction};
 
 use super::forward::{Forwarding, write_for_invite};
 use super::response_context::{BranchRecord, BranchState, Pending};
-use super::table::{ClientMachine, ClientTransaction, Slot};
+use super::slots::Slot;
+use super::table::{ClientMachine, ClientTransaction};
 use super::targets::{Group, Target, TargetKind, TargetSet};
 use super::{Output, Proxy};
 

@@ -13,7 +13,7 @@ use crate::protocol::message::reply::Reply;
 use super::incoming::Incoming;
 use super::response_context::{Passage, Pending};
 use super::route::{Routing, Way};
-use super::table::Slot;
+use super::slots::Slot;
 use super::{Output, Proxy, is_unanswered};
 
 /// Hosts of each kind that are remembered: as many as the Registrar remembers. Beyond, those whose time ends first are

@@ -23,7 +23,8 @@ use super::forward::is_recorded;
 use super::preprocess::preprocess;
 use super::response_context::{Passage, Pending, ResponseContext};
 use super::route::{Routing, Way, route};
-use super::table::{ReplyPath, ServerMachine, ServerTransaction, Slot};
+use super::slots::Slot;
+use super::table::{ReplyPath, ServerMachine, ServerTransaction};
 use super::targets::TargetSet;
 use super::validate::{
     MAXIMUM_BREADTH, MaxForwards, check_max_breadth, check_max_forwards, check_proxy_require, check_syntax,
@@ -74,7 +75,7 @@ impl Proxy {
             Method::Cancel => return self.handle_cancel(now, certificate, incoming),
             _ => {}
         }
-        if let Some(&slot) = self.by_key.get(&key) {
+        if let Some(slot) = self.by_key.get(&key) {
             let timers = self.settings.timers;
             if let Some(server) = self.servers.get_mut(slot) {
                 let actions = server.machine.handle_retransmission(now, &timers);

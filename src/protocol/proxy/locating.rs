@@ -14,7 +14,7 @@ use super::Proxy;
 use super::forking::user_of;
 use super::response_context::Pending;
 use super::route::{Lead, Way};
-use super::table::Slot;
+use super::slots::Slot;
 use super::targets::{Target, target_set, target_set_beside};
 
 impl Proxy {

@@ -13,7 +13,7 @@
 //! | asking those to whom a 3xx leads | `redirect.rs` (§16.7 step 4) |
 //! | ending it | `cancel.rs` (§16.10) |
 //! | what nobody answers | `unanswered.rs` (§16.11) |
-//! | what is remembered meanwhile | `table.rs` |
+//! | what is remembered meanwhile | `table.rs`, in tables of `slots.rs` |
 
 mod authenticate;
 mod cancel;
@@ -29,6 +29,7 @@ mod redirect;
 mod response_context;
 pub mod route;
 pub mod settings;
+mod slots;
 mod source_rate;
 mod standings;
 mod table;
@@ -40,7 +41,7 @@ pub mod validate;
 #[cfg(test)]
 pub(crate) mod tests;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::hash::Hasher as _;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -57,15 +58,16 @@ use crate::protocol::location::{AddressOfRecord, Answer, Question};
 use crate::protocol::message::{Message, Method};
 use crate::protocol::record_route::TokenKey;
 use crate::protocol::timer_wheel::TimerWheel;
-use crate::protocol::transaction::{Branch, KeyHasher, TransactionKey};
+use crate::protocol::transaction::{Branch, KeyHasher};
 
 pub use event::{DropReason, Event, EventDetail};
 use guesses::Guesses;
 use response_context::ResponseContext;
 use settings::Settings;
+use slots::{Keys, Slot, Table, Tenant};
 use source_rate::SourceRate;
 use standings::Standings;
-use table::{ClientTransaction, Line, ServerTransaction, Slot, Table, Tenant, Waiting};
+use table::{ClientTransaction, Line, ServerTransaction, Waiting};
 
 /// How finely timers are kept. A retransmission that is late by this much harms nobody.
 const TICK: Duration = Duration::from_millis(5);
@@ -136,7 +138,7 @@ pub struct Proxy {
     epoch: Instant,
     random: Random,
     servers: Table<ServerTransaction>,
-    by_key: HashMap<TransactionKey, Slot>,
+    by_key: Keys,
     clients: Table<ClientTransaction>,
     waiting: Waiting,
     contexts: Table<ResponseContext>,
@@ -173,7 +175,7 @@ impl Proxy {
             detail: EventDetail::Faults,
             random: Random { key: secrets.transaction_key, count: seed },
             servers: Table::new(),
-            by_key: HashMap::new(),
+            by_key: Keys::new(),
             clients: Table::new(),
             waiting: Waiting::default(),
             contexts: Table::new(),

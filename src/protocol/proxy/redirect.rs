@@ -22,7 +22,7 @@ use crate::protocol::message::{Message, Name};
 use super::forking::parse_own;
 use super::response_context::{Pending, ResponseContext};
 use super::route::{Way, by_uri};
-use super::table::Slot;
+use super::slots::Slot;
 use super::targets::{Group, Target, TargetKind, TargetSet, target_set};
 use super::{Output, Proxy};
 

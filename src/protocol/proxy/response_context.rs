@@ -12,7 +12,7 @@ use crate::protocol::message::reply::Reply;
 use crate::protocol::message::{Message, Method, Name};
 
 use super::redirect::Redirections;
-use super::table::{Slot, Tenant};
+use super::slots::{Slot, Tenant};
 use super::targets::{Group, Target, TargetKind, TargetSet};
 
 /// Responses with challenges that are gathered (§16.7 step 7): more realms than a client will have passwords for.

@@ -1,11 +1,10 @@
-//! The Router's tables: transactions of both kinds, and which of them wait on which connection.
+//! What is in the Router's tables: transactions of both kinds, and which of them wait on which connection.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::Instant;
 
 use bytes::Bytes;
-use slab::Slab;
 
 use crate::protocol::flow::{ConnectionId, Flow, Transport};
 use crate::protocol::transaction::{
@@ -13,76 +12,7 @@ use crate::protocol::transaction::{
     Timers, TransactionKey,
 };
 
-/// A place in a table, and which of its tenants is meant.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Slot {
-    pub(super) index: u32,
-    pub(super) generation: u32,
-}
-
-/// What lives in a table.
-pub(super) trait Tenant {
-    fn generation(&self) -> u32;
-    /// When it wants to be woken.
-    fn next_timeout(&self) -> Option<Instant>;
-    /// For when the wheel has been told to wake it.
-    fn armed(&mut self) -> &mut Option<Instant>;
-}
-
-/// A slab whose slots know whether their tenant is still the one that was meant.
-#[derive(Debug)]
-pub(super) struct Table<T>(Slab<T>);
-
-impl<T: Tenant> Table<T> {
-    pub(super) const fn new() -> Self {
-        Self(Slab::new())
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
-        self.0.iter().map(|(_, tenant)| tenant)
-    }
-
-    /// The slots of those that `test` accepts.
-    pub(super) fn slots(&self, test: impl Fn(&T) -> bool) -> Vec<Slot> {
-        let accepted = self.0.iter().filter(|(_, tenant)| test(tenant));
-        let slot =
-            |(index, tenant): (usize, &T)| Slot { index: index as u32, generation: tenant.generation() };
-        accepted.map(slot).collect()
-    }
-
-    /// The slot that [`Self::insert`] fills next.
-    pub(super) fn next_index(&self) -> u32 {
-        u32::try_from(self.0.vacant_key()).expect("limits keep tables far below 2^32")
-    }
-
-    pub(super) fn insert(&mut self, tenant: T) -> Slot {
-        let generation = tenant.generation();
-        let index = self.next_index();
-        self.0.insert(tenant);
-        Slot { index, generation }
-    }
-
-    pub(super) fn get_mut(&mut self, slot: Slot) -> Option<&mut T> {
-        self.0.get_mut(slot.index as usize).filter(|tenant| tenant.generation() == slot.generation)
-    }
-
-    pub(super) fn get(&self, slot: Slot) -> Option<&T> {
-        self.0.get(slot.index as usize).filter(|tenant| tenant.generation() == slot.generation)
-    }
-
-    pub(super) fn remove(&mut self, slot: Slot) -> Option<T> {
-        self.get(slot)?;
-        let tenant = self.0.remove(slot.index as usize);
-        if self.0.is_empty() {
-            self.0.shrink_to_fit();
-        }
-        Some(tenant)
-    }
-}
+use super::slots::{Slot, Table, Tenant};
 
 /// Where the responses to a request go (RFC 3261 §18.2.2, RFC 3581 §4).
 #[derive(Clone, Copy, Debug)]
@@ -332,7 +262,7 @@ impl Waiting {
             return;
         };
         let next = self.first.insert(line, slot.index);
-        if let Some(neighbours) = next.and_then(|next| table.0.get_mut(next as usize)?.waiting.as_mut()) {
+        if let Some(neighbours) = next.and_then(|next| table.at_mut(next)?.waiting.as_mut()) {
             neighbours.previous = Some(slot.index);
         }
         if let Some(transaction) = table.get_mut(slot) {
@@ -345,7 +275,7 @@ impl Waiting {
         let Some(transaction) = table.get_mut(slot) else { return };
         let Some(Neighbours { previous, next }) = transaction.waiting.take() else { return };
         let line = Line::of(&transaction.hop);
-        match previous.and_then(|previous| table.0.get_mut(previous as usize)?.waiting.as_mut()) {
+        match previous.and_then(|previous| table.at_mut(previous)?.waiting.as_mut()) {
             Some(neighbours) => neighbours.next = next,
             None => {
                 if let Some(line) = line {
@@ -356,7 +286,7 @@ impl Waiting {
                 }
             }
         }
-        if let Some(neighbours) = next.and_then(|next| table.0.get_mut(next as usize)?.waiting.as_mut()) {
+        if let Some(neighbours) = next.and_then(|next| table.at_mut(next)?.waiting.as_mut()) {
             neighbours.previous = previous;
         }
     }
@@ -369,7 +299,7 @@ impl Waiting {
 
     /// Those that wait on `line` now, the last to join first.
     pub(super) fn all_on(&self, table: &Table<ClientTransaction>, line: Line) -> Vec<Slot> {
-        let at = |index: u32| Some((index, table.0.get(index as usize)?));
+        let at = |index: u32| Some((index, table.at(index)?));
         let first = self.first.get(&line).and_then(|&index| at(index));
         let following = |(_, waiter): &(u32, &ClientTransaction)| at(waiter.waiting?.next?);
         std::iter::successors(first, following)
@@ -417,16 +347,5 @@ mod tests {
             }
             assert_eq!(waiting.all_on(&table, Line::Connection(ConnectionId(8))), [other]);
         }
-    }
-
-    #[test]
-    fn a_slot_does_not_reach_the_next_tenant() {
-        let mut table = Table::new();
-        let first = table.insert(transaction(1, 7));
-        assert!(table.remove(first).is_some());
-        let second = table.insert(transaction(2, 7));
-        assert_eq!(first.index, second.index);
-        assert!(table.get(first).is_none() && table.remove(first).is_none());
-        assert!(table.get(second).is_some());
     }
 }

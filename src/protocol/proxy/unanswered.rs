@@ -7,7 +7,8 @@ use super::forward::Forwarding;
 use super::incoming::Incoming;
 use super::response_context::Passage;
 use super::route::Way;
-use super::table::{ServerMachine, Slot};
+use super::slots::Slot;
+use super::table::ServerMachine;
 use super::validate::{MaxForwards, check_max_breadth, check_max_forwards, check_syntax};
 use super::{DropReason, Output, Proxy};
 use crate::protocol::account::AccountId;
@@ -25,7 +26,7 @@ impl Proxy {
         certificate: Option<AccountId>,
         mut incoming: Incoming,
     ) {
-        if let Some(&slot) = self.by_key.get(&incoming.key) {
+        if let Some(slot) = self.by_key.get(&incoming.key) {
             let timers = self.settings.timers;
             let actions = match self.servers.get_mut(slot).map(|server| &mut server.machine) {
                 Some(ServerMachine::Invite(machine)) => machine.handle_ack(now, &timers),

@@ -13,7 +13,8 @@ use crate::protocol::transaction::{Actions, Branch, ServerAction};
 use super::forking::user_of;
 use super::incoming::part_of;
 use super::response_context::BranchState;
-use super::table::{ClientMachine, Slot};
+use super::slots::Slot;
+use super::table::ClientMachine;
 use super::targets::TargetKind;
 use super::{DropReason, Event, EventDetail, Output, Proxy};
 
