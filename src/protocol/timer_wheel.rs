@@ -122,7 +122,8 @@ impl<T: Copy> TimerWheel<T> {
         let later = self.occupied[from / 64] & (u64::MAX << (from % 64));
         let first = std::iter::once((from / 64, later));
         // The last word is the first once more, for the slots before `from`.
-        let others = (1..=words).map(|step| (from / 64 + step) % words).map(|word| (word, self.occupied[word]));
+        let others =
+            (1..=words).map(|step| (from / 64 + step) % words).map(|word| (word, self.occupied[word]));
         let (word, bits) = first.chain(others).find(|(_, bits)| *bits != 0)?;
         let slot = word * 64 + bits.trailing_zeros() as usize;
         Some(self.elapsed + 1 + ((slot + NEAR - from) % NEAR) as u64)

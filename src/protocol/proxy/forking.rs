@@ -173,7 +173,7 @@ impl Proxy {
         }
     }
 
-    fn client_ended(&mut self, slot: Slot) {
+    pub(super) fn client_ended(&mut self, slot: Slot) {
         self.waiting.leave(&mut self.clients, slot);
         let Some(client) = self.clients.get_mut(slot) else { return };
         let owner = client.owner.take();

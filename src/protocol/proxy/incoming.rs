@@ -278,7 +278,7 @@ impl Proxy {
             return;
         }
         let bytes = reply.write(&incoming.request, incoming.flow.remote, &self.to_tag(incoming.key));
-        self.transmit(incoming.reply_path.flow, incoming.reply_path.alternate, bytes, None);
+        self.transmit(incoming.reply_path.flow, incoming.reply_path.alternate(), bytes, None);
     }
 
     /// The To tag of our own responses to a transaction: the same each time, unknown to others beforehand.
@@ -313,8 +313,7 @@ fn reply_path(via: &Via<'_>, flow: &Flow) -> ReplyPath {
         return ReplyPath { flow: Flow { remote, ..*flow }, alternate: None };
     }
     // What `received` says, which is also what sent-by says where there is none. Nobody listens there for WebSocket.
-    let alternate = SocketAddr::new(flow.remote.ip(), sent_by_port);
-    ReplyPath { flow: *flow, alternate: flow.transport.is_dialled().then_some(alternate) }
+    ReplyPath { flow: *flow, alternate: flow.transport.is_dialled().then_some(sent_by_port) }
 }
 
 /// A part of a message that keeps its buffer alive, without a copy.

@@ -133,7 +133,8 @@ impl<T: Tenant> Table<T> {
 
     fn places(&self) -> impl Iterator<Item = (u32, &T)> {
         let chunks = self.chunks.iter().enumerate();
-        chunks.flat_map(|(chunk, slab)| slab.iter().map(move |(offset, tenant)| (place(chunk, offset), tenant)))
+        chunks
+            .flat_map(|(chunk, slab)| slab.iter().map(move |(offset, tenant)| (place(chunk, offset), tenant)))
     }
 }
 

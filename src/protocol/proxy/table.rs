@@ -19,8 +19,15 @@ use super::slots::{Slot, Table, Tenant};
 pub(super) struct ReplyPath {
     /// The flow of the request; for UDP its remote address is the one to answer to.
     pub(super) flow: Flow,
+    /// The port of the same host to which to open a connection if that of the request has ended.
+    pub(super) alternate: Option<u16>,
+}
+
+impl ReplyPath {
     /// Where to open a connection if that of the request has ended.
-    pub(super) alternate: Option<SocketAddr>,
+    pub(super) fn alternate(&self) -> Option<SocketAddr> {
+        self.alternate.map(|port| SocketAddr::new(self.flow.remote.ip(), port))
+    }
 }
 
 #[derive(Debug)]

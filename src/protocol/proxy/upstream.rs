@@ -54,6 +54,10 @@ impl Proxy {
             self.waiting.leave(&mut self.clients, slot);
         }
         self.perform_client(now, slot, actions, Some(response));
+        if status >= 200 && !is_invite {
+            // What Timer K waits for, repetitions of the final response, is swallowed without a transaction, too.
+            return self.client_ended(slot);
+        }
         self.arm_client(slot);
     }
 
@@ -231,11 +235,11 @@ impl Proxy {
             match action {
                 ServerAction::Transmit => {
                     server.last_response = Some(bytes.clone());
-                    self.transmit(path.flow, path.alternate, bytes.clone(), None);
+                    self.transmit(path.flow, path.alternate(), bytes.clone(), None);
                 }
                 ServerAction::TransmitOnce => {
                     server.last_response = None;
-                    self.transmit(path.flow, path.alternate, bytes.clone(), None);
+                    self.transmit(path.flow, path.alternate(), bytes.clone(), None);
                 }
                 ServerAction::Refused(_) => self.dropped(&path.flow, DropReason::ResponseRefused),
                 ServerAction::Retransmit
@@ -259,7 +263,7 @@ impl Proxy {
             match action {
                 ServerAction::Retransmit => {
                     if let Some(bytes) = server.last_response.clone() {
-                        self.transmit(path.flow, path.alternate, bytes, None);
+                        self.transmit(path.flow, path.alternate(), bytes, None);
                     }
                 }
                 ServerAction::Trying => self.send_trying(slot),
@@ -286,7 +290,7 @@ impl Proxy {
         let bytes = Reply::new(100).write(&context.request, context.source.remote, b"");
         server.last_response = Some(bytes.clone());
         let path = server.reply_path;
-        self.transmit(path.flow, path.alternate, bytes, None);
+        self.transmit(path.flow, path.alternate(), bytes, None);
     }
 
     pub(super) fn server_timeout(&mut self, now: Instant, slot: Slot) {
