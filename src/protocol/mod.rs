@@ -11,6 +11,7 @@ pub mod flow;
 pub mod interface;
 pub mod location;
 pub mod message;
+pub mod next_hop;
 pub mod proxy;
 pub mod record_route;
 pub mod stun;
