@@ -140,6 +140,8 @@ pub struct Registrar {
     timer: Option<(Instant, SpawnHandle)>,
     turns: Turns,
     log: Logger,
+    /// The Date of the answers.
+    date: Date,
     /// Bounds the lines about bans.
     bans: LogLimit,
     begun: Recipient<RegistrarBegun>,
@@ -167,6 +169,7 @@ impl Registrar {
             timer: None,
             turns: Turns::default(),
             log,
+            date: Date::default(),
             bans: LogLimit::default(),
             begun,
             stopped,
@@ -281,7 +284,7 @@ impl Handler<Questions> for Registrar {
         for question in questions {
             let changes = self.core.changes();
             let mut answer = self.core.handle_question(now, question);
-            add_date(&mut answer);
+            self.date.add_to(&mut answer);
             if self.core.changes() == changes {
                 answers.push(answer);
             } else {
@@ -294,13 +297,24 @@ impl Handler<Questions> for Registrar {
     }
 }
 
-/// What only the shell knows of a 200 to a REGISTER (RFC 3261 §10.3 step 8).
-fn add_date(answer: &mut Answer) {
-    if let Verdict::Registered(reply) = &mut answer.verdict
-        && reply.status == 200
-        && let Ok(time) = SystemTime::now().duration_since(UNIX_EPOCH)
-    {
-        reply.rows.push((Name::Date.as_str(), sip_date(time.as_secs())));
+/// What only the shell knows of a 200 to a REGISTER (RFC 3261 §10.3 step 8), written once a second.
+#[derive(Default)]
+struct Date {
+    seconds: u64,
+    text: String,
+}
+
+impl Date {
+    fn add_to(&mut self, answer: &mut Answer) {
+        if let Verdict::Registered(reply) = &mut answer.verdict
+            && reply.status == 200
+            && let Ok(time) = SystemTime::now().duration_since(UNIX_EPOCH)
+        {
+            if self.text.is_empty() || self.seconds != time.as_secs() {
+                *self = Self { seconds: time.as_secs(), text: sip_date(time.as_secs()) };
+            }
+            reply.rows.push((Name::Date.as_str(), self.text.clone()));
+        }
     }
 }
 

@@ -30,6 +30,13 @@ const TELLING_INTERVAL: Duration = Duration::from_millis(2);
 /// At least this much lies between two commits: what one costs is shared by all that has changed meanwhile.
 const COMMIT_INTERVAL: Duration = Duration::from_millis(2);
 
+/// Where REGISTERs come in numbers, the first of a commit waits this long for the others: a commit costs as much as
+/// twenty of them.
+const GATHERING_TIME: Duration = Duration::from_micros(1500);
+
+/// So many answers that were handed over together are a sign of that.
+const NUMBERS: usize = 4;
+
 /// How long changes that no answer waits for may wait themselves.
 const LEISURE: Duration = Duration::from_secs(1);
 
@@ -39,6 +46,8 @@ pub(super) struct Outbox {
     /// For each Router by its index.
     answers: Vec<Vec<Answer>>,
     handed_over: Option<Instant>,
+    /// Whether REGISTERs come in numbers.
+    is_busy: bool,
     timer: Option<(Instant, SpawnHandle)>,
 }
 
@@ -80,6 +89,7 @@ impl Registrar {
         let (now, outbox) = (Instant::now(), &mut self.outbox);
         let due = match outbox.handed_over {
             _ if outbox.answers.is_empty() => now + LEISURE,
+            Some(last) if outbox.is_busy => (now + GATHERING_TIME).max(last + COMMIT_INTERVAL),
             Some(last) => now.max(last + COMMIT_INTERVAL),
             None => now,
         };
@@ -103,8 +113,9 @@ impl Registrar {
             return;
         }
         let at = moment();
-        let Outbox { answers, timer, .. } =
-            std::mem::replace(&mut self.outbox, Outbox { handed_over: Some(at.now), ..Outbox::default() });
+        let Outbox { answers, timer, .. } = std::mem::take(&mut self.outbox);
+        self.outbox.handed_over = Some(at.now);
+        self.outbox.is_busy = answers.iter().map(Vec::len).sum::<usize>() >= NUMBERS;
         if let Some((_, handle)) = timer {
             ctx.cancel_future(handle);
         }

@@ -5,6 +5,7 @@
 //! process can fall behind it; what comes from there enters by [`Bindings::restore`].
 
 use std::collections::{BTreeSet, HashMap};
+use std::hash::BuildHasher as _;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
@@ -20,69 +21,130 @@ use crate::protocol::account::AccountId;
 use crate::protocol::flow::{ConnectionId, Flow, Transport};
 use crate::protocol::message::uri::{Host, Uri};
 
-/// A contact address of an address-of-record, valid until it expires (RFC 3261 §10).
+/// A contact address of an address-of-record, valid until it expires (RFC 3261 §10). There are many: what belongs
+/// together is in one allocation, and what few have in one of its own.
 #[derive(Debug)]
 pub(super) struct Binding {
-    pub(super) contact: Bytes,
-    /// With `cseq`, which request this comes from (§10.2.4).
-    pub(super) call_id: Box<[u8]>,
-    pub(super) path: Box<[Bytes]>,
+    /// The contact URI, and the Call-ID behind it.
+    octets: Box<[u8]>,
+    contact_length: u32,
+    rarities: Option<Box<Rarities>>,
     pub(super) flow: Arc<Flow>,
     pub(super) expires: Millis,
+    /// With the Call-ID, which request this comes from (§10.2.4).
     pub(super) cseq: u32,
     pub(super) q: u16,
     pub(super) account: Option<AccountId>,
     /// Whether the registrant itself is at the other end of the flow.
     pub(super) is_direct: bool,
-    /// Boxed, since few have any.
+    is_of_flow: bool,
+}
+
+/// What few bindings have.
+#[derive(Debug)]
+struct Rarities {
+    path: Box<[Bytes]>,
+    details: Option<Box<Details>>,
+}
+
+/// What a [`Binding`] takes from the request that makes it.
+pub(super) struct Terms<'a> {
+    pub(super) contact: &'a [u8],
+    pub(super) call_id: &'a [u8],
+    pub(super) path: Box<[Bytes]>,
+    pub(super) cseq: u32,
+    pub(super) q: u16,
+    pub(super) account: Option<AccountId>,
+    pub(super) is_direct: bool,
     pub(super) details: Option<Box<Details>>,
 }
 
 impl Binding {
+    pub(super) fn new(terms: Terms<'_>, flow: Arc<Flow>, expires: Millis) -> Self {
+        let Terms { contact, call_id, path, cseq, q, account, is_direct, details } = terms;
+        let is_flow = details.as_ref().is_some_and(|details| details.reg_id.is_some());
+        let is_of_flow = is_flow || (path.is_empty() && is_behind_nat(contact, &flow));
+        let is_usual = path.is_empty() && details.is_none();
+        Self {
+            octets: [contact, call_id].concat().into(),
+            contact_length: u32::try_from(contact.len()).expect("a contact is a part of a message"),
+            rarities: (!is_usual).then(|| Box::new(Rarities { path, details })),
+            flow,
+            expires,
+            cseq,
+            q,
+            account,
+            is_direct,
+            is_of_flow,
+        }
+    }
+
     pub(super) fn target(&self) -> Target {
         Target {
-            uri: self.contact.clone(),
-            path: self.path.to_vec(),
+            uri: Bytes::copy_from_slice(self.contact()),
+            path: self.path().to_vec(),
             q: self.q,
             flow: *self.flow,
             account: self.account,
-            is_flow: self.is_of_flow(),
+            is_flow: self.is_of_flow,
             alternatives: Vec::new(),
         }
     }
 
+    pub(super) fn contact(&self) -> &[u8] {
+        &self.octets[..self.contact_length as usize]
+    }
+
+    pub(super) fn call_id(&self) -> &[u8] {
+        &self.octets[self.contact_length as usize..]
+    }
+
+    pub(super) fn path(&self) -> &[Bytes] {
+        self.rarities.as_ref().map_or(&[], |rarities| &rarities.path)
+    }
+
+    pub(super) fn details(&self) -> Option<&Details> {
+        self.rarities.as_ref()?.details.as_deref()
+    }
+
     pub(super) fn identity(&self) -> Identity<'_> {
-        Identity { uri: &self.contact, details: self.details.as_deref() }
+        Identity { uri: self.contact(), details: self.details() }
     }
 
     /// The user agent, if it has said which it is.
     pub(super) fn instance(&self) -> Option<&InstanceId> {
-        self.details.as_ref()?.instance.as_ref()
+        self.details()?.instance.as_ref()
     }
 
     pub(super) fn reg_id(&self) -> Option<NonZeroU32> {
-        self.details.as_ref()?.reg_id
+        self.details()?.reg_id
     }
 
-    /// Whether it binds a flow rather than an address (RFC 5626 §6).
-    pub(super) fn is_flow(&self) -> bool {
-        self.reg_id().is_some()
-    }
-
-    /// Whether it leads over its flow of datagrams and no other way: it binds the flow, or a contact that has another
-    /// address than its flow shows a NAT between (RFC 5626 §1).
-    pub(super) fn is_of_flow(&self) -> bool {
-        let is_elsewhere = |uri: Uri<'_>| match uri.host {
-            Host::Address(ip) => ip != self.flow.remote.ip(),
-            Host::Name(_) => false,
-        };
-        let may_be_behind_nat = self.flow.transport == Transport::Udp && self.path.is_empty();
-        self.is_flow() || (may_be_behind_nat && Uri::parse(&self.contact).is_ok_and(is_elsewhere))
+    /// Whether it leads over its flow of datagrams and no other way: it binds the flow rather than an address (RFC
+    /// 5626 §6), or a NAT lies between.
+    pub(super) const fn is_of_flow(&self) -> bool {
+        self.is_of_flow
     }
 
     pub(super) fn series(&self) -> Option<Series> {
-        self.details.as_ref()?.series
+        self.details()?.series
     }
+
+    /// Of a binding with details.
+    pub(super) fn set_series(&mut self, series: Option<Series>) {
+        if let Some(details) = self.rarities.as_mut().and_then(|rarities| rarities.details.as_mut()) {
+            details.series = series;
+        }
+    }
+}
+
+/// Whether there is a NAT between: of datagrams, a contact has another address than its flow (RFC 5626 §1).
+fn is_behind_nat(contact: &[u8], flow: &Flow) -> bool {
+    let is_elsewhere = |uri: Uri<'_>| match uri.host {
+        Host::Address(ip) => ip != flow.remote.ip(),
+        Host::Name(_) => false,
+    };
+    flow.transport == Transport::Udp && Uri::parse(contact).is_ok_and(is_elsewhere)
 }
 
 /// The bindings of one address-of-record, in the order in which they were last refreshed. Nearly always one.
@@ -122,20 +184,33 @@ pub struct Walk {
 #[derive(Debug, Default)]
 struct Record {
     bindings: BindingList,
-    /// When the first of them expires: its place in `Bindings::expiries`.
-    due: Option<Millis>,
+    /// When the first of them expires: its place in `Indices::expiries`. Zero before there are any.
+    due: Millis,
 }
+
+/// Maps among which the records are spread: one that doubles moves this share of them, so that nobody waits while a
+/// million are moved.
+const SHARDS: usize = 256;
+
+/// Boxed, so that the room which a map keeps free is small.
+type Records = HashMap<AddressOfRecord, Box<Record>, KeyedHash>;
 
 #[derive(Debug)]
 pub(super) struct Bindings {
-    records: HashMap<AddressOfRecord, Record, KeyedHash>,
+    records: Box<[Records]>,
+    indices: Indices,
+    length: usize,
+    /// Which have changed since somebody asked; some of them more than once.
+    changed: Vec<AddressOfRecord>,
+}
+
+/// What finds addresses-of-record again.
+#[derive(Debug)]
+struct Indices {
     /// One entry per record, so that refreshing often costs no memory.
     expiries: BTreeSet<(Millis, AddressOfRecord)>,
     by_tie: BTreeSet<(Tie, AddressOfRecord)>,
     by_series: HashMap<Series, AddressOfRecord, KeyedHash>,
-    length: usize,
-    /// Which have changed since somebody asked; some of them more than once.
-    changed: Vec<AddressOfRecord>,
 }
 
 /// What finds an address-of-record again, beside its name.
@@ -148,10 +223,8 @@ enum Key {
 impl Bindings {
     pub(super) fn new(hash: KeyedHash) -> Self {
         Self {
-            records: HashMap::with_hasher(hash),
-            expiries: BTreeSet::new(),
-            by_tie: BTreeSet::new(),
-            by_series: HashMap::with_hasher(hash),
+            records: (0..SHARDS).map(|_| HashMap::with_hasher(hash)).collect(),
+            indices: Indices::new(hash),
             length: 0,
             changed: Vec::new(),
         }
@@ -164,7 +237,7 @@ impl Bindings {
 
     /// The bindings of `name`, those included that have expired and are not removed yet.
     pub(super) fn get(&self, name: &AddressOfRecord) -> &[Binding] {
-        self.records.get(name).map_or(&[], |record| &record.bindings)
+        self.records[self.shard(name)].get(name).map_or(&[], |record| &record.bindings)
     }
 
     /// Lets `change` have the bindings of `name`, and sees to the indices afterwards.
@@ -183,63 +256,43 @@ impl Bindings {
     }
 
     fn alter<R>(&mut self, name: &AddressOfRecord, change: impl FnOnce(&mut BindingList) -> R) -> R {
-        let mut record = self.records.remove(name).unwrap_or_default();
+        let shard = self.shard(name);
+        let records = &mut self.records[shard];
+        let record = records.entry(name.clone()).or_default();
         let before = keys(&record.bindings);
         self.length -= record.bindings.len();
         let result = change(&mut record.bindings);
         self.length += record.bindings.len();
-        let after = keys(&record.bindings);
-        for gone in before.iter().filter(|key| !after.contains(key)) {
-            self.forget(gone, name);
-        }
-        for new in after.iter().filter(|key| !before.contains(key)) {
-            self.remember(new, name);
-        }
         let due = record.bindings.iter().map(|binding| binding.expires).min();
-        if due != record.due {
-            self.reschedule(name, record.due, due);
-            record.due = due;
-        }
-        if due.is_some() {
-            self.records.insert(name.clone(), record);
-        } else if self.records.is_empty() {
-            self.records.shrink_to_fit();
+        self.indices.settle(name, &before, &keys(&record.bindings));
+        self.indices.reschedule(name, record.due, due);
+        match due {
+            Some(due) => record.due = due,
+            None => {
+                records.remove(name);
+                if records.is_empty() {
+                    records.shrink_to_fit();
+                }
+            }
         }
         result
     }
 
-    fn remember(&mut self, key: &Key, name: &AddressOfRecord) {
-        match key {
-            Key::Tie(tie) => _ = self.by_tie.insert((tie.clone(), name.clone())),
-            Key::Series(series) => _ = self.by_series.insert(*series, name.clone()),
-        }
-    }
-
-    fn forget(&mut self, key: &Key, name: &AddressOfRecord) {
-        match key {
-            Key::Tie(tie) => _ = self.by_tie.remove(&(tie.clone(), name.clone())),
-            Key::Series(series) => _ = self.by_series.remove(series),
-        }
-    }
-
-    fn reschedule(&mut self, name: &AddressOfRecord, from: Option<Millis>, to: Option<Millis>) {
-        if let Some(from) = from {
-            self.expiries.remove(&(from, name.clone()));
-        }
-        if let Some(to) = to {
-            self.expiries.insert((to, name.clone()));
-        }
+    /// Apart from what the maps themselves go by: their places are the lowest bits of the hash, their marks the highest.
+    fn shard(&self, name: &AddressOfRecord) -> usize {
+        let hash = self.records[0].hasher().hash_one(name.as_bytes());
+        (hash >> 32) as usize % SHARDS
     }
 
     /// The address-of-record whose binding expires first, and when that is.
     pub(super) fn first_due(&self) -> Option<&(Millis, AddressOfRecord)> {
-        self.expiries.first()
+        self.indices.expiries.first()
     }
 
     /// The addresses-of-record that have a binding with this tie.
     pub(super) fn tied_to(&self, tie: Tie) -> Vec<AddressOfRecord> {
         let from = (tie, AddressOfRecord::least());
-        let tied = self.by_tie.range(&from..).take_while(|(tie, _)| *tie == from.0);
+        let tied = self.indices.by_tie.range(&from..).take_while(|(tie, _)| *tie == from.0);
         tied.map(|(_, name)| name.clone()).collect()
     }
 
@@ -258,20 +311,53 @@ impl Bindings {
 
     /// A walk through all that there are now; `None` where there are none.
     pub(super) fn walk(&self) -> Option<Walk> {
-        Some(Walk { next: self.expiries.first()?.clone(), last: self.expiries.last()?.clone() })
+        let expiries = &self.indices.expiries;
+        Some(Walk { next: expiries.first()?.clone(), last: expiries.last()?.clone() })
     }
 
     /// Lets the next ones of a walk count as changed, `count` of them at most. The rest of the walk.
     pub(super) fn repeat(&mut self, walk: Walk, count: usize) -> Option<Walk> {
         let Walk { next, last } = walk;
-        let mut ahead = self.expiries.range(&next..=&last);
+        let mut ahead = self.indices.expiries.range(&next..=&last);
         self.changed.extend(ahead.by_ref().take(count).map(|(_, name)| name.clone()));
         ahead.next().cloned().map(|next| Walk { next, last })
     }
 
     /// The address-of-record whose temporary GRUUs these are.
     pub(super) fn owner_of(&self, series: Series) -> Option<&AddressOfRecord> {
-        self.by_series.get(&series)
+        self.indices.by_series.get(&series)
+    }
+}
+
+impl Indices {
+    fn new(hash: KeyedHash) -> Self {
+        Self { expiries: BTreeSet::new(), by_tie: BTreeSet::new(), by_series: HashMap::with_hasher(hash) }
+    }
+
+    /// `name` is found by the keys `after` in place of those `before`.
+    fn settle(&mut self, name: &AddressOfRecord, before: &[Key], after: &[Key]) {
+        for gone in before.iter().filter(|key| !after.contains(key)) {
+            match gone {
+                Key::Tie(tie) => _ = self.by_tie.remove(&(tie.clone(), name.clone())),
+                Key::Series(series) => _ = self.by_series.remove(series),
+            }
+        }
+        for new in after.iter().filter(|key| !before.contains(key)) {
+            match new {
+                Key::Tie(tie) => _ = self.by_tie.insert((tie.clone(), name.clone())),
+                Key::Series(series) => _ = self.by_series.insert(*series, name.clone()),
+            }
+        }
+    }
+
+    fn reschedule(&mut self, name: &AddressOfRecord, from: Millis, to: Option<Millis>) {
+        if to == Some(from) {
+            return;
+        }
+        self.expiries.remove(&(from, name.clone()));
+        if let Some(to) = to {
+            self.expiries.insert((to, name.clone()));
+        }
     }
 }
 
@@ -288,24 +374,22 @@ impl Bindings {
     /// How many bindings each flow has; panics where an index does not say what the table says.
     pub(super) fn check(&self) -> std::collections::BTreeMap<Flow, u32> {
         let mut per_flow = std::collections::BTreeMap::new();
-        let (mut expiries, mut keys) = (BTreeSet::new(), Vec::new());
-        for (name, record) in &self.records {
-            expiries.insert((record.due.expect("no empty record stays"), name.clone()));
-            assert_eq!(record.due, record.bindings.iter().map(|binding| binding.expires).min());
+        let hash = *self.records[0].hasher();
+        let mut rebuilt = Indices::new(hash);
+        for (name, record) in self.records.iter().flatten() {
+            assert_eq!(Some(record.due), record.bindings.iter().map(|binding| binding.expires).min());
             for binding in &record.bindings {
                 *per_flow.entry(*binding.flow).or_insert(0) += 1;
                 let same =
                     |other: &&Binding| binding.instance().is_some() && other.instance() == binding.instance();
                 assert!(record.bindings.iter().filter(same).all(|other| other.series() == binding.series()));
             }
-            keys.extend(self::keys(&record.bindings).into_iter().map(|key| (key, name.clone())));
+            rebuilt.settle(name, &[], &keys(&record.bindings));
+            rebuilt.reschedule(name, 0, Some(record.due));
         }
-        let mut rebuilt = Self::new(*self.records.hasher());
-        for (key, name) in &keys {
-            rebuilt.remember(key, name);
-        }
-        assert_eq!((&expiries, &rebuilt.by_tie), (&self.expiries, &self.by_tie));
-        assert_eq!(rebuilt.by_series, self.by_series);
+        let Indices { expiries, by_tie, by_series } = rebuilt;
+        assert_eq!((&expiries, &by_tie), (&self.indices.expiries, &self.indices.by_tie));
+        assert_eq!(by_series, self.indices.by_series);
         assert_eq!(self.length as u32, per_flow.values().sum::<u32>());
         per_flow
     }
@@ -317,7 +401,7 @@ mod tests {
 
     #[test]
     fn what_few_bindings_have_costs_the_others_little() {
-        assert_eq!(size_of::<Binding>(), 104);
+        assert_eq!((size_of::<Binding>(), size_of::<Record>()), (56, 80));
         assert!(size_of::<Details>() <= 64);
     }
 }

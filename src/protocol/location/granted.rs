@@ -38,12 +38,12 @@ impl Location {
 }
 
 fn contact_value(now: Millis, binding: &Binding, registration: &Registration, gruus: &mut Gruus) -> String {
-    let mut value = format!("<{}>", String::from_utf8_lossy(&binding.contact));
+    let mut value = format!("<{}>", String::from_utf8_lossy(binding.contact()));
     // Writing to a String cannot fail.
     if binding.q != 1000 {
         let _ = write!(value, ";q=0.{:03}", binding.q);
     }
-    if let Some(details) = &binding.details {
+    if let Some(details) = binding.details() {
         let (name, is_secure) = (&registration.address_of_record, registration.is_secure);
         if let Some(instance) = &details.instance {
             let _ = write!(value, ";+sip.instance=\"<{instance}>\"");

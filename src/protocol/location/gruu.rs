@@ -119,19 +119,19 @@ impl Gruus {
     /// Gives `new`, and the bindings of its instance in `list`, the series that is good once `registration` has been
     /// carried out: a new one where the contact comes under another Call-ID than before (RFC 5627 §5.1).
     pub(super) fn settle(&mut self, list: &mut [Binding], new: &mut Binding, registration: &Registration) {
-        let Some(details) = new.details.as_mut() else { return };
+        let Some(details) = new.details() else { return };
         let Some(instance) = &details.instance else { return };
         let of_instance = |known: &&Binding| known.instance() == Some(instance);
         let known = list.iter().rev().filter(of_instance);
         let is_same_flow = |known: &&Binding| details.reg_id.is_none() || known.reg_id() == details.reg_id;
         let previous = known.clone().find(is_same_flow);
-        let is_void = previous.is_some_and(|previous| previous.call_id != registration.call_id);
+        let is_void = previous.is_some_and(|previous| *previous.call_id() != *registration.call_id);
         let series = known.filter(|_| !is_void).find_map(Binding::series);
         let series = series.or_else(|| registration.supports.gruu.then(|| self.next_series()));
         for known in list.iter_mut().filter(|known| known.instance() == Some(instance)) {
-            known.details.as_mut().expect("the instance is one of them").series = series;
+            known.set_series(series);
         }
-        details.series = series;
+        new.set_series(series);
     }
 }
 

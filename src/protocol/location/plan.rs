@@ -60,7 +60,7 @@ fn remove_all(bindings: &[Binding], registration: &Registration) -> Result<Plan,
 
 /// Requests of one Call-ID count only in the order of their CSeq (§10.2.4).
 fn check_order(binding: &Binding, registration: &Registration) -> Result<(), Reply> {
-    if binding.call_id == registration.call_id && binding.cseq >= registration.cseq {
+    if *binding.call_id() == *registration.call_id && binding.cseq >= registration.cseq {
         return Err(Reply::with_reason(500, "CSeq Not Above That Of The Binding"));
     }
     Ok(())

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
 use super::InstanceId;
-use super::bindings::Binding;
+use super::bindings::{Binding, Terms};
 use super::clock::{Clock, Millis, Moment};
 use super::contact::Details;
 use super::gruu::Series;
@@ -105,9 +105,9 @@ impl<'a> Kept<'a> {
     fn of(binding: &'a Binding, accounts: &'a Accounts, clock: Clock, at: Moment) -> Self {
         let account = binding.account.and_then(|id| accounts.get(id));
         Self {
-            contact: &binding.contact,
-            call_id: &binding.call_id,
-            path: binding.path.iter().map(|value| serde_bytes::Bytes::new(value)).collect(),
+            contact: binding.contact(),
+            call_id: binding.call_id(),
+            path: binding.path().iter().map(|value| serde_bytes::Bytes::new(value)).collect(),
             expires: (at.unix_millis + binding.expires).saturating_sub(clock.millis(at.now)),
             cseq: binding.cseq,
             q: binding.q,
@@ -119,24 +119,23 @@ impl<'a> Kept<'a> {
                 remote: binding.flow.remote,
                 connection: binding.flow.connection.map(|ConnectionId(number)| number),
             },
-            details: binding.details.as_deref().map(KeptDetails::of),
+            details: binding.details().map(KeptDetails::of),
         }
     }
 
     /// The binding again, by what flow, account and expiry mean now.
     pub(super) fn binding(&self, flow: Arc<Flow>, account: Option<AccountId>, expires: Millis) -> Binding {
-        Binding {
-            contact: Bytes::copy_from_slice(self.contact),
-            call_id: self.call_id.into(),
+        let terms = Terms {
+            contact: self.contact,
+            call_id: self.call_id,
             path: self.path.iter().map(|value| Bytes::copy_from_slice(value)).collect(),
-            flow,
-            expires,
             cseq: self.cseq,
             q: self.q,
             account,
             is_direct: self.is_direct,
             details: self.details.map(|details| Box::new(details.details())),
-        }
+        };
+        Binding::new(terms, flow, expires)
     }
 }
 

@@ -3,7 +3,9 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::bindings::{Binding, BindingList};
+use bytes::Bytes;
+
+use super::bindings::{Binding, BindingList, Terms};
 use super::clock::Millis;
 use super::contact::Contact;
 use super::event::{LocationEvent, LogOffReason, RemovalReason};
@@ -149,7 +151,7 @@ impl Location {
         }
         let own = self.bindings.get(name).iter().rfind(|binding| *binding.flow == *flow);
         if let Some(binding) = own {
-            self.flows.set_contact(flow, numeric_address(&binding.contact, Transport::Udp));
+            self.flows.set_contact(flow, numeric_address(binding.contact(), Transport::Udp));
         } else if registration.change.is_removal() {
             self.flows.log_off(flow, LogOffReason::Unregistered, &mut self.events);
         }
@@ -182,7 +184,7 @@ impl Location {
     ) {
         self.events.extend(removed.into_iter().map(|binding| LocationEvent::BindingRemoved {
             address_of_record: name.clone(),
-            contact: binding.contact,
+            contact: Bytes::copy_from_slice(binding.contact()),
             reason,
         }));
     }
@@ -195,18 +197,17 @@ fn binding(
     expires: u32,
     flow: Arc<Flow>,
 ) -> Binding {
-    Binding {
-        contact: contact.uri.clone(),
-        call_id: registration.call_id.clone(),
+    let terms = Terms {
+        contact: &contact.uri,
+        call_id: &registration.call_id,
         path: registration.path.clone(),
-        flow,
-        expires: now.saturating_add(u64::from(expires) * 1000),
         cseq: registration.cseq,
         q: contact.q,
         account: registration.account,
         is_direct: registration.is_direct,
         details: contact.details.clone(),
-    }
+    };
+    Binding::new(terms, flow, now.saturating_add(u64::from(expires) * 1000))
 }
 
 /// Takes out what the steps remove, and puts what they have refreshed behind the rest.
@@ -226,7 +227,7 @@ fn in_order_of_refreshing(list: &mut BindingList, steps: &[Step]) -> Vec<Binding
 fn added(name: &AddressOfRecord, binding: &Binding) -> LocationEvent {
     LocationEvent::BindingAdded {
         address_of_record: name.clone(),
-        contact: binding.contact.clone(),
+        contact: Bytes::copy_from_slice(binding.contact()),
         flow: *binding.flow,
     }
 }

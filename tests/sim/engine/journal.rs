@@ -16,6 +16,8 @@ use crate::world::{Happening, World};
 
 /// Between two hand-overs of the Registrar's where answers wait, and how long changes wait that no answer waits for.
 const COMMIT_INTERVAL: Duration = Duration::from_millis(2);
+const GATHERING_TIME: Duration = Duration::from_micros(1500);
+const NUMBERS: usize = 4;
 const LEISURE: Duration = Duration::from_secs(1);
 
 /// The wall clock when the run begins, in milliseconds.
@@ -58,6 +60,7 @@ pub(crate) struct Journal {
 pub(super) struct Outbox {
     answers: Vec<(usize, Answer)>,
     handed_over: Option<Duration>,
+    is_busy: bool,
     due: Option<Duration>,
 }
 
@@ -220,6 +223,7 @@ impl World<'_> {
         }
         let due = match outbox.handed_over {
             _ if outbox.answers.is_empty() => now + LEISURE,
+            Some(last) if outbox.is_busy => (now + GATHERING_TIME).max(last + COMMIT_INTERVAL),
             Some(last) => now.max(last + COMMIT_INTERVAL),
             None => now,
         };
@@ -248,6 +252,7 @@ impl World<'_> {
         let changes = core.take_changes(at);
         let answers = std::mem::take(&mut outbox.answers);
         (outbox.handed_over, outbox.due) = (Some(now), None);
+        outbox.is_busy = answers.len() >= NUMBERS;
         if self.engine.journal.is_there() {
             let snapshot = self.model.registry.snapshot(now, at.unix_millis);
             self.add_work(Work::Keep { changes, answers, snapshot });
