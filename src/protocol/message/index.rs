@@ -12,7 +12,7 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 
 use super::fault::{Fault, Unreadable};
-use super::lexical::{CommaList, decimal, is_token_only, trim};
+use super::lexical::{Class, CommaList, decimal, trim};
 use super::name::Name;
 use super::start_line::{self, FirstLine, Method, StartLine};
 
@@ -338,20 +338,19 @@ impl Scan<'_> {
 }
 
 fn parse_row(line: &[u8], start: usize) -> Option<Row> {
-    let colon = memchr::memchr(b':', line)?;
+    let (name, mut rest) = line.split_at(Class::TOKEN.run(line));
     // White space may stand between the name and its colon, not before the name (§7.3.1).
-    let name_end = line[..colon].iter().rposition(|&c| c != b' ' && c != b'\t')? + 1;
-    if !is_token_only(&line[..name_end]) {
-        return None;
+    while let [b' ' | b'\t', behind @ ..] = rest {
+        rest = behind;
     }
-    let value = trim(&line[colon + 1..]);
+    let value = trim(rest.strip_prefix(b":").filter(|_| !name.is_empty())?);
     let value_start = if value.is_empty() {
         start + line.len()
     } else {
         start + (value.as_ptr() as usize - line.as_ptr() as usize)
     };
     Some(Row {
-        name: Name::parse(&line[..name_end]),
+        name: Name::parse(name),
         start: start as u16,
         value_start: value_start as u16,
         value_end: (value_start + value.len()) as u16,

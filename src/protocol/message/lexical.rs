@@ -1,26 +1,101 @@
 //! The small grammar that all header fields share (RFC 3261 §25.1): LWS, tokens, quoted strings, parameters.
 
+/// A class of characters, of those that every message is full of: looked up, not compared.
+#[derive(Clone, Copy, Debug)]
+pub struct Class(u8);
+
+impl Class {
+    /// `token`.
+    pub const TOKEN: Self = Self(1);
+    /// What a parameter's name, and its value without quotes, may consist of.
+    pub const PARAMETER: Self = Self(2);
+    /// What a host that is no IPv6 reference may consist of.
+    pub const HOST: Self = Self(4);
+    /// What each part of a URI may consist of: anything printable but the delimiters of name-addr, since peers write
+    /// more than §25.1 allows, and the proxy copies it.
+    pub const URI: Self = Self(8);
+
+    /// Whether `c` is one of them.
+    #[inline]
+    pub const fn has(self, c: u8) -> bool {
+        CLASSES[c as usize] & self.0 != 0
+    }
+
+    /// Whether all of `text` are.
+    #[inline]
+    pub fn has_all(self, text: &[u8]) -> bool {
+        text.iter().all(|&c| self.has(c))
+    }
+
+    /// How many at the front of `text` are.
+    #[inline]
+    pub fn run(self, text: &[u8]) -> usize {
+        text.iter().position(|&c| !self.has(c)).unwrap_or(text.len())
+    }
+}
+
+static CLASSES: [u8; 256] = {
+    let mut classes = [0; 256];
+    let mut at = 0;
+    while at < classes.len() {
+        classes[at] = classes_of(at as u8);
+        at += 1;
+    }
+    classes
+};
+
+const fn classes_of(c: u8) -> u8 {
+    let is_word = c.is_ascii_alphanumeric() || matches!(c, b'-' | b'.' | b'_');
+    let is_token = is_word || matches!(c, b'!' | b'%' | b'*' | b'+' | b'`' | b'\'' | b'~');
+    let is_parameter = is_token
+        || matches!(c, b'[' | b']' | b'/' | b':' | b'&' | b'$' | b'(' | b')' | b'@' | b'?' | b'=')
+        || c >= 0x80;
+    let is_uri = c > b' ' && c != 0x7f && !matches!(c, b'<' | b'>' | b'"');
+    (is_token as u8) * Class::TOKEN.0
+        | (is_parameter as u8) * Class::PARAMETER.0
+        | (is_word as u8) * Class::HOST.0
+        | (is_uri as u8) * Class::URI.0
+}
+
 /// Space, tab, and the CR and LF of a folded line: inside a header value they only occur as folding.
+#[inline]
 pub const fn is_lws(c: u8) -> bool {
     matches!(c, b' ' | b'\t' | b'\r' | b'\n')
 }
 
 /// A character of `token`.
+#[inline]
 pub const fn is_token(c: u8) -> bool {
-    c.is_ascii_alphanumeric()
-        || matches!(c, b'-' | b'.' | b'!' | b'%' | b'*' | b'_' | b'+' | b'`' | b'\'' | b'~')
+    Class::TOKEN.has(c)
 }
 
 /// Whether all of it is one token.
+#[inline]
 pub fn is_token_only(text: &[u8]) -> bool {
-    !text.is_empty() && text.iter().all(|&c| is_token(c))
+    !text.is_empty() && Class::TOKEN.has_all(text)
 }
 
 /// `text` without LWS at either end.
+#[inline]
 pub fn trim(text: &[u8]) -> &[u8] {
-    let start = text.iter().position(|&c| !is_lws(c)).unwrap_or(text.len());
-    let end = text.iter().rposition(|&c| !is_lws(c)).map_or(start, |last| last + 1);
-    &text[start..end]
+    let mut text = trim_start(text);
+    while let [before @ .., last] = text
+        && is_lws(*last)
+    {
+        text = before;
+    }
+    text
+}
+
+/// `text` without LWS at its front.
+#[inline]
+pub fn trim_start(mut text: &[u8]) -> &[u8] {
+    while let [first, behind @ ..] = text
+        && is_lws(*first)
+    {
+        text = behind;
+    }
+    text
 }
 
 /// A decimal number of at most ten digits, nothing else around it.
@@ -60,22 +135,18 @@ pub fn quoted_end(text: &[u8]) -> Option<usize> {
     None
 }
 
-/// The first of `stops` in `text` that stands outside quoted strings and angle brackets.
-pub fn find_outside(text: &[u8], stops: &[u8]) -> Option<usize> {
+/// The first `stop` in `text` that stands outside quoted strings and angle brackets.
+#[inline]
+pub fn find_outside(text: &[u8], stop: u8) -> Option<usize> {
     let mut at = 0;
-    let mut bracket = false;
-    while at < text.len() {
-        let c = text[at];
-        match c {
-            b'"' if !bracket => at += quoted_end(&text[at..])? - 1,
-            b'<' if !bracket => bracket = true,
-            b'>' => bracket = false,
-            _ if !bracket && stops.contains(&c) => return Some(at),
-            _ => {}
-        }
-        at += 1;
+    loop {
+        at += memchr::memchr3(stop, b'"', b'<', &text[at..])?;
+        at += match text[at] {
+            b'"' => quoted_end(&text[at..])?,
+            b'<' => memchr::memchr(b'>', &text[at..])? + 1,
+            _ => return Some(at),
+        };
     }
-    None
 }
 
 /// The values of a comma-separated header row, trimmed, one after the other.
@@ -96,7 +167,7 @@ impl<'a> Iterator for CommaList<'a> {
 
     fn next(&mut self) -> Option<&'a [u8]> {
         let rest = self.rest?;
-        if let Some(comma) = find_outside(rest, b",") {
+        if let Some(comma) = find_outside(rest, b',') {
             self.rest = Some(&rest[comma + 1..]);
             Some(trim(&rest[..comma]))
         } else {
@@ -159,15 +230,18 @@ impl<'a> Iterator for ParameterIter<'a> {
         let Some(rest) = rest.strip_prefix(b";") else {
             return Some(Err(MalformedParameter));
         };
-        let end = find_outside(rest, b";").unwrap_or(rest.len());
+        // Most often nothing but such characters stands before the next: no white space, quotes or brackets.
+        let plain = Class::PARAMETER.run(rest);
+        let is_plain = rest.get(plain).is_none_or(|&c| c == b';');
+        let end = if is_plain { plain } else { find_outside(rest, b';').unwrap_or(rest.len()) };
         self.rest = &rest[end..];
         let one = &rest[..end];
-        let (name, value) = match memchr::memchr(b'=', one) {
+        let (name, value) = match one.iter().position(|&c| c == b'=') {
             Some(equals) => (trim(&one[..equals]), Some(trim(&one[equals + 1..]))),
             None => (trim(one), None),
         };
-        let is_value = value.is_none_or(is_parameter_value);
-        if !name.is_empty() && name.iter().all(|&c| is_parameter_character(c)) && is_value {
+        let is_good = is_plain || (Class::PARAMETER.has_all(name) && value.is_none_or(is_parameter_value));
+        if is_good && !name.is_empty() {
             Some(Ok(Parameter { name, value }))
         } else {
             self.rest = b"";
@@ -186,14 +260,8 @@ fn is_parameter_value(value: &[u8]) -> bool {
         Some(b'"') => quoted_end(value) == Some(value.len()),
         // An empty value is no token, but peers write `;x=`, and the proxy has no business in it.
         None => true,
-        Some(_) => value.iter().all(|&c| is_parameter_character(c)),
+        Some(_) => Class::PARAMETER.has_all(value),
     }
-}
-
-const fn is_parameter_character(c: u8) -> bool {
-    is_token(c)
-        || matches!(c, b'[' | b']' | b'/' | b':' | b'&' | b'$' | b'(' | b')' | b'@' | b'?' | b'=')
-        || c >= 0x80
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::lexical::{Parameters, decimal};
+use super::lexical::{Class, Parameters, decimal};
 use crate::protocol::flow::Transport;
 
 /// Why a URI is refused.
@@ -39,8 +39,7 @@ impl<'a> Host<'a> {
             let inner = inner.strip_suffix(b"]")?;
             return parse_ipv6(std::str::from_utf8(inner).ok()?).map(|v6| Self::Address(IpAddr::V6(v6)));
         }
-        let is_name = |c: &u8| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'.' | b'_');
-        if text.is_empty() || text.len() > 253 || !text.iter().all(is_name) {
+        if text.is_empty() || text.len() > 253 || !Class::HOST.has_all(text) {
             return None;
         }
         if text[text.len() - 1].is_ascii_digit() {
@@ -88,18 +87,22 @@ fn parse_ipv6(text: &str) -> Option<Ipv6Addr> {
     })
 }
 
+/// A host as written and as read, and the port where written.
+pub type HostPort<'a> = (&'a [u8], Host<'a>, Option<u16>);
+
 /// Splits `host[:port]`; a port that is no number is an error.
-pub fn parse_host_port(text: &[u8]) -> Option<(Host<'_>, Option<u16>)> {
+pub fn parse_host_port(text: &[u8]) -> Option<HostPort<'_>> {
     let colon = match text.first()? {
-        b'[' => memchr::memchr(b']', text).map(|end| end + 1).filter(|&end| end < text.len()),
-        _ => memchr::memchr(b':', text),
+        b'[' => memchr::memchr(b']', text).map_or(text.len(), |end| end + 1),
+        _ => text.iter().position(|&c| c == b':').unwrap_or(text.len()),
     };
-    let Some(colon) = colon else {
-        return Some((Host::parse(text)?, None));
+    let (host, rest) = text.split_at(colon);
+    let port = match rest.split_first() {
+        None => None,
+        Some((b':', digits)) => Some(decimal(digits).and_then(|port| u16::try_from(port).ok())?),
+        Some(_) => return None,
     };
-    let port =
-        text[colon..].strip_prefix(b":").and_then(decimal).and_then(|port| u16::try_from(port).ok())?;
-    Some((Host::parse(&text[..colon])?, Some(port)))
+    Some((host, Host::parse(host)?, port))
 }
 
 /// A `sip:` or `sips:` URI.
@@ -147,17 +150,15 @@ impl<'a> Uri<'a> {
         };
         let headers_at = memchr::memchr(b'?', rest);
         let (rest, headers) = headers_at.map_or((rest, &b""[..]), |at| (&rest[..at], &rest[at + 1..]));
-        if headers_at.is_some() && (headers.is_empty() || !headers.iter().all(|&c| is_uri_character(c))) {
+        if headers_at.is_some() && (headers.is_empty() || !Class::URI.has_all(headers)) {
             return Err(UriFault::Parameters);
         }
         let semicolon = memchr::memchr(b';', rest).unwrap_or(rest.len());
         let parameters = Parameters(&rest[semicolon..]);
-        if !rest[semicolon..].iter().all(|&c| is_uri_character(c)) || !parameters.is_valid() {
+        if !Class::URI.has_all(parameters.0) || !parameters.is_valid() {
             return Err(UriFault::Parameters);
         }
-        let (host, port) = parse_host_port(&rest[..semicolon]).ok_or(UriFault::Host)?;
-        let host_end = rest[..semicolon].iter().rposition(|&c| c == b':').filter(|_| port.is_some());
-        let host_text = &rest[..host_end.unwrap_or(semicolon)];
+        let (host_text, host, port) = parse_host_port(&rest[..semicolon]).ok_or(UriFault::Host)?;
         Ok(Self { is_secure, user, password, host, host_text, port, parameters, headers })
     }
 
@@ -214,13 +215,8 @@ fn split_user(info: &[u8]) -> Result<UserAndPassword<'_>, UriFault> {
         Some(colon) => (&info[..colon], Some(&info[colon + 1..])),
         None => (info, None),
     };
-    let is_good = !user.is_empty() && info.iter().all(|&c| is_uri_character(c)) && has_whole_escapes(info);
+    let is_good = !user.is_empty() && Class::URI.has_all(info) && has_whole_escapes(info);
     if is_good { Ok((Some(user), password)) } else { Err(UriFault::Host) }
-}
-
-/// Anything printable but the delimiters of name-addr: peers write more than §25.1 allows, and the proxy copies it.
-const fn is_uri_character(c: u8) -> bool {
-    c > b' ' && c != 0x7f && !matches!(c, b'<' | b'>' | b'"')
 }
 
 fn has_whole_escapes(text: &[u8]) -> bool {

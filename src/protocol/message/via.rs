@@ -3,8 +3,8 @@
 use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
-use super::lexical::{Parameters, find_outside, is_lws, is_token, is_token_only, push_decimal, trim};
-use super::uri::{Host, parse_host_port};
+use super::lexical::{Class, Parameters, decimal, find_outside, is_lws, push_decimal, trim, trim_start};
+use super::uri::{Host, HostPort, parse_host_port};
 
 /// A Via value, borrowed.
 #[derive(Clone, Copy, Debug)]
@@ -38,16 +38,14 @@ impl<'a> Via<'a> {
         let text = trim(text);
         let rest = slash(skip_token(text)?)?;
         let rest = slash(skip_token(rest)?)?;
-        let transport_end = rest.iter().position(|&c| is_lws(c))?;
-        let transport = &rest[..transport_end];
-        let rest = trim(&rest[transport_end..]);
-        let semicolon = find_outside(rest, b";").unwrap_or(rest.len());
-        let parameters = Parameters(&rest[semicolon..]);
-        let sent_by = trim(&rest[..semicolon]);
-        if !is_token_only(transport) {
+        let (transport, rest) = rest.split_at(Class::TOKEN.run(rest));
+        if transport.is_empty() || !rest.first().is_some_and(|&c| is_lws(c)) {
             return None;
         }
-        let (host_text, host, port) = parse_sent_by(sent_by)?;
+        let rest = trim(rest);
+        let semicolon = find_outside(rest, b';').unwrap_or(rest.len());
+        let parameters = Parameters(&rest[semicolon..]);
+        let (host_text, host, port) = parse_sent_by(trim(&rest[..semicolon]))?;
         let branch = parameters.value(b"branch").filter(|branch| !branch.is_empty());
         Some(Self { text, transport, host, host_text, port, parameters, branch })
     }
@@ -116,30 +114,22 @@ fn push_address(out: &mut Vec<u8>, address: IpAddr) {
 }
 
 fn skip_token(text: &[u8]) -> Option<&[u8]> {
-    let end = text.iter().position(|&c| !is_token(c))?;
-    (end > 0).then_some(&text[end..])
+    let end = Class::TOKEN.run(text);
+    (0 < end && end < text.len()).then_some(&text[end..])
 }
 
 fn slash(text: &[u8]) -> Option<&[u8]> {
-    let text = skip_lws(text).strip_prefix(b"/")?;
-    Some(skip_lws(text))
-}
-
-fn skip_lws(text: &[u8]) -> &[u8] {
-    let start = text.iter().position(|&c| !is_lws(c)).unwrap_or(text.len());
-    &text[start..]
+    trim_start(text).strip_prefix(b"/").map(trim_start)
 }
 
 /// `host [COLON port]`, with the white space that COLON allows.
-fn parse_sent_by(text: &[u8]) -> Option<(&[u8], Host<'_>, Option<u16>)> {
+fn parse_sent_by(text: &[u8]) -> Option<HostPort<'_>> {
     if !text.iter().any(|&c| is_lws(c)) {
-        let (host, port) = parse_host_port(text)?;
-        let colon = text.iter().rposition(|&c| c == b':').filter(|_| port.is_some());
-        return Some((&text[..colon.unwrap_or(text.len())], host, port));
+        return parse_host_port(text);
     }
     let colon = text.iter().rposition(|&c| c == b':').filter(|&at| !text[at..].contains(&b']'))?;
     let host_text = trim(&text[..colon]);
-    let port = super::lexical::decimal(trim(&text[colon + 1..])).and_then(|port| u16::try_from(port).ok())?;
+    let port = decimal(trim(&text[colon + 1..])).and_then(|port| u16::try_from(port).ok())?;
     Some((host_text, Host::parse(host_text)?, Some(port)))
 }
 
