@@ -2,6 +2,12 @@
 
 use bytes::Bytes;
 
+/// Where the caller is.
+pub(crate) const CALLER: &str = "127.0.0.1:6000";
+
+/// Where the callee is.
+pub(crate) const CALLEE: &str = "127.0.0.1:6100";
+
 /// A session description of one audio stream.
 pub(crate) const SDP: &str = "v=0\r\no=alice 2890844526 2890844526 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n\
                        m=audio 49170 RTP/AVP 0 8 97\r\na=rtpmap:0 PCMU/8000\r\na=rtpmap:8 PCMA/8000\r\n\
@@ -18,7 +24,7 @@ const PIDF: &str = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\r\n\
 fn request(method: &str, uri: &str, to: &str, number: u64, rows: &str, body: &str) -> Bytes {
     Bytes::from(format!(
         "{method} {uri} SIP/2.0\r\n\
-         Via: SIP/2.0/UDP 127.0.0.1:6000;rport;branch=z9hG4bK{method}{number:012x}\r\n\
+         Via: SIP/2.0/UDP {CALLER};rport;branch=z9hG4bK{method}{number:012x}\r\n\
          Max-Forwards: 70\r\n\
          From: \"Alice\" <sip:alice@home.test>;tag=f{number:012x}\r\n\
          To: {to}\r\n\
@@ -35,7 +41,7 @@ fn user(which: u64) -> String {
 }
 
 fn contact(which: u64) -> String {
-    format!("sip:u{which:06}@127.0.0.1:6100")
+    format!("sip:u{which:06}@{CALLEE}")
 }
 
 /// An instant message of 450 octets.
@@ -50,7 +56,7 @@ pub(crate) fn register(number: u64, which: u64) -> Bytes {
     let (user, contact) = (user(which), contact(which));
     Bytes::from(format!(
         "REGISTER sip:home.test SIP/2.0\r\n\
-         Via: SIP/2.0/UDP 127.0.0.1:6100;rport;branch=z9hG4bKr{number:012x}\r\n\
+         Via: SIP/2.0/UDP {CALLEE};rport;branch=z9hG4bKr{number:012x}\r\n\
          Max-Forwards: 70\r\n\
          From: <{user}>;tag=r{number:012x}\r\n\
          To: <{user}>\r\n\
@@ -96,9 +102,7 @@ pub(crate) fn response(request: &[u8], status: &str, body: &str) -> Bytes {
         }
     }
     let kind = if body.is_empty() { "" } else { "Content-Type: application/sdp\r\n" };
-    response += &format!(
-        "Contact: <sip:callee@127.0.0.1:6100>\r\n{kind}Content-Length: {}\r\n\r\n{body}",
-        body.len()
-    );
+    response +=
+        &format!("Contact: <sip:callee@{CALLEE}>\r\n{kind}Content-Length: {}\r\n\r\n{body}", body.len());
     Bytes::from(response)
 }
