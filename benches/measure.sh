@@ -6,4 +6,4 @@ set -eu
 cd "$(dirname "$0")/.."
 benches/compare.sh "$@"
 benches/scale.py "$1"
-cargo bench --locked --bench steadiness | tee docs/performance/steadiness.md
+cargo bench --locked --bench steadiness -- 10 | tee docs/performance/steadiness.md

@@ -99,7 +99,11 @@ fn handshakes(directory: &Path, address: SocketAddr) {
     for config in configs.iter().cycle().take(1_000) {
         let config = Arc::clone(config);
         let peer = thread::Builder::new().stack_size(1 << 18);
-        let peer = peer.spawn(move || (0_u64..).for_each(|_| shake_hands(&config, address)));
+        let peer = peer.spawn(move || {
+            loop {
+                shake_hands(&config, address);
+            }
+        });
         peer.expect("the machine has threads");
     }
     thread::park();

@@ -127,10 +127,9 @@ pub(crate) fn placed(message: &[u8], place: &str, own: &str) -> Vec<u8> {
 fn answer(callee: &UdpSocket, is_over: &AtomicBool) {
     let mut datagram = [0; 2048];
     while !is_over.load(Ordering::Relaxed) {
-        if let Ok(length) = callee.recv(&mut datagram) {
-            if datagram.starts_with(b"MESSAGE") {
-                callee.send(&texts::response(&datagram[..length], "200 OK", "")).expect("loopback");
-            }
+        let received = callee.recv(&mut datagram).ok().map(|length| &datagram[..length]);
+        if let Some(message) = received.filter(|datagram| datagram.starts_with(b"MESSAGE")) {
+            callee.send(&texts::response(message, "200 OK", "")).expect("loopback");
         }
     }
 }
