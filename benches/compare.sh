@@ -1,13 +1,12 @@
 #!/bin/sh
-# The proxy against Kamailio, by the bench kit: workload by workload, one after the other within minutes, round by round.
-# Prints the medians, their ratio and the target; the same goes to docs/performance/compare.md, what was measured to
-# docs/performance/compare.jsonl beside it.
+# The proxy against Kamailio, by the bench kit: each workload of both within minutes, round by round. Prints the medians,
+# their ratio and the target; the same goes to docs/performance/compare.md, what was measured to compare.jsonl beside it.
 #
 # usage: benches/compare.sh KIT [ROUNDS]     KIT: the kit's folder, ROUNDS: 5 by default
 # Needs the kit's generator and certificates, Kamailio with its TLS modules, python3, and root for a network namespace.
 set -eu
 usage() {
-    sed -n 's/^# //p' "$0" >&2
+    sed -n '2,/^set/s/^# //p' "$0" >&2
     exit 2
 }
 [ $# -ge 1 ] && [ -x "$1/bench" ] || usage

@@ -4,9 +4,10 @@
 usage: benches/scale.py KIT [--bindings N,N,..] [--connections N,N,..] [--repeat N] [--draw]
 
 Writes docs/performance/scale.jsonl, a row for each measurement, and draws docs/performance/scale.svg from it; --draw
-draws only. Workload B has the bindings (UDP), D the connections (TCP, half of them callers), B
-again one and two cores. Needs the kit's generator and certificates, python3, root for a network namespace of its own, and a
-limit of open files (ulimit -Hn) a thousand above the connections, else those are left out.
+draws only. Workload B has the bindings (UDP), D the connections (TCP, half of them callers), B again one and two cores.
+
+Needs the kit's generator and certificates, python3, root for a network namespace of its own, and a limit of open files
+(ulimit -Hn) a thousand above the connections, else those are left out.
 """
 
 import argparse
@@ -22,6 +23,8 @@ import tempfile
 
 CHECKOUT = pathlib.Path(__file__).resolve().parent.parent
 RESULTS = CHECKOUT / "docs" / "performance"
+# A transaction over UDP stays for half a minute: a million registrations at once are a million transactions.
+TRANSACTIONS = {"SIP_PROXY__LIMITS__MAXIMUM_TRANSACTIONS": "4000000"}
 # Open files of a process that are not connections of a measurement.
 OTHER_FILES = 1_000
 # From one address to one port there are not more connections than ports: in the namespace nearly all are to be had.
@@ -46,8 +49,11 @@ def measure(kit, workload, layout, generator, repeat):
         rows = pathlib.Path(scratch) / "rows"
         command = [kit / "bench", "--name", "sip-proxy", "--cmd", CHECKOUT / "benches/start.sh", "--no-rate"]
         command += ["--workloads", workload, "--layout", layout, "--repeat", str(repeat), "--gen-args", generator]
-        subprocess.run([*map(str, command), "--out", str(rows), "--tmp", scratch], check=False)
-        return [json.loads(line) for line in rows.read_text().splitlines()] if rows.exists() else []
+        command += ["--out", rows, "--tmp", scratch]
+        subprocess.run([*map(str, command)], env={**os.environ, **TRANSACTIONS}, check=False)
+        measured = [json.loads(line) for line in rows.read_text().splitlines()] if rows.exists() else []
+        # A row without a speed is one of a run that has failed, and says why.
+        return [row for row in measured if "units_s" in row]
 
 
 def settings(arguments):
@@ -127,9 +133,9 @@ def draw():
         f'<style>{style}</style>\n<rect width="800" height="470" fill="#fff"/>\n{body}\n</svg>\n'
     )
     (RESULTS / "scale.svg").write_text(svg)
-    print("| | | MESSAGE/s | CPU µs | p99 µs | PSS MB |\n|---|---|---|---|---|---|")
+    print("| | | MESSAGE/s | CPU µs | p99 µs | PSS MB | failures |\n|---|---|---|---|---|---|---|")
     for series in ("cores", "bindings", "connections"):
-        columns = (("units_s", 1), ("cpu_us_unit", 1), ("p99_us", 1), ("pss_kb", 1 / 1024))
+        columns = (("units_s", 1), ("cpu_us_unit", 1), ("p99_us", 1), ("pss_kb", 1 / 1024), ("failures", 1))
         for at in zip(*(medians(rows, series, *column) for column in columns)):
             figures = " | ".join(f"{y:.1f}" if y < 1000 else f"{y:.0f}" for _, y in at)
             print(f"| {series} | {at[0][0]:,} | {figures} |")
