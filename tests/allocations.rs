@@ -1,0 +1,80 @@
+//! How often the cores ask for memory: what an exchange takes once the tables are as large as they stay.
+//!
+//! With `DHAT=1` in the environment the test writes `target/dhat-EXCHANGE.json`, which says where; `dh_view.html` of
+//! Valgrind shows it.
+
+#[path = "../benches/rig/mod.rs"]
+mod rig;
+
+use rig::{Exchange, Rig};
+
+#[global_allocator]
+static ALLOCATOR: dhat::Alloc = dhat::Alloc;
+
+/// Exchanges that are counted: so many that a table's rare growth vanishes in the mean.
+const TIMES: u64 = 1_000;
+
+/// What an exchange asks for memory for, and how often.
+type Reasons = &'static [(&'static str, u64)];
+
+/// MESSAGE and 200. A buffer has to leave the core, and carries its reference count; the rest is to be had without.
+const MESSAGE: Reasons = &[
+    ("the buffers of the two messages that leave", 2),
+    ("the reference counts of these buffers", 2),
+    ("the address-of-record of the question to the Registrar", 4),
+    ("domains in lower case: of From for its scope, of the Request-URI", 2),
+    ("the list of targets in the Registrar's answer", 1),
+    ("the target set that is made of it", 1),
+    ("the response context's place in its table", 1),
+];
+
+/// REGISTER that refreshes a binding, and 200.
+const REGISTER: Reasons = &[
+    ("the buffer of the 200 and its reference count", 2),
+    ("the address-of-record of To", 4),
+    ("domains in lower case: of From for its scope, of To", 2),
+    ("what is asked of the Registrar: the registration, its changes, the contact", 3),
+    ("the binding that takes the place of the old one", 3),
+    ("rows of the 200: the list, Contact in three pieces", 4),
+    ("the response context's place in its table", 1),
+];
+
+/// INVITE, 180, 200, ACK, BYE, 200.
+const CALL: Reasons = &[
+    ("the buffers of the six messages that leave", 6),
+    ("the reference counts of these buffers", 6),
+    ("the address-of-record of the question to the Registrar", 4),
+    ("domains in lower case: of From for its scope, thrice, of the Request-URI", 4),
+    ("the list of targets in the Registrar's answer", 1),
+    ("the target set that is made of it", 1),
+    ("the lists of those to be asked", 2),
+];
+
+const BOUNDS: [(&str, Exchange, Reasons); 3] =
+    [("message", Rig::message, MESSAGE), ("register", Rig::register, REGISTER), ("call", Rig::call, CALL)];
+
+fn profiler(name: &str) -> dhat::Profiler {
+    let builder = dhat::Profiler::builder().trim_backtraces(Some(24));
+    match std::env::var_os("DHAT") {
+        None => builder.testing().build(),
+        Some(_) => builder.file_name(format!("target/dhat-{name}.json")).build(),
+    }
+}
+
+fn blocks() -> u64 {
+    dhat::HeapStats::get().total_blocks
+}
+
+#[test]
+fn an_exchange_asks_for_memory_no_more_often_than_is_known() {
+    for (name, exchange, reasons) in BOUNDS {
+        let mut rig = Rig::warm(exchange);
+        let counting = profiler(name);
+        let taken = rig.measure(blocks, TIMES, exchange);
+        drop(counting);
+        println!("{name}: {taken} allocations in {TIMES} exchanges");
+        let known: u64 = reasons.iter().map(|(_, count)| count).sum();
+        let mean = (taken + TIMES / 2) / TIMES;
+        assert!(mean <= known, "{name}: {mean} allocations, of which these are known: {reasons:#?}");
+    }
+}
