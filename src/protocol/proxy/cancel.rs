@@ -35,8 +35,9 @@ impl Proxy {
                 // §9.2: it has no effect on requests that are not INVITE, but it is answered.
                 return self.refuse(&incoming, &Reply::new(200));
             }
-            if self.forward_unanswered(now, certificate, &mut incoming).is_none() {
-                self.dropped(&incoming.flow, DropReason::StrayCancel);
+            let flow = incoming.flow;
+            if self.forward_unanswered(now, certificate, incoming).is_none() {
+                self.dropped(&flow, DropReason::StrayCancel);
             }
             return;
         };

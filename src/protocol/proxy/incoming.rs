@@ -47,6 +47,15 @@ pub(super) struct Incoming {
     pub(super) reply_path: ReplyPath,
 }
 
+/// What has become of a request that goes on.
+struct Accepted {
+    routing: Routing,
+    admitted: Admitted,
+    passage: Passage,
+    pending: Pending,
+    ask: Ask,
+}
+
 impl Proxy {
     pub(super) fn handle_request(
         &mut self,
@@ -83,9 +92,9 @@ impl Proxy {
             return;
         }
         match self.accept(now, certificate, &mut incoming) {
-            Ok(()) => {}
+            Ok(accepted) => self.begin(now, incoming, accepted),
             Err(Refusal::AtOnce(reply)) => self.refuse(&incoming, &reply),
-            Err(Refusal::Guess(reply)) => self.refuse_guess(now, &incoming, reply),
+            Err(Refusal::Guess(reply)) => self.refuse_guess(now, incoming, reply),
         }
     }
 
@@ -95,7 +104,7 @@ impl Proxy {
         now: Instant,
         certificate: Option<AccountId>,
         incoming: &mut Incoming,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Accepted, Refusal> {
         check_syntax(&incoming.request)?;
         let max_forwards = check_max_forwards(&incoming.request)?;
         let routing = self.route(incoming);
@@ -123,7 +132,16 @@ impl Proxy {
         self.check_right(request, &incoming.flow, admitted.account, &routing.way)?;
         self.check_load(request)?;
         let passage = Passage { max_forwards, max_breadth, loop_hash };
-        Ok(self.begin(now, incoming, &routing, admitted, passage)?)
+        let (pending, ask) = match &routing.way {
+            Way::Location if incoming.method == Method::Register => {
+                let mut registration = Registration::read(request, Some(admitted.account))?;
+                // A GRUU leads here, or it is none (RFC 5627 §5.4).
+                registration.supports.gruu &= self.settings.serves(&registration.address_of_record);
+                (Pending::Registration, Ask::Register(Box::new(registration)))
+            }
+            way => self.way_on(request, &incoming.flow, way)?,
+        };
+        Ok(Accepted { routing, admitted, passage, pending, ask })
     }
 
     /// §16.4, and where the request goes then. Its URIs have been validated.
@@ -158,26 +176,11 @@ impl Proxy {
     }
 
     /// Creates the server transaction and the response context, and asks the first question.
-    fn begin(
-        &mut self,
-        now: Instant,
-        incoming: &Incoming,
-        routing: &Routing,
-        admitted: Admitted,
-        passage: Passage,
-    ) -> Result<(), Reply> {
-        let request = &incoming.request;
-        let (pending, ask) = match &routing.way {
-            Way::Location if incoming.method == Method::Register => {
-                let mut registration = Registration::read(request, Some(admitted.account))?;
-                // A GRUU leads here, or it is none (RFC 5627 §5.4).
-                registration.supports.gruu &= self.settings.serves(&registration.address_of_record);
-                (Pending::Registration, Ask::Register(Box::new(registration)))
-            }
-            way => self.way_on(request, &incoming.flow, way)?,
-        };
-        let server = (!is_unanswered(incoming.method)).then(|| self.insert_server(now, incoming));
-        let context = self.insert_context(incoming, server, Some(admitted.account), routing, passage);
+    fn begin(&mut self, now: Instant, incoming: Incoming, accepted: Accepted) {
+        let Accepted { routing, admitted, passage, pending, ask } = accepted;
+        let flow = incoming.flow;
+        let server = (!is_unanswered(incoming.method)).then(|| self.insert_server(now, &incoming));
+        let context = self.insert_context(incoming, server, Some(admitted.account), &routing, passage);
         let is_question =
             !matches!(ask, Ask::Nothing) || admitted.is_new_proof || admitted.nonce_use.is_some();
         if let Some(context) = self.contexts.get_mut(context) {
@@ -189,7 +192,7 @@ impl Proxy {
             self.arm_context(context);
             self.outputs.push_back(Output::Ask(Question {
                 context: ContextId { slot: context.index, generation: context.generation },
-                flow: incoming.flow,
+                flow,
                 log_on: admitted.is_new_proof.then_some(admitted.account),
                 nonce_use: admitted.nonce_use,
                 ask,
@@ -197,7 +200,6 @@ impl Proxy {
         } else {
             self.go_on(now, context);
         }
-        Ok(())
     }
 
     pub(super) fn insert_server(&mut self, now: Instant, incoming: &Incoming) -> Slot {
@@ -224,7 +226,7 @@ impl Proxy {
 
     pub(super) fn insert_context(
         &mut self,
-        incoming: &Incoming,
+        incoming: Incoming,
         server: Option<Slot>,
         account: Option<AccountId>,
         routing: &Routing,
@@ -233,12 +235,12 @@ impl Proxy {
         let context = self.contexts.insert(ResponseContext {
             generation: self.random.next() as u32,
             server,
-            request: incoming.request.clone(),
+            is_recorded: is_recorded(&incoming.request, routing.has_token),
+            request: incoming.request,
             method: incoming.method,
             source: incoming.flow,
             account,
             own_routes: routing.own_routes,
-            is_recorded: is_recorded(&incoming.request, routing.has_token),
             passage,
             pending: Pending::Nothing,
             waiting: TargetSet::new(),
@@ -307,7 +309,7 @@ impl Proxy {
 fn reply_path(via: &Via<'_>, flow: &Flow) -> ReplyPath {
     let sent_by_port = via.port.unwrap_or(flow.transport.default_port());
     if flow.transport == Transport::Udp {
-        let port = if via.rport().is_some() { flow.remote.port() } else { sent_by_port };
+        let port = if via.has_rport { flow.remote.port() } else { sent_by_port };
         let remote = SocketAddr::new(flow.remote.ip(), port);
         return ReplyPath { flow: Flow { remote, ..*flow }, alternate: None };
     }

@@ -36,7 +36,7 @@ impl Proxy {
         let may_be_gruu = |uri: &Uri<'_>| {
             uri.parameters.get(b"gr").is_some() && self.settings.is_presence_domain(&uri.host)
         };
-        let uri = Uri::parse(request.request_uri()).ok();
+        let uri = request.target().ok();
         let uri = uri.filter(|uri| route.is_none() || may_be_gruu(uri));
         match (uri.map(|uri| Destination::of(&uri)), route) {
             (Some(destination), route) if route.is_none() || destination.is_instance() => {

@@ -82,7 +82,7 @@ impl Proxy {
     fn followable<'a>(&self, context: &ResponseContext, value: &'a [u8]) -> Option<(u16, &'a [u8])> {
         let contact = NameAddr::parse(value)?;
         let uri = Uri::parse(contact.uri).ok()?;
-        let is_secure = Uri::parse(context.request.request_uri()).is_ok_and(|uri| uri.is_secure);
+        let is_secure = context.request.target().is_ok_and(|uri| uri.is_secure);
         // The headers of a URI would make another request of it, and what was to be secure stays so.
         if !uri.headers.is_empty() || (is_secure && !uri.is_secure) {
             return None;

@@ -123,7 +123,7 @@ impl Tokens {
 }
 
 fn by_request_uri(request: &Message, settings: &Settings, interfaces: &Interfaces) -> Way {
-    let Ok(uri) = Uri::parse(request.request_uri()) else {
+    let Ok(uri) = request.target() else {
         return Way::Nowhere(Reply::with_reason(400, "Malformed Request-URI"));
     };
     match by_uri(&uri, settings, interfaces) {

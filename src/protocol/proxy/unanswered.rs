@@ -19,12 +19,7 @@ use crate::protocol::transaction::{Branch, ServerAction};
 impl Proxy {
     /// An ACK belongs to the INVITE transaction that it ends, or it is one to a 2xx, which is forwarded and
     /// forgotten (§16.10 last paragraph, §17.1.1.3).
-    pub(super) fn handle_ack(
-        &mut self,
-        now: Instant,
-        certificate: Option<AccountId>,
-        mut incoming: Incoming,
-    ) {
+    pub(super) fn handle_ack(&mut self, now: Instant, certificate: Option<AccountId>, incoming: Incoming) {
         if let Some(&slot) = self.by_key.get(&incoming.key) {
             let timers = self.settings.timers;
             let actions = match self.servers.get_mut(slot).map(|server| &mut server.machine) {
@@ -40,8 +35,9 @@ impl Proxy {
         // Of a refusal that left no transaction behind, the To tag is the one that we made.
         let own_tag = self.to_tag(incoming.key);
         let is_for_refusal = incoming.request.to().and_then(|to| to.tag()) == Some(&own_tag[..]);
-        if !is_for_refusal && self.forward_unanswered(now, certificate, &mut incoming).is_none() {
-            self.dropped(&incoming.flow, DropReason::StrayAck);
+        let flow = incoming.flow;
+        if !is_for_refusal && self.forward_unanswered(now, certificate, incoming).is_none() {
+            self.dropped(&flow, DropReason::StrayAck);
         }
     }
 
@@ -50,7 +46,7 @@ impl Proxy {
         &mut self,
         now: Instant,
         certificate: Option<AccountId>,
-        incoming: &mut Incoming,
+        mut incoming: Incoming,
     ) -> Option<()> {
         check_syntax(&incoming.request).ok()?;
         let MaxForwards::Forward(max_forwards) = check_max_forwards(&incoming.request).ok()? else {
@@ -58,7 +54,7 @@ impl Proxy {
         };
         let max_breadth = check_max_breadth(&incoming.request).ok()?;
         let settings = self.settings.clone();
-        let routing = self.route(incoming);
+        let routing = self.route(&mut incoming);
         let request = &incoming.request;
         let sender = self.sender(&incoming.flow, certificate);
         let identified = admission::identify(request, &sender, &settings, &self.nonces, self.millis(now));
@@ -82,6 +78,7 @@ impl Proxy {
         if is_question && self.contexts.len() >= settings.maximum_transactions {
             return None;
         }
+        let flow = incoming.flow;
         let context = self.insert_context(incoming, None, account, &routing, passage);
         let state = self.contexts.get_mut(context)?;
         state.pending = pending;
@@ -93,7 +90,7 @@ impl Proxy {
         self.arm_context(context);
         self.outputs.push_back(Output::Ask(Question {
             context: ContextId { slot: context.index, generation: context.generation },
-            flow: incoming.flow,
+            flow,
             log_on: None,
             nonce_use: None,
             ask,

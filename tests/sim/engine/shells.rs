@@ -26,7 +26,7 @@ impl World<'_> {
         match mail {
             Mail::Received { flow, certificate, message } => {
                 self.model.router_receives(at, core, &flow, message.bytes());
-                core.handle_message(now, &flow, certificate, message);
+                core.handle_message(now, &flow, certificate, *message);
             }
             Mail::Answer(answer) => {
                 self.model.verdict_arrives(&answer);
