@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use actix::dev::SendError;
 use actix::prelude::*;
 use slog::{Logger, debug, info, warn};
+use smallvec::smallvec;
 
 use super::directory::Directory;
 use super::log_limit::LogLimit;
@@ -163,7 +164,11 @@ impl Router {
 
     fn dial(&self, hop: &Flow, remote: std::net::SocketAddr, message: Outgoing) {
         match self.directory.stream_listener(hop.interface).as_deref() {
-            Some(listener) => listener.do_send(Dial { remote, host: None, messages: vec![message] }),
+            Some(listener) => listener.do_send(Dial {
+                addresses: smallvec![remote],
+                expected: None,
+                messages: vec![message],
+            }),
             None => self.directory.tell_all_failed(&[message]),
         }
     }
@@ -273,7 +278,7 @@ impl Handler<MessagesReceived> for Router {
     fn handle(&mut self, MessagesReceived(batch): MessagesReceived, ctx: &mut Context<Self>) {
         let now = Instant::now();
         for received in batch {
-            self.core.handle_message(now, &received.flow, received.account, received.message);
+            self.core.handle_message(now, &received.flow, received.proof.as_ref(), received.message);
         }
         self.settle(ctx);
         self.turns.count(ctx);

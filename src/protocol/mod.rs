@@ -8,6 +8,7 @@ pub mod account;
 pub mod admission;
 pub mod digest;
 pub mod flow;
+pub mod identity;
 pub mod interface;
 pub mod location;
 pub mod message;

@@ -53,6 +53,7 @@ use siphasher::sip::SipHasher13;
 use crate::protocol::account::{AccountId, AccountKind};
 use crate::protocol::digest::Nonces;
 use crate::protocol::flow::Flow;
+use crate::protocol::identity::PeerProof;
 use crate::protocol::interface::Interfaces;
 use crate::protocol::location::{AddressOfRecord, Answer, Question};
 use crate::protocol::message::{Message, Method};
@@ -208,16 +209,16 @@ impl Proxy {
         self.contexts.iter().filter(|context| !context.has_answered).count()
     }
 
-    /// A message has come in. `certificate` is the account that the connection's client certificate proves.
+    /// A message has come in. `proof` is what the peer of its connection has proven by its certificate.
     pub fn handle_message(
         &mut self,
         now: Instant,
         flow: &Flow,
-        certificate: Option<AccountId>,
+        proof: Option<&Arc<PeerProof>>,
         message: Message,
     ) {
         if message.method().is_some() {
-            self.handle_request(now, flow, certificate, message);
+            self.handle_request(now, flow, proof.and_then(|proof| proof.account), message);
         } else {
             self.handle_response(now, flow, &message);
         }

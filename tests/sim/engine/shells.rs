@@ -1,5 +1,8 @@
 //! What the shells of the Routers and of the Registrar do with their cores.
 
+use std::sync::Arc;
+
+use sip_proxy::protocol::identity::PeerProof;
 use sip_proxy::protocol::location::{Ask, ContextId, LocationEvent, Question};
 use sip_proxy::protocol::proxy::{Event, Output};
 
@@ -26,7 +29,8 @@ impl World<'_> {
         match mail {
             Mail::Received { flow, certificate, message } => {
                 self.model.router_receives(at, core, &flow, message.bytes());
-                core.handle_message(now, &flow, certificate, message);
+                let proof = |account| Arc::new(PeerProof { account: Some(account), ..PeerProof::default() });
+                core.handle_message(now, &flow, certificate.map(proof).as_ref(), message);
             }
             Mail::Answer(answer) => {
                 self.model.verdict_arrives(&answer);

@@ -158,7 +158,7 @@ impl Receiver {
             match read(octets, remote, self.limits) {
                 Ok(Read::Message(message)) => {
                     let router = self.directory.router_of(&message, None);
-                    self.groups[router].push(Received { flow, account: None, message });
+                    self.groups[router].push(Received { flow, proof: None, message });
                 }
                 Ok(Read::Answer(bytes)) => {
                     self.answers.push(Datagram { local: Some(local.ip()), remote, bytes });

@@ -13,6 +13,7 @@ use super::text::kind;
 use crate::protocol::account::AccountId;
 use crate::protocol::digest::{NonceLedger, Spending};
 use crate::protocol::flow::{Flow, Transport, host_of};
+use crate::protocol::identity::PeerProof;
 use crate::protocol::location::{
     Answer, Ask, Destination, Located, Penalty, Question, Server, Target, Verdict,
 };
@@ -188,7 +189,8 @@ impl Bench {
         };
         let limits = MessageLimits { message_bytes: 65_535, header_bytes: 16_384 };
         let message = Message::parse(Bytes::copy_from_slice(octets), carriage, limits).unwrap();
-        self.proxy.handle_message(self.now, &peer.0, account, message);
+        let proof = account.map(|id| Arc::new(PeerProof { account: Some(id), ..PeerProof::default() }));
+        self.proxy.handle_message(self.now, &peer.0, proof.as_ref(), message);
         self.drain();
     }
 
