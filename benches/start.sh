@@ -47,6 +47,7 @@ digest_algorithms = ["MD5"]
 
 [limits]
 maximum_connections_per_address = 50000
+maximum_transactions = 4000000
 
 [diagnostics]
 log_level = "warning"

@@ -151,7 +151,11 @@ impl Rig {
                     self.proxy.handle_answer(self.now, answer);
                 }
                 Output::Learned { user, flow } => self.location.handle_learned(self.now, &user, &flow),
-                Output::FlowFailed(_) | Output::FlowEnded(_) | Output::Event(_) => {}
+                Output::FlowFailed(_)
+                | Output::FlowEnded(_)
+                | Output::Resolve { .. }
+                | Output::ServerHealth { .. }
+                | Output::Event(_) => {}
             }
         }
     }

@@ -60,6 +60,8 @@ pub(crate) fn proxy(now: Instant) -> Proxy {
         lan_networks: vec!["127.0.0.0/24".parse().expect("a network")],
         digest_algorithms: vec![Algorithm::Sha256, Algorithm::Md5],
         nonce_lifetime: NONCE_LIFETIME,
+        federation: sip_proxy::protocol::federation::Federation::default(),
+        dns_timeout: Duration::from_secs(4),
         timers: Timers::default(),
         timer_c: Duration::from_secs(185),
         udp_mtu: 1300,

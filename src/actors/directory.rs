@@ -17,7 +17,7 @@ use actix::dev::SendError;
 use arc_swap::{ArcSwapOption, Guard};
 use siphasher::sip::SipHasher13;
 
-pub use self::addresses::{JournalAddress, RegistrarAddress, RouterAddress};
+pub use self::addresses::{FederationResolverAddress, JournalAddress, RegistrarAddress, RouterAddress};
 use self::connections::Connections;
 pub use self::connections::{Admission, ConnectionLimits, Peer, Refused};
 use super::messages::{
@@ -44,6 +44,7 @@ pub struct Directory {
     routers: Slots<RouterAddress>,
     registrar: ArcSwapOption<RegistrarAddress>,
     journal: ArcSwapOption<JournalAddress>,
+    federation_resolver: ArcSwapOption<FederationResolverAddress>,
     /// By interface, then by core.
     datagram: Box<[Slots<Recipient<TransmitDatagrams>>]>,
     stream: Slots<Recipient<Dial>>,
@@ -61,6 +62,7 @@ impl Directory {
             routers: vacant(cores),
             registrar: ArcSwapOption::empty(),
             journal: ArcSwapOption::empty(),
+            federation_resolver: ArcSwapOption::empty(),
             datagram: (0..interfaces).map(|_| vacant(cores)).collect(),
             stream: vacant(interfaces),
             connections: Mutex::default(),
@@ -113,6 +115,16 @@ impl Directory {
     /// The Router with this index, which [`Self::router_of`] gives.
     pub fn router(&self, index: usize) -> Current<RouterAddress> {
         current(self.routers.get(index))
+    }
+
+    /// The FederationResolver.
+    pub fn federation_resolver(&self) -> Current<FederationResolverAddress> {
+        self.federation_resolver.load()
+    }
+
+    /// Puts the address of the FederationResolver here, or takes it away.
+    pub fn publish_federation_resolver(&self, address: Option<FederationResolverAddress>) {
+        self.federation_resolver.store(address.map(Arc::new));
     }
 
     /// The Registrar.

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use actix::{Message as ActorMessage, Recipient};
 use bytes::Bytes;
+use smallvec::SmallVec;
 
-use crate::protocol::account::AccountId;
 use crate::protocol::flow::Flow;
+use crate::protocol::identity::{Expected, PeerProof};
 use crate::protocol::message::Message;
 use crate::protocol::transaction::Branch;
 
@@ -22,8 +23,8 @@ pub struct MessagesReceived(pub Vec<Received>);
 pub struct Received {
     /// Where it came from.
     pub flow: Flow,
-    /// The account that the client certificate of its connection proves.
-    pub account: Option<AccountId>,
+    /// What the peer has proven by the certificate of its connection; `None` where it has shown none.
+    pub proof: Option<Arc<PeerProof>>,
     /// The message, indexed.
     pub message: Message,
 }
@@ -90,16 +91,15 @@ pub struct ConnectionClosed {
 }
 
 /// Messages for a peer to which there may be no connection yet: to the stream Listener of the interface, which
-/// uses the connection that it has to `remote`, or opens one.
+/// uses the connection that there is to such a peer, or opens one.
 #[derive(Debug, ActorMessage)]
 #[rtype(result = "()")]
 pub struct Dial {
-    /// Where to.
-    pub remote: SocketAddr,
-    /// The host name that the certificate of a TLS peer must have, where the address was found by a name; without
-    /// one, its certificate must have the address (RFC 5922 §7.2). Requests for different names do not share a
-    /// connection.
-    pub host: Option<Arc<str>>,
+    /// Where to: the addresses of one server, in the order of trying (RFC 8305 §4). The first that answers wins.
+    pub addresses: SmallVec<[SocketAddr; 2]>,
+    /// Who a TLS peer has to be; without it, its certificate must have the address (RFC 5922 §7.2). A connection
+    /// that leads to somebody else is closed before any SIP goes out. Without TLS it says nothing.
+    pub expected: Option<Arc<Expected>>,
     /// What to send once it is open; each failure is told by [`TransmitFailed`].
     pub messages: Vec<Outgoing>,
 }

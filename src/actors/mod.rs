@@ -7,6 +7,7 @@
 pub mod connection;
 pub mod directory;
 pub mod drops;
+pub mod federation_resolver;
 pub mod journal;
 pub mod listener;
 pub mod log_limit;

@@ -11,14 +11,17 @@
 //! Router of itself, and the Registrar repeats which flows are logged on.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix::dev::SendError;
 use actix::prelude::*;
 use slog::{Logger, debug, info, warn};
+use smallvec::{SmallVec, smallvec};
 
 use super::directory::Directory;
+use super::federation_resolver::{Resolve, Resolved, ServerHealth};
 use super::log_limit::LogLimit;
 use super::messages::{
     ConnectionClosed, ConnectionOpened, Datagram, Dial, MessagesReceived, Outgoing, Transmit,
@@ -29,8 +32,11 @@ use super::supervisor::{ChildId, ChildStopped};
 use super::turns::Turns;
 use crate::protocol::account::AccountId;
 use crate::protocol::flow::{ConnectionId, Flow, InterfaceId, Transport};
+use crate::protocol::identity::Expected;
 use crate::protocol::interface::Interfaces;
 use crate::protocol::location::{Ask, ContextId, Question};
+use crate::protocol::next_hop::Query;
+use crate::protocol::proxy::outward::Beyond;
 use crate::protocol::proxy::{Event, Output, Proxy};
 
 /// Batches of messages that may wait for a Router. A batch holds up to 64, so this bounds what a slow Router can
@@ -75,6 +81,7 @@ struct Departures {
     datagrams: Vec<(InterfaceId, Vec<Datagram>)>,
     streams: Vec<(ConnectionId, Vec<Outgoing>)>,
     questions: Vec<Question>,
+    queries: Vec<(ContextId, Query)>,
 }
 
 impl Router {
@@ -104,12 +111,18 @@ impl Router {
         let mut departures = Departures::default();
         while let Some(output) = self.core.poll_output() {
             match output {
-                Output::Transmit { hop, alternate, bytes, branch } => {
+                Output::Transmit { hop, alternate, bytes, branch, beyond } => {
                     let message = Outgoing { bytes, branch };
                     match hop.transport {
                         Transport::Udp => departures.datagram(&hop, message),
                         Transport::Tcp | Transport::Tls | Transport::Ws | Transport::Wss => {
-                            self.depart_by_stream(&mut departures, hop, alternate, message);
+                            self.depart_by_stream(
+                                &mut departures,
+                                &hop,
+                                alternate,
+                                beyond.as_deref(),
+                                message,
+                            );
                         }
                     }
                 }
@@ -122,6 +135,12 @@ impl Router {
                 }
                 Output::FlowEnded(flow) => {
                     self.to_registrar(|registrar| registrar.flow_ended.do_send(FlowEnded(flow)));
+                }
+                Output::Resolve { context, query } => departures.queries.push((context, query)),
+                Output::ServerHealth { transport, remote, is_well } => {
+                    if let Some(resolver) = self.directory.federation_resolver().as_deref() {
+                        resolver.health.do_send(ServerHealth { transport, remote, is_well });
+                    }
                 }
                 Output::Event(event) => self.tell(&event),
             }
@@ -141,12 +160,14 @@ impl Router {
     fn depart_by_stream(
         &mut self,
         departures: &mut Departures,
-        hop: Flow,
-        alternate: Option<std::net::SocketAddr>,
+        hop: &Flow,
+        alternate: Option<SocketAddr>,
+        beyond: Option<&Beyond>,
         message: Outgoing,
     ) {
         let Some(connection) = hop.connection else {
-            return self.dial(&hop, hop.remote, message);
+            let addresses = beyond.map_or_else(|| smallvec![hop.remote], |beyond| beyond.addresses.clone());
+            return self.dial(hop, addresses, beyond.and_then(|beyond| beyond.expected.clone()), message);
         };
         if !self.connections.contains_key(&connection) {
             // It may have opened a moment ago and not have told yet.
@@ -154,16 +175,22 @@ impl Router {
                 (Some(address), _) => {
                     self.connections.insert(connection, address);
                 }
-                (None, Some(alternate)) => return self.dial(&hop, alternate, message),
+                (None, Some(alternate)) => return self.dial(hop, smallvec![alternate], None, message),
                 (None, None) => return self.directory.tell_all_failed(&[message]),
             }
         }
         departures.stream(connection, message);
     }
 
-    fn dial(&self, hop: &Flow, remote: std::net::SocketAddr, message: Outgoing) {
+    fn dial(
+        &self,
+        hop: &Flow,
+        addresses: SmallVec<[SocketAddr; 2]>,
+        expected: Option<Arc<Expected>>,
+        message: Outgoing,
+    ) {
         match self.directory.stream_listener(hop.interface).as_deref() {
-            Some(listener) => listener.do_send(Dial { remote, host: None, messages: vec![message] }),
+            Some(listener) => listener.do_send(Dial { addresses, expected, messages: vec![message] }),
             None => self.directory.tell_all_failed(&[message]),
         }
     }
@@ -189,6 +216,12 @@ impl Router {
         if !departures.questions.is_empty() {
             let questions = Questions { router: self.index, questions: departures.questions };
             self.to_registrar(|registrar| registrar.questions.do_send(questions));
+        }
+        // One that is being restarted answers nothing: the contexts have a deadline.
+        if let Some(resolver) = self.directory.federation_resolver().as_deref()
+            && !departures.queries.is_empty()
+        {
+            resolver.resolve.do_send(Resolve { router: self.index, queries: departures.queries });
         }
     }
 
@@ -224,6 +257,12 @@ impl Router {
                 if let Some(repeated) = self.limit.pass(Instant::now()) {
                     warn!(self.log, "log_on_refused"; "call_id" => text(call_id), "peer" => %flow,
                         "reason" => fault, "repeated" => repeated);
+                }
+            }
+            Event::PeerRefused { call_id, flow, domain, names, reason } => {
+                if let Some(repeated) = self.limit.pass(Instant::now()) {
+                    warn!(self.log, "peer_refused"; "call_id" => text(call_id), "peer" => %flow, "domain" => domain,
+                        "names" => names, "reason" => reason, "repeated" => repeated);
                 }
             }
             Event::Dropped { flow, reason } => {
@@ -273,7 +312,7 @@ impl Handler<MessagesReceived> for Router {
     fn handle(&mut self, MessagesReceived(batch): MessagesReceived, ctx: &mut Context<Self>) {
         let now = Instant::now();
         for received in batch {
-            self.core.handle_message(now, &received.flow, received.account, received.message);
+            self.core.handle_message(now, &received.flow, received.proof.as_ref(), received.message);
         }
         self.settle(ctx);
         self.turns.count(ctx);
@@ -374,6 +413,16 @@ impl Handler<RegistrarRestarted> for Router {
         };
         let questions: Vec<_> = self.core.standings().filter(is_there).map(question).collect();
         restarted.questions.do_send(Questions { router: self.index, questions });
+    }
+}
+
+impl Handler<Resolved> for Router {
+    type Result = ();
+
+    fn handle(&mut self, Resolved { context, resolution }: Resolved, ctx: &mut Context<Self>) {
+        self.core.handle_resolution(Instant::now(), context, resolution);
+        self.settle(ctx);
+        self.turns.count(ctx);
     }
 }
 

@@ -5,6 +5,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use super::{Protocol, TrustedCas};
+use crate::protocol::identity::Profile;
 
 /// `[federation]`: what holds for every other domain.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,9 +14,9 @@ pub struct Federation {
     ///
     /// Default true. Reload: requests received afterwards.
     pub enabled: bool,
-    /// How a certificate proves a domain. Default [`Identity::Federation`]. Reload: connections made
+    /// How a certificate proves a domain. Default [`Profile::Federation`]. Reload: connections made
     /// afterwards.
-    pub identity: Identity,
+    pub identity: Profile,
     /// Which domains open federation may reach. Default [`Policy::Open`]. Reload: requests received
     /// afterwards.
     pub policy: Policy,
@@ -27,15 +28,6 @@ pub struct Federation {
     ///
     /// Default none. Reload: requests received afterwards.
     pub allowed_domains: Vec<String>,
-}
-
-/// The profile by which a certificate proves a SIP domain.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Identity {
-    /// `"rfc5922"`: the certificate names the domain itself (RFC 5922 §7.1).
-    Rfc5922,
-    /// `"federation"`: that, or it names the SRV target, and the target is the domain or directly under it.
-    Federation,
 }
 
 /// Which domains open federation may reach.

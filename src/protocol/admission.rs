@@ -322,6 +322,8 @@ mod tests {
             lan_networks: vec!["127.0.0.0/8".parse().unwrap()],
             digest_algorithms: vec![Algorithm::Sha256, Algorithm::Md5],
             nonce_lifetime: Duration::from_secs(60),
+            federation: crate::protocol::federation::Federation::default(),
+            dns_timeout: Duration::from_secs(4),
             timers: Timers::default(),
             timer_c: Duration::from_secs(185),
             udp_mtu: 1300,

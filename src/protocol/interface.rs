@@ -163,6 +163,28 @@ impl Interfaces {
         Some(self.flow_of(interface, transport, remote))
     }
 
+    /// As [`Self::flow_to`], by an interface on the address `bound` of ours, where that is given.
+    pub fn flow_from_address(
+        &self,
+        side: Side,
+        transport: Transport,
+        remote: SocketAddr,
+        bound: Option<IpAddr>,
+    ) -> Option<Flow> {
+        let Some(bound) = bound else { return self.flow_to(side, transport, remote) };
+        let fits = |interface: &&Interface| {
+            interface.side == side
+                && interface.carries(transport)
+                && interface.reaches(remote.ip())
+                && self.covers(interface.bound.ip(), bound)
+        };
+        let interface = self.list.iter().find(fits)?;
+        Some(Flow {
+            local: SocketAddr::new(bound, interface.bound.port()),
+            ..self.flow_of(interface, transport, remote)
+        })
+    }
+
     /// The flow by which to reach `remote` from this interface and no other.
     pub fn flow_from(&self, id: InterfaceId, transport: Transport, remote: SocketAddr) -> Option<Flow> {
         let interface = self.get(id).filter(|i| i.carries(transport) && i.reaches(remote.ip()))?;

@@ -7,7 +7,9 @@
 pub mod account;
 pub mod admission;
 pub mod digest;
+pub mod federation;
 pub mod flow;
+pub mod identity;
 pub mod interface;
 pub mod location;
 pub mod message;

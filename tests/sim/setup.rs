@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use sip_proxy::protocol::account::{Account, AccountId, AccountKind, Accounts, Scope, Secret};
 use sip_proxy::protocol::digest::Algorithm;
+use sip_proxy::protocol::federation::Federation;
 use sip_proxy::protocol::flow::{Flow, InterfaceId, Transport};
 use sip_proxy::protocol::interface::{Interface, Interfaces, Side};
 use sip_proxy::protocol::location::{GruuKey, GuardSettings, LocationLimits, LocationSettings};
@@ -191,6 +192,8 @@ pub(crate) fn interfaces() -> Arc<Interfaces> {
 
 pub(crate) fn settings(profile: &Profile) -> Arc<Settings> {
     Arc::new(Settings {
+        federation: Federation::default(),
+        dns_timeout: Duration::from_secs(4),
         presence_domains: vec![DOMAIN.to_owned()],
         realm: DOMAIN.to_owned(),
         accounts: accounts(profile.is_open),

@@ -6,7 +6,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use rustls::pki_types::ServerName;
+use rustls::pki_types::{CertificateDer, ServerName};
 use slog::info;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
@@ -16,9 +16,9 @@ use super::ConnectionSettings;
 use super::stream::Stream;
 use super::upgrade::{linger, upgrade};
 use crate::actors::directory::Peer;
-use crate::actors::tls::{CertificateSummary, PeerNames, StreamTls, watched};
-use crate::protocol::account::AccountId;
+use crate::actors::tls::{CertificateSummary, StreamTls, peer_names, watched};
 use crate::protocol::flow::Transport;
+use crate::protocol::identity::{PeerProof, Profile, Vouchers};
 use crate::protocol::websocket::handshake::Refusal;
 
 /// Where a connection comes from.
@@ -35,8 +35,8 @@ pub(super) enum Origin {
 pub(super) struct Established {
     pub(super) stream: Stream,
     pub(super) local: SocketAddr,
-    /// The account that the client certificate proves.
-    pub(super) account: Option<AccountId>,
+    /// What the peer has proven by its certificate.
+    pub(super) proof: Option<Arc<PeerProof>>,
     /// What requests may find the connection by.
     pub(super) peer: Option<Peer>,
 }
@@ -133,17 +133,17 @@ impl Attempt<'_> {
         let local = stream.local_addr()?;
         let peer = || self.peer_at(remote);
         let Some(tls) = &self.settings.tls else {
-            return Ok(Established { stream: self.plain(stream)?, local, account: None, peer: peer() });
+            return Ok(Established { stream: self.plain(stream)?, local, proof: None, peer: peer() });
         };
         self.phase.set(Phase::Handshake);
         let (accepted, seen) = watched(TlsAcceptor::from(Arc::clone(&tls.server)).accept(stream)).await;
         self.certificate.set(seen);
         let stream = accepted?;
         let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
-        let account = certificate.and_then(|certificate| account_of(tls, &PeerNames::read(certificate)?));
+        let proof = certificate.map(|certificate| Arc::new(prove(tls, certificate)));
         // A peer that has proved nothing could have chosen the address and port at which another is expected.
         let peer = certificate.and_then(|_| peer());
-        Ok(Established { local, account, peer, stream: Stream::Secure(Box::new(stream.into())) })
+        Ok(Established { local, proof, peer, stream: Stream::Secure(Box::new(stream.into())) })
     }
 
     async fn dial(&self, peer: Peer) -> Result<Established, Cause> {
@@ -151,7 +151,7 @@ impl Attempt<'_> {
         stream.set_nodelay(true)?;
         let local = stream.local_addr()?;
         let Some(tls) = &self.settings.tls else {
-            return Ok(Established { stream: self.plain(stream)?, local, account: None, peer: Some(peer) });
+            return Ok(Established { stream: self.plain(stream)?, local, proof: None, peer: Some(peer) });
         };
         self.phase.set(Phase::Handshake);
         let name = server_name(&peer).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
@@ -161,17 +161,21 @@ impl Attempt<'_> {
         let stream = connected?;
         self.phase.set(Phase::Identity);
         let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
-        let names = certificate.and_then(PeerNames::read).unwrap_or_default();
-        let is_named = match &peer.host {
-            Some(host) => names.has_host(host),
-            None => names.has_address(peer.remote.ip()),
+        let proof = certificate.map(|certificate| prove(tls, certificate)).unwrap_or_default();
+        let is_named = match &peer.expected {
+            Some(expected) => proof.is_expected(expected, Profile::Federation),
+            None => proof.names.has_address(peer.remote.ip()),
         };
         if !is_named {
             self.certificate.set(certificate.and_then(CertificateSummary::read));
             return Err(Cause::OtherHost);
         }
-        let account = account_of(tls, &names);
-        Ok(Established { local, account, peer: Some(peer), stream: Stream::Secure(Box::new(stream.into())) })
+        Ok(Established {
+            local,
+            proof: Some(Arc::new(proof)),
+            peer: Some(peer),
+            stream: Stream::Secure(Box::new(stream.into())),
+        })
     }
 
     async fn connect(&self, remote: SocketAddr) -> io::Result<TcpStream> {
@@ -194,7 +198,7 @@ impl Attempt<'_> {
     /// What requests to `remote` find the connection by, where they could dial it as well.
     fn peer_at(&self, remote: SocketAddr) -> Option<Peer> {
         let ConnectionSettings { interface, transport, .. } = *self.settings;
-        transport.is_dialled().then_some(Peer { interface, transport, remote, host: None })
+        transport.is_dialled().then_some(Peer { interface, transport, remote, expected: None })
     }
 
     /// One line, as long as there are not too many of them.
@@ -224,14 +228,16 @@ impl Attempt<'_> {
     }
 }
 
-fn account_of(tls: &StreamTls, names: &PeerNames) -> Option<AccountId> {
-    names.account(tls.accounts.as_deref()?)
+fn prove(tls: &StreamTls, certificate: &CertificateDer<'_>) -> PeerProof {
+    let names = peer_names(certificate).unwrap_or_default();
+    let account = tls.accounts.as_deref().and_then(|accounts| names.account(accounts));
+    PeerProof { account, names, vouchers: Vouchers { is_common: true, ..Vouchers::default() } }
 }
 
 /// The name for SNI, which rustls sends only for host names.
 fn server_name(peer: &Peer) -> Option<ServerName<'static>> {
-    match &peer.host {
-        Some(host) => ServerName::try_from(host.to_string()).ok(),
+    match &peer.expected {
+        Some(expected) => ServerName::try_from(expected.server_name.to_string()).ok(),
         None => Some(ServerName::from(peer.remote.ip())),
     }
 }

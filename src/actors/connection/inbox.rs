@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use actix::dev::SendError;
@@ -13,8 +14,8 @@ use tokio::io::{AsyncRead, ReadBuf};
 use super::codec::{Broken, Codec, Incoming};
 use crate::actors::directory::Directory;
 use crate::actors::messages::{MessagesReceived, Received};
-use crate::protocol::account::AccountId;
 use crate::protocol::flow::{Flow, Transport};
+use crate::protocol::identity::PeerProof;
 use crate::protocol::message::{Message, MessageLimits, Method};
 
 /// Octets that one read takes.
@@ -69,7 +70,7 @@ impl Inbox {
     pub(super) fn deliver(
         &mut self,
         flow: Flow,
-        account: Option<AccountId>,
+        proof: Option<&Arc<PeerProof>>,
         to: &Directory,
     ) -> Result<(), Broken> {
         let mut groups: SmallVec<[(usize, Vec<Received>); 1]> = SmallVec::new();
@@ -79,7 +80,7 @@ impl Inbox {
                 Ok(Some(Incoming::Message(bytes))) => match self.read(bytes) {
                     Ok(message) => {
                         let router = to.router_of(&message, flow.connection);
-                        group(&mut groups, router).push(Received { flow, account, message });
+                        group(&mut groups, router).push(Received { flow, proof: proof.cloned(), message });
                     }
                     Err(broken) => break Err(broken),
                 },

@@ -205,10 +205,10 @@ impl Connection {
         let directory = &settings.directory;
         directory.publish_connection(self.admission.id(), ctx.address(), established.peer);
         directory.tell_opened(&ConnectionOpened { flow, connection: ctx.address().recipient() });
-        if let Some(account) = established.account {
+        if let Some(account) = established.proof.as_ref().and_then(|proof| proof.account) {
             directory.tell_logged_on(flow, account);
         }
-        self.open = Some(Open::new(established.stream, flow, established.account, settings));
+        self.open = Some(Open::new(established.stream, flow, established.proof, settings));
         ctx.spawn(Pump);
     }
 

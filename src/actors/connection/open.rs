@@ -1,6 +1,7 @@
 //! A connection whose stream is ready: both directions, from the first octet to the last.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
@@ -15,8 +16,8 @@ use super::stream::Stream;
 use super::{ConnectionSettings, End};
 use crate::actors::directory::Admission;
 use crate::actors::messages::Outgoing;
-use crate::protocol::account::AccountId;
 use crate::protocol::flow::Flow;
+use crate::protocol::identity::PeerProof;
 use crate::protocol::message::reply::Reply;
 use crate::protocol::message::{Message, Method, Name};
 
@@ -36,7 +37,7 @@ pub(super) const FAREWELL: Duration = Duration::from_secs(2);
 pub(super) struct Open {
     stream: Stream,
     flow: Flow,
-    account: Option<AccountId>,
+    proof: Option<Arc<PeerProof>>,
     inbox: Inbox,
     deadlines: Deadlines,
     timer: Timer,
@@ -60,14 +61,14 @@ impl Open {
     pub(super) fn new(
         stream: Stream,
         flow: Flow,
-        account: Option<AccountId>,
+        proof: Option<Arc<PeerProof>>,
         settings: &ConnectionSettings,
     ) -> Self {
         let deadlines = Deadlines::new(Instant::now(), settings.message_timeout, settings.idle_timeout);
         Self {
             stream,
             flow,
-            account,
+            proof,
             inbox: Inbox::new(settings.transport, settings.message_limits),
             timer: Timer::new(deadlines.next().0),
             deadlines,
@@ -148,7 +149,7 @@ impl Open {
     /// Takes what was read.
     fn take(&mut self, settings: &ConnectionSettings, outbox: &mut Outbox, now: Instant) {
         self.deadlines.traffic(now);
-        let outcome = self.inbox.deliver(self.flow, self.account, &settings.directory);
+        let outcome = self.inbox.deliver(self.flow, self.proof.as_ref(), &settings.directory);
         self.deadlines.inside_message(now, self.inbox.is_inside_message(), self.inbox.has_completed());
         self.deadlines.held(now, self.inbox.is_held());
         if let Some(answers) = self.inbox.take_answers() {

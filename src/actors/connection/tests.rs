@@ -16,6 +16,7 @@ use crate::actors::testing::{
 use crate::actors::tls::TlsSettings;
 use crate::config::{Certificate, Protocol};
 use crate::protocol::account::{Account, AccountId, AccountKind, Accounts, Scope, Secret};
+use crate::protocol::identity::Expected;
 
 async fn read(peer: &mut (impl tokio::io::AsyncRead + Unpin), length: usize) -> String {
     let mut octets = vec![0; length];
@@ -49,7 +50,7 @@ async fn messages_come_in_order_however_they_are_cut() {
         let router = world.directory.core_of(opened.flow.connection.unwrap());
         let received = world.routers[router].message().await;
         assert_eq!(received.message.bytes(), request(&call_id, number).as_bytes());
-        assert_eq!((received.flow, received.account), (opened.flow, None));
+        assert_eq!((received.flow, received.proof), (opened.flow, None));
     }
 }
 
@@ -230,7 +231,7 @@ async fn a_peer_that_has_closed_its_side_gets_the_answers_that_it_awaits() {
     opened.connection.do_send(Transmit(vec![outgoing(request("2", 2), Some(2))]));
     assert_eq!(world.routers[0].failed.next().await.branch, branch(2));
     let remote = opened.flow.remote;
-    let key = Peer { interface: InterfaceId(0), transport: Transport::Tcp, remote, host: None };
+    let key = Peer { interface: InterfaceId(0), transport: Transport::Tcp, remote, expected: None };
     assert!(world.directory.connection_to(&key).is_none());
     assert!(world.directory.connection(opened.flow.connection.unwrap()).is_some());
     let trying = response("1").replace("200 OK", "100 Trying");
@@ -377,14 +378,14 @@ async fn tls_carries_messages_both_ways_without_a_client_certificate() {
     for number in 0..100 {
         let received = world.routers[0].message().await;
         assert_eq!(received.message.call_id(), number.to_string().as_bytes());
-        assert_eq!(received.account, None);
+        assert_eq!(received.proof, None);
     }
     let answers: Vec<_> = (0..100).map(|number| response(&number.to_string())).collect();
     opened.connection.do_send(Transmit(answers.iter().map(|text| outgoing(text.clone(), None)).collect()));
     assert_eq!(read(&mut peer, answers.concat().len()).await, answers.concat());
     // Whoever has shown no certificate is found by its connection alone, not by its address.
     let remote = opened.flow.remote;
-    let key = Peer { interface: InterfaceId(0), transport: Transport::Tls, remote, host: None };
+    let key = Peer { interface: InterfaceId(0), transport: Transport::Tls, remote, expected: None };
     assert!(world.directory.connection_to(&key).is_none());
     peer.shutdown().await.unwrap();
     assert_eq!(rest(&mut peer).await, "");
@@ -407,7 +408,8 @@ async fn a_client_certificate_proves_the_account_that_it_names() {
         let certificate = parties.authority.issue(names, &[rcgen::ExtendedKeyUsagePurpose::ServerAuth]);
         let mut peer = secure(peer, parties.client(Some(&certificate))).await.unwrap();
         peer.write_all(request("1", 0).as_bytes()).await.unwrap();
-        assert_eq!(world.routers[0].message().await.account, account, "{names:?}");
+        let proof = world.routers[0].message().await.proof.unwrap();
+        assert_eq!(proof.account, account, "{names:?}");
     }
 }
 
@@ -452,8 +454,8 @@ async fn dial(parties: &Parties, names: &[&str], host: Option<&str>) -> bool {
     let acceptor =
         tokio_rustls::TlsAcceptor::from(theirs.for_interface(Protocol::Mtls, None).unwrap().server);
     let remote = listener.local_addr().unwrap();
-    let peer =
-        Peer { interface: InterfaceId(0), transport: Transport::Tls, remote, host: host.map(Into::into) };
+    let expected = host.map(|host| Arc::new(Expected { server_name: host.into(), domain: None }));
+    let peer = Peer { interface: InterfaceId(0), transport: Transport::Tls, remote, expected };
     let settings = Arc::new(parties.settings(&world, Protocol::Mtls, &[]));
     let admission = world.directory.open_connection(remote.ip()).unwrap();
     let first = vec![outgoing(request("1", 1), Some(1))];

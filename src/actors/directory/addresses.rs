@@ -2,6 +2,7 @@
 
 use actix::{Addr, Recipient};
 
+use crate::actors::federation_resolver::{Resolve, Resolved, ServerHealth};
 use crate::actors::journal::{Backlog, Finish, Journal, Keep, Load, ToldAll};
 use crate::actors::messages::{ConnectionClosed, ConnectionOpened, MessagesReceived, TransmitFailed};
 use crate::actors::registrar::{
@@ -23,6 +24,8 @@ pub struct RouterAddress {
     pub closed: Recipient<ConnectionClosed>,
     /// What the Registrar answers.
     pub answers: Recipient<Answers>,
+    /// What the FederationResolver answers.
+    pub resolved: Recipient<Resolved>,
     /// Which flows have logged on.
     pub standing: Recipient<FlowStanding>,
     /// Which hosts are banned.
@@ -43,6 +46,7 @@ impl From<Addr<Router>> for RouterAddress {
             opened: address.clone().recipient(),
             closed: address.clone().recipient(),
             answers: address.clone().recipient(),
+            resolved: address.clone().recipient(),
             standing: address.clone().recipient(),
             banned: address.clone().recipient(),
             interfaces: address.clone().recipient(),
@@ -89,6 +93,15 @@ impl From<Addr<Registrar>> for RegistrarAddress {
             finish: address.recipient(),
         }
     }
+}
+
+/// The ways into the FederationResolver.
+#[derive(Clone, Debug)]
+pub struct FederationResolverAddress {
+    /// What Routers ask.
+    pub resolve: Recipient<Resolve>,
+    /// How servers of other domains do.
+    pub health: Recipient<ServerHealth>,
 }
 
 /// The ways into the Journal.

@@ -11,6 +11,7 @@ use super::Directory;
 use crate::actors::connection::{Announce, Connection};
 use crate::actors::messages::Transmit;
 use crate::protocol::flow::{ConnectionId, InterfaceId, Transport};
+use crate::protocol::identity::Expected;
 
 /// How many connections there may be.
 #[derive(Clone, Copy, Debug)]
@@ -30,8 +31,8 @@ pub struct Peer {
     pub transport: Transport,
     /// The peer's end.
     pub remote: SocketAddr,
-    /// The name that its certificate has been checked for.
-    pub host: Option<Arc<str>>,
+    /// Who it has to be.
+    pub expected: Option<Arc<Expected>>,
 }
 
 #[derive(Debug, Default)]

@@ -134,7 +134,7 @@ impl StreamListener {
     /// Opens a connection for `dial`.
     fn open(&self, dial: Dial, peer: Peer) {
         let settings = &self.settings.connections;
-        match settings.directory.open_connection(dial.remote.ip()) {
+        match settings.directory.open_connection(peer.remote.ip()) {
             Ok(admission) => {
                 Connection::dialled(
                     worker(&self.settings.workers, settings, &admission),
@@ -177,15 +177,17 @@ impl Handler<Dial> for StreamListener {
     fn handle(&mut self, mut dial: Dial, ctx: &mut Context<Self>) {
         self.turns.count(ctx);
         let settings = &self.settings.connections;
-        let is_reachable = dial.remote.is_ipv4() == settings.bind_address.is_ipv4();
-        if !settings.transport.is_dialled() || !is_reachable || self.lacks_certificate() {
+        let is_reachable = |remote: &&SocketAddr| remote.is_ipv4() == settings.bind_address.is_ipv4();
+        let remote = dial.addresses.iter().find(is_reachable).copied();
+        let Some(remote) = remote.filter(|_| settings.transport.is_dialled() && !self.lacks_certificate())
+        else {
             return settings.directory.tell_all_failed(&dial.messages);
-        }
+        };
         let peer = Peer {
             interface: settings.interface,
             transport: settings.transport,
-            remote: dial.remote,
-            host: dial.host.clone(),
+            remote,
+            expected: dial.expected.clone(),
         };
         if let Some(connection) = settings.directory.connection_to(&peer) {
             match connection.try_send(Transmit(dial.messages)) {
@@ -310,6 +312,7 @@ const fn drop_reason(refused: Refused) -> DropReason {
 #[cfg(test)]
 mod tests {
     use actix::Addr;
+    use smallvec::smallvec;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net as tokio_net;
     use tokio::time::timeout;
@@ -337,7 +340,7 @@ mod tests {
     }
 
     fn dial(remote: SocketAddr, messages: Vec<Outgoing>) -> Dial {
-        Dial { remote, host: None, messages }
+        Dial { addresses: smallvec![remote], expected: None, messages }
     }
 
     #[actix::test]

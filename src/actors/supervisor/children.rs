@@ -18,7 +18,8 @@ use crate::actors::listener::{Companion, InterfaceState, ListenerKind, Reports, 
 use crate::actors::log_limit::LogLimit;
 use crate::actors::registrar::Registrar;
 use crate::actors::router::Router;
-use crate::config::{Config, Protocol, Side};
+use crate::config::{Config, Host, Policy, Protocol, Side, StaticRoute};
+use crate::protocol::federation::{Federation, Route, RouteId};
 use crate::protocol::flow::InterfaceId;
 use crate::protocol::location::{GruuKey, GuardSettings, Location, LocationLimits, LocationSettings};
 use crate::protocol::message::MessageLimits;
@@ -56,6 +57,8 @@ pub(super) fn settings(config: &Config, cores: usize) -> Settings {
         accepts_digest_without_qop: config.registrar.accept_digest_without_qop,
         accepts_digest_for_other_uri: config.registrar.accept_digest_for_other_uri,
         counts_guesses: config.registrar.failed_log_ons > 0,
+        federation: federation(config),
+        dns_timeout: config.dns.timeout,
         timers: Timers::new(config.sip.t1, config.sip.t2, config.sip.t4),
         timer_c: config.sip.timer_c,
         udp_mtu: config.sip.udp_mtu,
@@ -63,6 +66,36 @@ pub(super) fn settings(config: &Config, cores: usize) -> Settings {
         maximum_transactions: (config.limits.maximum_transactions / cores).max(1),
         // Call-IDs spread over the Routers, so each of them sees its share.
         requests_per_second_per_address: config.limits.requests_per_second_per_address.div_ceil(cores as u32),
+    }
+}
+
+/// The part of the configuration that decides about other domains.
+fn federation(config: &Config) -> Federation {
+    let route = |(id, route): (u16, &StaticRoute)| {
+        let (host, address) = match &route.access_server {
+            Host::Name(name) => (Some(Arc::from(name.as_str())), None),
+            Host::Address(address) => (None, Some(*address)),
+        };
+        Arc::new(Route {
+            id: RouteId(id),
+            domain: Arc::from(route.domain_name.as_str()),
+            host,
+            address,
+            port: route.port,
+            transport: route.transport_protocol.transport(),
+            is_mutual: route.transport_protocol == Protocol::Mtls,
+            is_trusted: route.trusted,
+            bind_address: route.bind_to_ip_address,
+        })
+    };
+    Federation {
+        is_enabled: config.federation.enabled,
+        is_open: config.open_federation.enabled,
+        is_closed: config.federation.policy == Policy::Closed,
+        profile: config.federation.identity,
+        blocked: config.federation.blocked_domains.clone(),
+        allowed: config.federation.allowed_domains.clone(),
+        routes: (0..).zip(&config.static_routes).map(route).collect(),
     }
 }
 

@@ -128,6 +128,7 @@ impl Router {
             opened,
             closed,
             answers,
+            resolved: probe().0,
             standing: probe().0,
             banned: probe().0,
             interfaces: probe().0,

@@ -1,7 +1,7 @@
 //! TLS and MTLS: what the proxy shows of itself, whom it believes (RFC 3261 §26.3, RFC 5922).
 //!
-//! That a certificate is good (`verifier.rs`) and whose it is ([`PeerNames`]) are two steps: the first happens in
-//! the handshake, the second after it, where it is known who was meant.
+//! That a certificate is good (`verifier.rs`) and whose it is ([`identity`](crate::protocol::identity)) are two steps:
+//! the first happens in the handshake, the second after it, where it is known who was meant.
 
 mod names;
 mod verifier;
@@ -17,7 +17,7 @@ use rustls::{ClientConfig, ConfigBuilder, ServerConfig, SupportedProtocolVersion
 use slog::{Logger, warn};
 use webpki::{CertRevocationList, OwnedCertRevocationList};
 
-pub use self::names::{CertificateSummary, PeerNames};
+pub use self::names::{CertificateSummary, peer_names};
 use self::verifier::CertificateVerifier;
 pub(crate) use self::verifier::watched;
 use crate::config::{Certificate, Protocol, Tls, TlsVersion, TrustedCas};
@@ -201,7 +201,6 @@ mod tests {
 
     use super::*;
     use crate::actors::testing::{Authority, log};
-    use crate::protocol::account::{Account, AccountId, AccountKind, Scope, Secret};
 
     /// The handshake of `client`, which shows its certificate, with `server`, which demands one: what either side
     /// says of it, and the client's certificate if it was refused.
@@ -338,48 +337,5 @@ mod tests {
             algorithms: aws_lc_rs::default_provider().signature_verification_algorithms,
         };
         assert!(verifier.client_auth_mandatory());
-    }
-
-    fn names(names: &[&str]) -> PeerNames {
-        PeerNames::read(&Authority::new().issue(names, &[]).chain[0]).unwrap()
-    }
-
-    #[test]
-    fn names_are_compared_whole_and_the_common_name_counts_alone_only() {
-        let san =
-            names(&["dns:Sip.Example", "dns:*.b.example", "ip:192.0.2.1", "ip:2001:db8::1", "cn:c.example"]);
-        assert!(san.has_host("sip.example") && !san.has_host("a.b.example") && !san.has_host("c.example"));
-        assert!(san.has_address([192, 0, 2, 1].into()) && san.has_address("2001:db8::1".parse().unwrap()));
-        assert!(!san.has_address([192, 0, 2, 2].into()));
-        let common = names(&["cn:c.example"]);
-        assert!(common.has_host("C.example") && !common.has_host("example"));
-    }
-
-    #[test]
-    fn an_account_is_found_by_any_name_of_its_certificate() {
-        let account = |secret| Account {
-            user_name: "name".to_owned(),
-            secret,
-            scope: Scope::everybody(),
-            kind: AccountKind::UcServer,
-        };
-        let accounts = Accounts(vec![
-            account(Secret::Password("ucs.example".to_owned())),
-            account(Secret::Certificate("other.example".to_owned())),
-            account(Secret::Certificate("UCS.example".to_owned())),
-        ]);
-        let table: [(&[&str], Option<AccountId>); 8] = [
-            (&["dns:ucs.example"], Some(AccountId(2))),
-            (&["dns:x.example", "dns:Other.example"], Some(AccountId(1))),
-            (&["uri:sip:ucs.example"], Some(AccountId(2))),
-            (&["uri:sip:user@ucs.example"], None),
-            (&["uri:https://ucs.example"], None),
-            (&["cn:ucs.example"], Some(AccountId(2))),
-            (&["cn:ucs.example", "dns:x.example"], None),
-            (&["dns:*.example"], None),
-        ];
-        for (given, expected) in table {
-            assert_eq!(names(given).account(&accounts), expected, "{given:?}");
-        }
     }
 }

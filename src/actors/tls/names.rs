@@ -1,4 +1,4 @@
-//! The names in a certificate: what its bearer may call itself (RFC 5922 §7.1).
+//! What stands in a certificate: the names that its bearer may call itself by, and what a log line says of it.
 
 use std::net::IpAddr;
 use std::time::{Duration, UNIX_EPOCH};
@@ -7,74 +7,30 @@ use rustls::pki_types::CertificateDer;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-use crate::protocol::account::{AccountId, Accounts, Secret};
-use crate::protocol::message::uri::Uri;
+use crate::protocol::identity::PeerNames;
 
-/// The names of a peer's certificate. That the certificate is good has been found before; who the peer is to be
-/// taken for is decided from these, by whoever needs to know.
-///
-/// Names are compared whole and without case; a wildcard is a name like any other (RFC 5922 §7.2).
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PeerNames {
-    /// URIs among the alternative names, as written.
-    pub uris: Vec<String>,
-    /// DNS names among the alternative names, as written.
-    pub dns: Vec<String>,
-    /// Addresses among the alternative names.
-    pub addresses: Vec<IpAddr>,
-    /// The subject's common name, which counts only where there are no alternative names.
-    pub common_name: Option<String>,
-}
+/// Names of one certificate that are read; no authority signs a certificate with more.
+const MAXIMUM_NAMES: usize = 256;
 
-impl PeerNames {
-    /// Reads them. `None`: the certificate is none.
-    pub fn read(certificate: &CertificateDer<'_>) -> Option<Self> {
-        let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
-        let mut names = Self::default();
-        let alternative = certificate.subject_alternative_name().ok()?;
-        for name in alternative.iter().flat_map(|extension| &extension.value.general_names) {
-            match name {
-                GeneralName::URI(uri) => names.uris.push((*uri).to_owned()),
-                GeneralName::DNSName(dns) => names.dns.push((*dns).to_owned()),
-                GeneralName::IPAddress(octets) => names.addresses.extend(address(octets)),
-                _ => {}
-            }
+/// Reads the names of a certificate. `None`: it is none.
+pub fn peer_names(certificate: &CertificateDer<'_>) -> Option<PeerNames> {
+    let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
+    let mut names = PeerNames::default();
+    let alternative = certificate.subject_alternative_name().ok()?;
+    let all = alternative.iter().flat_map(|extension| &extension.value.general_names);
+    for name in all.take(MAXIMUM_NAMES) {
+        match name {
+            GeneralName::URI(uri) => names.uris.push((*uri).to_owned()),
+            GeneralName::DNSName(dns) => names.dns.push((*dns).to_owned()),
+            GeneralName::IPAddress(octets) => names.addresses.extend(address(octets)),
+            _ => {}
         }
-        let common_name = certificate.subject().iter_common_name().next().and_then(|name| name.as_str().ok());
-        if alternative.is_none() {
-            names.common_name = common_name.map(str::to_owned);
-        }
-        Some(names)
     }
-
-    /// Whether the certificate has the host name `host`.
-    pub fn has_host(&self, host: &str) -> bool {
-        self.dns.iter().chain(&self.common_name).any(|name| name.eq_ignore_ascii_case(host))
+    let common_name = certificate.subject().iter_common_name().next().and_then(|name| name.as_str().ok());
+    if alternative.is_none() {
+        names.common_name = common_name.map(str::to_owned);
     }
-
-    /// Whether the certificate has the address `address`.
-    pub fn has_address(&self, address: IpAddr) -> bool {
-        self.addresses.contains(&address)
-    }
-
-    /// The account whose certificate this is: the first that names a DNS name, a SIP URI's domain, or the common
-    /// name where there are no alternative names.
-    pub fn account(&self, accounts: &Accounts) -> Option<AccountId> {
-        let is_ours = |account: &str| {
-            self.has_host(account) || self.sip_domains().any(|d| d.eq_ignore_ascii_case(account))
-        };
-        let found =
-            accounts.find(|account| matches!(&account.secret, Secret::Certificate(name) if is_ours(name)));
-        found.map(|(id, _)| id)
-    }
-
-    /// The domains that SIP URIs name. One with a user part names that user, and no domain (RFC 5922 §7.1).
-    fn sip_domains(&self) -> impl Iterator<Item = &str> {
-        self.uris.iter().filter_map(|uri| {
-            let parsed = Uri::parse(uri.as_bytes()).ok()?;
-            std::str::from_utf8(parsed.host_text).ok().filter(|_| !parsed.is_secure && parsed.user.is_none())
-        })
-    }
+    Some(names)
 }
 
 fn address(octets: &[u8]) -> Option<IpAddr> {
@@ -101,7 +57,7 @@ pub struct CertificateSummary {
 impl CertificateSummary {
     /// Reads it. `None`: the certificate is none.
     pub fn read(certificate: &CertificateDer<'_>) -> Option<Self> {
-        let names = PeerNames::read(certificate)?;
+        let names = peer_names(certificate)?;
         let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
         let addresses = names.addresses.iter().map(ToString::to_string);
         let all: Vec<_> = names.uris.into_iter().chain(names.dns).chain(addresses).collect();
@@ -113,5 +69,43 @@ impl CertificateSummary {
             issuer: certificate.issuer().to_string(),
             not_after: humantime::format_rfc3339_seconds(not_after).to_string(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::actors::testing::Authority;
+
+    fn names(names: &[&str]) -> PeerNames {
+        peer_names(&Authority::new().issue(names, &[]).chain[0]).unwrap()
+    }
+
+    #[test]
+    fn the_names_of_a_certificate_are_read_and_the_common_name_only_where_it_is_alone() {
+        let all = names(&[
+            "dns:Sip.Example",
+            "uri:sip:b.example",
+            "ip:192.0.2.1",
+            "ip:2001:db8::1",
+            "cn:c.example",
+        ]);
+        let expected = PeerNames {
+            uris: vec!["sip:b.example".to_owned()],
+            dns: vec!["Sip.Example".to_owned()],
+            addresses: vec![[192, 0, 2, 1].into(), "2001:db8::1".parse().unwrap()],
+            common_name: None,
+        };
+        assert_eq!(all, expected);
+        let alone = PeerNames { common_name: Some("c.example".to_owned()), ..PeerNames::default() };
+        assert_eq!(names(&["cn:c.example"]), alone);
+        assert_eq!(peer_names(&CertificateDer::from_slice(b"none")), None);
+    }
+
+    #[test]
+    fn no_more_names_are_read_than_an_authority_would_sign() {
+        let many: Vec<_> = (0..MAXIMUM_NAMES + 44).map(|number| format!("dns:{number}.example")).collect();
+        let many: Vec<_> = many.iter().map(String::as_str).collect();
+        assert_eq!(names(&many).dns.len(), MAXIMUM_NAMES);
     }
 }

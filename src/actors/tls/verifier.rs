@@ -3,7 +3,7 @@
 //! The verifiers of rustls are too strict for SIP in one place and too lax in another: they refuse a client whose
 //! certificate is for servers, though public authorities issue no others to SIP domains, and know nothing of SIP's
 //! names. Whether the names are those of the peer that was meant is no business of this one: see
-//! [`PeerNames`](super::PeerNames).
+//! [`identity`](crate::protocol::identity).
 
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};

@@ -3,15 +3,16 @@
 use super::interfaces::ANY;
 use crate::config::reader::Section;
 use crate::config::rules::{address, choice, domain, flag, range, set};
-use crate::config::{Federation, Identity, Interface, OpenFederation, Policy, Protocol, Side};
+use crate::config::{Federation, Interface, OpenFederation, Policy, Protocol, Side};
+use crate::protocol::identity::Profile;
 
 /// `[federation]`: no domain on both lists, nor one of our own on either.
 pub(super) fn read(mut section: Section<'_>, presence_domains: &[String]) -> Federation {
-    let identities = choice(&[("rfc5922", Identity::Rfc5922), ("federation", Identity::Federation)]);
+    let identities = choice(&[("rfc5922", Profile::Rfc5922), ("federation", Profile::Federation)]);
     let policies = choice(&[("open", Policy::Open), ("closed", Policy::Closed)]);
     let federation = Federation {
         enabled: section.get("enabled", flag, true),
-        identity: section.get("identity", identities, Identity::Federation),
+        identity: section.get("identity", identities, Profile::Federation),
         policy: section.get("policy", policies, Policy::Open),
         blocked_domains: section.get("blocked_domains", set(domain), Vec::new()),
         allowed_domains: section.get("allowed_domains", set(domain), Vec::new()),
@@ -81,7 +82,8 @@ fn refuse_shared(section: &Section<'_>, key: &str, domains: &[String], others: &
 #[cfg(test)]
 mod tests {
     use crate::config::tests::{assert_any, assert_only, config, faults, warnings};
-    use crate::config::{Identity, Policy, Protocol, Side};
+    use crate::config::{Policy, Protocol, Side};
+    use crate::protocol::identity::Profile;
 
     #[test]
     fn a_domain_stands_on_one_list() {
@@ -97,7 +99,7 @@ mod tests {
         );
         let federation =
             config(&text[text.find("[fed").unwrap()..].replace("A.example", "c.example")).federation;
-        assert_eq!((federation.identity, federation.policy), (Identity::Rfc5922, Policy::Closed));
+        assert_eq!((federation.identity, federation.policy), (Profile::Rfc5922, Policy::Closed));
     }
 
     #[test]

@@ -123,10 +123,9 @@ impl<'m, 't> Edit<'m, 't> {
         let original = self.message.bytes();
         // Stable: insertions at one place keep their order, and come before what is removed from there on.
         self.splices.sort_by_key(|splice| (splice.removed.start, splice.removed.end));
-        // Of the exact size: a response is kept as long as its request may come again.
         let removed: usize = self.splices.iter().map(|splice| splice.removed.len()).sum();
-        let inserted: usize = self.splices.iter().map(|splice| splice.inserted.len()).sum();
-        let mut out = Vec::with_capacity(original.len() - removed + inserted);
+        // Exactly as long as the result, which so needs no more than this one allocation.
+        let mut out = Vec::with_capacity(original.len() + self.text.len() - removed);
         let mut copied = 0;
         for splice in &self.splices {
             let removed = splice.removed.start as usize..splice.removed.end as usize;

@@ -3,8 +3,6 @@
 use super::index::Message;
 use super::lexical::{decimal, is_lws, is_token_only, trim};
 use super::name::Name;
-use super::name_addr::NameAddr;
-use super::via::Via;
 
 /// CSeq (RFC 3261 §20.16).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,26 +46,6 @@ pub fn q_value(text: &[u8]) -> Option<u16> {
 }
 
 impl Message {
-    /// The topmost Via, as far as it can be read: where to answer is known although a parameter may be malformed.
-    pub fn top_via(&self) -> Option<Via<'_>> {
-        self.values(Name::Via).next().and_then(Via::read)
-    }
-
-    /// CSeq, where it is one.
-    pub fn cseq(&self) -> Option<CSeq<'_>> {
-        self.row(Name::CSeq).and_then(CSeq::parse)
-    }
-
-    /// From, where it is one.
-    pub fn from(&self) -> Option<NameAddr<'_>> {
-        self.row(Name::From).and_then(NameAddr::parse)
-    }
-
-    /// To, where it is one.
-    pub fn to(&self) -> Option<NameAddr<'_>> {
-        self.row(Name::To).and_then(NameAddr::parse)
-    }
-
     /// Whether To has a tag: of a request, whether it belongs to a dialog (RFC 3261 §12.2).
     pub fn is_in_dialog(&self) -> bool {
         self.to().is_some_and(|to| to.tag().is_some())

@@ -14,6 +14,7 @@ use smallvec::SmallVec;
 use super::fault::{Fault, Unreadable};
 use super::lexical::{Class, CommaList, decimal, trim};
 use super::name::Name;
+use super::places::Places;
 use super::start_line::{self, FirstLine, Method, StartLine};
 
 /// How the message came: that decides what its Content-Length means (RFC 3261 §18.3, RFC 7118 §5).
@@ -56,6 +57,7 @@ pub struct Message {
     rows_end: u16,
     body_start: u32,
     fault: Option<Fault>,
+    places: Places,
 }
 
 impl Message {
@@ -79,7 +81,8 @@ impl Message {
         };
         let (rows, rows_end, body_start) = scan.rows();
         let fault = scan.fault;
-        let mut message = Self { start_line, rows, rows_end, body_start, fault, bytes };
+        let places = Places::default();
+        let mut message = Self { start_line, rows, rows_end, body_start, fault, places, bytes };
         message.check_repeats();
         message.cut_body(carriage);
         Ok(message)
@@ -160,6 +163,11 @@ impl Message {
     /// The first line.
     pub const fn start_line(&self) -> StartLine {
         self.start_line
+    }
+
+    /// What has been read of it.
+    pub(super) const fn places(&self) -> &Places {
+        &self.places
     }
 
     /// The method of a request; `None` for a response.

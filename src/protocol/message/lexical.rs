@@ -51,10 +51,10 @@ const fn classes_of(c: u8) -> u8 {
         || matches!(c, b'[' | b']' | b'/' | b':' | b'&' | b'$' | b'(' | b')' | b'@' | b'?' | b'=')
         || c >= 0x80;
     let is_uri = c > b' ' && c != 0x7f && !matches!(c, b'<' | b'>' | b'"');
-    (is_token as u8) * Class::TOKEN.0
-        | (is_parameter as u8) * Class::PARAMETER.0
-        | (is_word as u8) * Class::HOST.0
-        | (is_uri as u8) * Class::URI.0
+    is_token as u8 * Class::TOKEN.0
+        + is_parameter as u8 * Class::PARAMETER.0
+        + is_word as u8 * Class::HOST.0
+        + is_uri as u8 * Class::URI.0
 }
 
 /// Space, tab, and the CR and LF of a folded line: inside a header value they only occur as folding.

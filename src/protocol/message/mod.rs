@@ -14,9 +14,9 @@ mod index;
 pub mod lexical;
 pub mod name;
 pub mod name_addr;
+mod places;
 pub mod reply;
 pub mod rsip;
-
 pub mod start_line;
 pub mod uri;
 pub mod via;

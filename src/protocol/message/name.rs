@@ -37,6 +37,8 @@ names! {
     PAssertedIdentity = "P-Asserted-Identity";
     /// RFC 3325.
     PPreferredIdentity = "P-Preferred-Identity";
+    /// What an edge server of Microsoft's vouches for ([MS-SIPRE] §2.2).
+    MsEdgeProxyMessageTrust = "ms-edge-proxy-message-trust";
     /// RFC 3323.
     Privacy = "Privacy";
     /// §20.42.

@@ -1,6 +1,6 @@
 //! `name-addr` and `addr-spec` with parameters: From, To, Contact, Route, Record-Route, Path (RFC 3261 §20.10).
 
-use super::lexical::{Parameters, is_lws, is_token, quoted_end, trim};
+use super::lexical::{Parameter, Parameters, is_lws, is_token, quoted_end, trim};
 
 /// One value of such a header, borrowed.
 #[derive(Clone, Copy, Debug)]
@@ -9,6 +9,8 @@ pub struct NameAddr<'a> {
     pub uri: &'a [u8],
     /// The header's own parameters, from the first `;` on.
     pub parameters: Parameters<'a>,
+    /// The tag parameter, where it has a value.
+    pub(super) tag: Option<&'a [u8]>,
 }
 
 impl<'a> NameAddr<'a> {
@@ -26,13 +28,22 @@ impl<'a> NameAddr<'a> {
             },
         };
         let parameters = Parameters(trim(rest));
-        (!uri.is_empty() && !uri.iter().any(|&c| is_lws(c)) && parameters.is_valid())
-            .then_some(Self { uri, parameters })
+        if uri.is_empty() || uri.iter().any(|&c| is_lws(c)) {
+            return None;
+        }
+        let mut tag = None;
+        for parameter in parameters.iter() {
+            let Parameter { name, value } = parameter.ok()?;
+            if name.eq_ignore_ascii_case(b"tag") {
+                tag.get_or_insert(value);
+            }
+        }
+        Some(Self { uri, parameters, tag: tag.flatten().filter(|tag| !tag.is_empty()) })
     }
 
     /// The tag parameter, where it has a value.
-    pub fn tag(&self) -> Option<&'a [u8]> {
-        self.parameters.value(b"tag").filter(|tag| !tag.is_empty())
+    pub const fn tag(&self) -> Option<&'a [u8]> {
+        self.tag
     }
 }
 

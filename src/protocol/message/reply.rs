@@ -6,9 +6,8 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 
 use super::index::Message;
-use super::lexical::{CommaList, is_token_only};
+use super::lexical::is_token_only;
 use super::name::Name;
-use super::via::Via;
 
 /// A response of ours to a request.
 #[derive(Clone, Debug)]
@@ -98,7 +97,7 @@ fn write_vias(out: &mut Vec<u8>, request: &Message, source: SocketAddr) {
     let octets = request.bytes();
     for (at, (row, line)) in request.rows(Name::Via).zip(request.row_spans(Name::Via)).enumerate() {
         let mut copied = line.start;
-        if let Some(via) = CommaList::new(row).next().and_then(Via::read).filter(|_| at == 0) {
+        if let Some(via) = request.top_via().filter(|_| at == 0) {
             let span = request.span_of(via.text);
             out.extend_from_slice(&octets[copied..span.start]);
             via.write_stamped(source, out);

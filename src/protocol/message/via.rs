@@ -3,7 +3,9 @@
 use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
-use super::lexical::{Class, Parameters, decimal, find_outside, is_lws, push_decimal, trim, trim_start};
+use super::lexical::{
+    Class, Parameter, Parameters, decimal, find_outside, is_lws, push_decimal, trim, trim_start,
+};
 use super::uri::{Host, HostPort, parse_host_port};
 
 /// A Via value, borrowed.
@@ -23,13 +25,19 @@ pub struct Via<'a> {
     pub parameters: Parameters<'a>,
     /// The branch parameter.
     pub branch: Option<&'a [u8]>,
+    /// Whether the sender asks for answers to its source port (RFC 3581 §3).
+    pub has_rport: bool,
+    /// Whether somebody has written `received`.
+    pub has_received: bool,
+    /// Whether all parameters follow the grammar.
+    pub is_whole: bool,
 }
 
 impl<'a> Via<'a> {
     /// Reads one value: white space may stand around `/` and `:`, name and version of the protocol are any tokens
     /// (§25.1). `None` where it is none.
     pub fn parse(text: &'a [u8]) -> Option<Self> {
-        Self::read(text).filter(|via| via.parameters.is_valid())
+        Self::read(text).filter(|via| via.is_whole)
     }
 
     /// Reads as much of a value as an answer needs, so that its sender can be told of the fault: after one,
@@ -46,31 +54,43 @@ impl<'a> Via<'a> {
         let semicolon = find_outside(rest, b';').unwrap_or(rest.len());
         let parameters = Parameters(&rest[semicolon..]);
         let (host_text, host, port) = parse_sent_by(trim(&rest[..semicolon]))?;
-        let branch = parameters.value(b"branch").filter(|branch| !branch.is_empty());
-        Some(Self { text, transport, host, host_text, port, parameters, branch })
-    }
-
-    /// Whether the sender asks for answers to its source port, and the port that a hop before us has filled in
-    /// (RFC 3581 §3, §4).
-    pub fn rport(&self) -> Option<Option<&'a [u8]>> {
-        self.parameters.get(b"rport").map(|p| p.value)
-    }
-
-    /// The received parameter.
-    pub fn received(&self) -> Option<&'a [u8]> {
-        self.parameters.value(b"received")
+        let (mut branch, mut has_rport, mut has_received, mut is_whole) = (None, false, false, true);
+        for parameter in parameters.iter() {
+            let Ok(Parameter { name, value }) = parameter else {
+                is_whole = false;
+                break;
+            };
+            if name.eq_ignore_ascii_case(b"branch") {
+                branch.get_or_insert(value);
+            }
+            has_rport |= name.eq_ignore_ascii_case(b"rport");
+            has_received |= name.eq_ignore_ascii_case(b"received");
+        }
+        let branch = branch.flatten().filter(|branch| !branch.is_empty());
+        Some(Self {
+            text,
+            transport,
+            host,
+            host_text,
+            port,
+            parameters,
+            branch,
+            has_rport,
+            has_received,
+            is_whole,
+        })
     }
 
     /// Whether [`Self::write_stamped`] would write anything but what came.
     pub fn needs_stamp(&self, source: SocketAddr) -> bool {
-        self.rport().is_some() || self.received().is_some() || self.host != Host::Address(source.ip())
+        self.has_rport || self.has_received || self.host != Host::Address(source.ip())
     }
 
     /// Writes the value with `received` and `rport` telling where the request came from (RFC 3261 §18.2.1,
     /// RFC 3581 §4): whatever the sender wrote there itself is replaced, all else, and a second one, stays as it is.
     pub fn write_stamped(&self, source: SocketAddr, out: &mut Vec<u8>) {
         let offset = |part: &[u8]| part.as_ptr() as usize - self.text.as_ptr() as usize;
-        let needs_received = self.rport().is_some() || self.host != Host::Address(source.ip());
+        let needs_received = self.has_rport || self.host != Host::Address(source.ip());
         let (mut has_rport, mut has_received) = (false, false);
         let mut copied = 0;
         for parameter in self.parameters.iter().filter_map(Result::ok) {

@@ -1,10 +1,12 @@
 //! Who has sent a request, and whether they may: [`admission`] decides, here it becomes a reply.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use crate::protocol::account::{AccountId, AccountKind};
 use crate::protocol::admission::{self, Admitted, Denied, Sender};
 use crate::protocol::flow::Flow;
+use crate::protocol::identity::PeerProof;
 use crate::protocol::interface::Side;
 use crate::protocol::message::reply::Reply;
 use crate::protocol::message::{Message, Method};
@@ -32,12 +34,12 @@ impl Proxy {
     pub(super) fn admit(
         &mut self,
         now: Instant,
-        certificate: Option<AccountId>,
+        proof: Option<&Arc<PeerProof>>,
         incoming: &Incoming,
         dialog: Option<AccountId>,
     ) -> Result<Admitted, Refusal> {
         let is_suspect = self.guesses.is_suspect(now, incoming.flow.remote.ip());
-        let sender = Sender { dialog, is_suspect, ..self.sender(&incoming.flow, certificate) };
+        let sender = Sender { dialog, is_suspect, ..self.sender(&incoming.flow, proof) };
         // Credentials are for the Request-URI as it came.
         let request = incoming.received.as_ref().unwrap_or(&incoming.request);
         let identified =
@@ -63,11 +65,11 @@ impl Proxy {
         admission::challenge_reply(method, &self.settings, &nonce, is_stale)
     }
 
-    pub(super) fn sender<'a>(&self, flow: &'a Flow, certificate: Option<AccountId>) -> Sender<'a> {
+    pub(super) fn sender<'a>(&self, flow: &'a Flow, proof: Option<&Arc<PeerProof>>) -> Sender<'a> {
         Sender {
             flow,
             side: self.interfaces.side(flow.interface),
-            certificate,
+            certificate: proof.and_then(|proof| proof.account),
             standing: self.standing.account_of(flow),
             is_suspect: false,
             dialog: None,
@@ -92,7 +94,15 @@ impl Proxy {
             account.kind == AccountKind::UcServer && self.interfaces.side(flow.interface) == Side::Lan;
         match way {
             Way::Direct(_) if !is_server => Err(Reply::with_reason(403, "Address On The LAN")),
+            Way::Outward(_) if self.interfaces.side(flow.interface) == Side::Wan => {
+                Err(Reply::with_reason(403, "No Relay From Outside To Outside"))
+            }
             _ => Ok(()),
         }
+    }
+
+    /// Whether an account is a UC server's.
+    pub(super) fn is_uc_server(&self, account: AccountId) -> bool {
+        self.settings.accounts.get(account).is_some_and(|account| account.kind == AccountKind::UcServer)
     }
 }

@@ -1,8 +1,9 @@
 //! CANCEL (RFC 3261 §9, §16.10) and Timer C (§16.8).
 
+use std::sync::Arc;
 use std::time::Instant;
 
-use crate::protocol::account::AccountId;
+use crate::protocol::identity::PeerProof;
 use crate::protocol::message::Method;
 use crate::protocol::message::reply::Reply;
 use crate::protocol::transaction::{Actions, Branch, ClientAction, ClientNonInvite};
@@ -21,7 +22,7 @@ impl Proxy {
     pub(super) fn handle_cancel(
         &mut self,
         now: Instant,
-        certificate: Option<AccountId>,
+        proof: Option<&Arc<PeerProof>>,
         mut incoming: Incoming,
     ) {
         let invite_key =
@@ -36,8 +37,9 @@ impl Proxy {
                 // §9.2: it has no effect on requests that are not INVITE, but it is answered.
                 return self.refuse(&incoming, &Reply::new(200));
             }
-            if self.forward_unanswered(now, certificate, &mut incoming).is_none() {
-                self.dropped(&incoming.flow, DropReason::StrayCancel);
+            let flow = incoming.flow;
+            if self.forward_unanswered(now, proof, incoming).is_none() {
+                self.dropped(&flow, DropReason::StrayCancel);
             }
             return;
         };
@@ -151,7 +153,8 @@ impl Proxy {
                         loop_hash: client.loop_hash,
                     };
                     let (hop, bytes) = (client.hop, cancel.request.clone());
-                    self.transmit(hop, None, bytes, Some(branch));
+                    let beyond = client.beyond.clone();
+                    self.transmit_beyond(hop, beyond, bytes, Some(branch));
                 }
                 ClientAction::Terminated => client.cancel = None,
                 ClientAction::PassUp

@@ -29,6 +29,19 @@ pub enum Event {
         /// What was wrong.
         fault: &'static str,
     },
+    /// Somebody from the outside is not who it says, or may not send that.
+    PeerRefused {
+        /// Call-ID.
+        call_id: Bytes,
+        /// Where it came from.
+        flow: Flow,
+        /// The domain of From.
+        domain: String,
+        /// The names of the certificate.
+        names: String,
+        /// What was wrong.
+        reason: &'static str,
+    },
     /// A request was answered.
     Answered {
         /// The method, as written.

@@ -1,5 +1,6 @@
 //! Asking: branches, one group of targets after the other (RFC 3261 §16.6), and what becomes of each.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use crate::protocol::flow::Transport;
@@ -23,8 +24,10 @@ impl Proxy {
     /// Asks the next group, if nobody is being asked; answers, if nobody is left.
     pub(super) fn go_on(&mut self, now: Instant, slot: Slot) {
         let Some(context) = self.contexts.get_mut(slot) else { return };
-        if let Pending::Spending(target) = std::mem::replace(&mut context.pending, Pending::Nothing) {
-            context.waiting = TargetSet::from([Group::from_iter([target])]);
+        match std::mem::replace(&mut context.pending, Pending::Nothing) {
+            Pending::Spending(target) => context.waiting = TargetSet::from([Group::from_iter([target])]),
+            Pending::Departure(departure) => return self.depart(now, slot, departure),
+            _ => {}
         }
         if context.server.is_none() && !context.has_answered {
             return self.forward_and_forget(slot);
@@ -82,6 +85,7 @@ impl Proxy {
             nonces: &self.nonces,
             interfaces: &self.interfaces,
             token_key: &self.token_key,
+            is_trusted: context.is_trusted,
         };
         let leg = (&target, branch, Some(breadth));
         let (hop, bytes) = forwarding.write_by_size(leg, self.settings.udp_mtu, &mut self.scratch);
@@ -91,7 +95,13 @@ impl Proxy {
         let at = u16::try_from(context.branches.len()).expect("targets are far fewer than 65,536");
         // All ways to one user agent must have had their turn before patience with it ends.
         let share = (!target.alternatives.is_empty()).then(|| timers.f() / 2 / target.ways);
-        let wait = if is_invite { Some(self.settings.timer_c) } else { share };
+        // An INVITE to another domain that not even a 100 comes for makes room for the domain's next server as well.
+        let wait = match is_invite {
+            true if target.kind == TargetKind::Beyond => share.or(Some(self.settings.timer_c)),
+            true => Some(self.settings.timer_c),
+            false => share,
+        };
+        let beyond = target.beyond.clone();
         context.branches.push(BranchRecord {
             client: Slot { index, generation },
             target,
@@ -109,6 +119,7 @@ impl Proxy {
             bytes,
             (slot, at),
             branch.loop_hash,
+            beyond,
         ));
         self.waiting.join(&mut self.clients, client);
         self.perform_client(now, client, actions, None);
@@ -136,8 +147,8 @@ impl Proxy {
                         loop_hash: client.loop_hash,
                     };
                     if let Some(bytes) = client.request.clone() {
-                        let hop = client.hop;
-                        self.transmit(hop, None, bytes, Some(branch));
+                        let (hop, beyond) = (client.hop, client.beyond.clone());
+                        self.transmit_beyond(hop, beyond, bytes, Some(branch));
                     }
                 }
                 ClientAction::PassUp => {
@@ -189,9 +200,9 @@ impl Proxy {
         let Some(client) = self.clients.get(slot) else { return };
         let invite = client.request.clone().and_then(parse_own);
         let (Some(invite), Some(response)) = (invite, response) else { return };
-        let hop = client.hop;
+        let (hop, beyond) = (client.hop, client.beyond.clone());
         let bytes = write_for_invite(&invite, "ACK", response.row(Name::To));
-        self.transmit(hop, None, bytes, None);
+        self.transmit_beyond(hop, beyond, bytes, None);
     }
 
     pub(super) fn client_timeout(&mut self, now: Instant, slot: Slot) {
@@ -225,15 +236,23 @@ impl Proxy {
         record.state = BranchState::Ended(status);
         let (hop, kind, breadth) = (record.target.hop, record.target.kind, record.breadth);
         let successor = record.successor(status, false);
-        if let Some(target) = successor.filter(|_| context.is_open()) {
+        let fallback = record.target.fallback.take();
+        let is_open = context.is_open();
+        self.note_health(kind, hop, false);
+        if let Some(target) = successor.filter(|_| is_open) {
             return self.start_branch(now, slot, target, breadth);
+        }
+        if let Some(departure) = fallback.filter(|_| is_open && status == 503) {
+            return self.depart(now, slot, Arc::unwrap_or_clone(departure));
         }
         if is_failed_flow {
             self.outputs.push_back(Output::FlowFailed(hop));
         }
         // Of a server that cannot be reached it is not known whether it has the user.
         let is_unknown = kind == TargetKind::Search && status == 503;
-        context.note_final(if is_unknown { 480 } else { status }, None);
+        if let Some(context) = self.contexts.get_mut(slot) {
+            context.note_final(if is_unknown { 480 } else { status }, None);
+        }
         self.after_final(now, slot);
     }
 
@@ -272,7 +291,13 @@ impl Proxy {
                 Pending::Nothing => self.patience_ended(now, slot),
                 Pending::Refusal(reply) => return self.reply(now, slot, &reply),
                 Pending::Redirection(_) => return self.go_on(now, slot),
-                Pending::Location(_) | Pending::Spending(_) | Pending::Registration => {
+                Pending::Resolution(_) | Pending::Identity(_) => {
+                    return self.reply(now, slot, &Reply::with_reason(504, "Name Servers Did Not Answer"));
+                }
+                Pending::Location(_)
+                | Pending::Spending(_)
+                | Pending::Departure(_)
+                | Pending::Registration => {
                     return self.reply(now, slot, &Reply::with_reason(500, "Registrar Did Not Answer"));
                 }
             }

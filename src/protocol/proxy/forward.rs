@@ -5,9 +5,9 @@ use bytes::Bytes;
 use crate::protocol::account::AccountId;
 use crate::protocol::digest::{Credentials, Nonces};
 use crate::protocol::flow::{Flow, Transport};
-use crate::protocol::interface::Interfaces;
+use crate::protocol::interface::{Interfaces, Side};
 use crate::protocol::message::edit::Edit;
-use crate::protocol::message::lexical::push_decimal;
+use crate::protocol::message::lexical::{push_decimal, trim};
 use crate::protocol::message::name_addr::NameAddr;
 use crate::protocol::message::uri::Uri;
 use crate::protocol::message::{Message, Method, Name};
@@ -39,6 +39,8 @@ pub struct Forwarding<'a> {
     pub interfaces: &'a Interfaces,
     /// For Record-Route.
     pub token_key: &'a TokenKey,
+    /// What the sender says of identities may be passed on.
+    pub is_trusted: bool,
 }
 
 /// What each branch has of its own.
@@ -92,6 +94,9 @@ impl Forwarding<'_> {
             });
         }
         self.remove_credentials(&mut edit);
+        let crosses = self.interfaces.side(hop.interface) == Side::Wan
+            || self.interfaces.side(self.source.interface) == Side::Wan;
+        remove_identities(&mut edit, self.request, self.is_trusted, target.is_trusted, crosses);
         if hop.transport.is_reliable() {
             edit.measure_body();
         }
@@ -163,6 +168,30 @@ impl Forwarding<'_> {
                 }
             }
         }
+    }
+}
+
+/// Takes out what the next hop may not see, or not believe (RFC 3325 §5, §7): identities asserted by who is not trusted, or
+/// to be hidden from who is not trusted; what is meant for the first proxy alone; and across the border, marks of trust
+/// of other systems.
+pub(super) fn remove_identities(
+    edit: &mut Edit<'_, '_>,
+    message: &Message,
+    is_trusted: bool,
+    trusts: bool,
+    crosses_border: bool,
+) {
+    let hides = || {
+        let ids = message.rows(Name::Privacy).flat_map(|row| row.split(|&c| matches!(c, b';' | b',')));
+        ids.into_iter().any(|id| trim(id).eq_ignore_ascii_case(b"id"))
+    };
+    let removed = [
+        (Name::PAssertedIdentity, !is_trusted || (!trusts && hides())),
+        (Name::PPreferredIdentity, true),
+        (Name::MsEdgeProxyMessageTrust, crosses_border),
+    ];
+    for (name, is_removed) in removed {
+        message.row_spans(name).filter(|_| is_removed).for_each(|span| edit.replace(span, |_| ()));
     }
 }
 
@@ -257,6 +286,7 @@ mod tests {
             nonces: &nonces,
             interfaces: &Interfaces::default(),
             token_key: &TokenKey::new([1; 16]),
+            is_trusted: true,
         };
         let hop = flow(Transport::Tcp, 9);
         let target = Target {
@@ -315,6 +345,7 @@ mod tests {
                 nonces: &nonces,
                 interfaces: &Interfaces::default(),
                 token_key: &TokenKey::new([1; 16]),
+                is_trusted: true,
             };
             let target = Target {
                 request_uri: uri.map(|uri| Bytes::from_static(uri.as_bytes())),

@@ -10,7 +10,7 @@ use crate::protocol::flow::host_of;
 use crate::protocol::location::{Ask, ContextId, Penalty, Question};
 use crate::protocol::message::reply::Reply;
 
-use super::incoming::Incoming;
+use super::incoming::{Incoming, Whose};
 use super::response_context::{Passage, Pending};
 use super::route::{Routing, Way};
 use super::slots::Slot;
@@ -70,18 +70,19 @@ impl Hosts {
 
 impl Proxy {
     /// Keeps a challenge back until the Registrar has said what the wrong answer to the one before costs.
-    pub(super) fn refuse_guess(&mut self, now: Instant, incoming: &Incoming, reply: Reply) {
+    pub(super) fn refuse_guess(&mut self, now: Instant, incoming: Incoming, reply: Reply) {
         if !self.settings.counts_guesses || self.check_load(&incoming.request).is_err() {
-            return self.refuse(incoming, &reply);
+            return self.refuse(&incoming, &reply);
         }
         let patience = now + self.settings.timers.f() / 4;
-        self.guesses.suspects.set(now, host_of(incoming.flow.remote.ip()), patience);
+        let flow = incoming.flow;
+        self.guesses.suspects.set(now, host_of(flow.remote.ip()), patience);
         let context = if is_unanswered(incoming.method) {
             ContextId { slot: u32::MAX, generation: 0 }
         } else {
-            let server = self.insert_server(now, incoming);
+            let server = self.insert_server(now, &incoming);
             let (routing, passage) = (Routing::to(Way::Ourselves), Passage::default());
-            let slot = self.insert_context(incoming, Some(server), None, &routing, passage);
+            let slot = self.insert_context(incoming, Some(server), Whose::NOBODY, &routing, passage);
             if let Some(context) = self.contexts.get_mut(slot) {
                 context.pending = Pending::Refusal(Box::new(reply));
                 context.patience = Some(patience);
@@ -89,7 +90,6 @@ impl Proxy {
             self.arm_context(slot);
             ContextId { slot: slot.index, generation: slot.generation }
         };
-        let flow = incoming.flow;
         let question = Question { context, flow, log_on: None, nonce_use: None, ask: Ask::Punish };
         self.outputs.push_back(Output::Ask(question));
     }

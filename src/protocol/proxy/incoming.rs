@@ -2,6 +2,7 @@
 
 use std::hash::Hasher as _;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -10,7 +11,9 @@ use smallvec::SmallVec;
 
 use crate::protocol::account::AccountId;
 use crate::protocol::admission::Admitted;
+use crate::protocol::digest::NonceUse;
 use crate::protocol::flow::{Flow, Transport};
+use crate::protocol::identity::PeerProof;
 use crate::protocol::location::{Ask, ContextId, Question, Registration, check_extensions};
 use crate::protocol::message::reply::Reply;
 use crate::protocol::message::rsip::capabilities;
@@ -19,6 +22,7 @@ use crate::protocol::message::{Message, Method};
 use crate::protocol::transaction::{LegacyKey, ServerInvite, ServerNonInvite, TransactionKey};
 
 use super::authenticate::Refusal;
+use super::border::Stranger;
 use super::forward::is_recorded;
 use super::preprocess::preprocess;
 use super::response_context::{Passage, Pending, ResponseContext};
@@ -35,6 +39,20 @@ use super::{DropReason, Event, EventDetail, Output, Proxy, is_unanswered};
 /// in dialogs, so that overload ends conversations last.
 const SHARE_OF_NEW_WORK: usize = 90;
 
+/// Whose a request is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Whose {
+    /// The account; `None` for somebody from the outside.
+    pub(super) account: Option<AccountId>,
+    /// What it says of identities may be passed on (RFC 3325 §5).
+    pub(super) is_trusted: bool,
+}
+
+impl Whose {
+    /// Nobody's who has proven anything.
+    pub(super) const NOBODY: Self = Self { account: None, is_trusted: false };
+}
+
 /// A request on its way in.
 #[derive(Debug)]
 pub(super) struct Incoming {
@@ -48,16 +66,37 @@ pub(super) struct Incoming {
     pub(super) reply_path: ReplyPath,
 }
 
+/// Who has sent a request that goes on, and what is still to be seen of that.
+struct Author {
+    whose: Whose,
+    /// The account that the flow has proven by this very request.
+    log_on: Option<AccountId>,
+    /// The use of a nonce that must not have been before.
+    nonce_use: Option<NonceUse>,
+    /// The domain that its record must prove, and the certificate that it is held against.
+    claim: Option<(Arc<str>, Arc<PeerProof>)>,
+}
+
+/// What has become of a request that goes on.
+struct Accepted {
+    routing: Routing,
+    author: Author,
+    passage: Passage,
+    pending: Pending,
+    ask: Ask,
+}
+
 impl Proxy {
     pub(super) fn handle_request(
         &mut self,
         now: Instant,
         flow: &Flow,
-        certificate: Option<AccountId>,
+        proof: Option<&Arc<PeerProof>>,
         request: Message,
     ) {
         let Some(method) = request.method() else { return };
-        let has_standing = certificate.is_some() || self.standing.account_of(flow).is_some();
+        let has_standing =
+            proof.is_some_and(|proof| proof.account.is_some()) || self.standing.account_of(flow).is_some();
         if !has_standing && self.guesses.is_banned(now, flow.remote.ip()) {
             return self.dropped(flow, DropReason::Banned);
         }
@@ -71,8 +110,8 @@ impl Proxy {
         let reply_path = reply_path(&via, flow);
         let mut incoming = Incoming { method, flow: *flow, key, reply_path, request, received: None };
         match method {
-            Method::Ack => return self.handle_ack(now, certificate, incoming),
-            Method::Cancel => return self.handle_cancel(now, certificate, incoming),
+            Method::Ack => return self.handle_ack(now, proof, incoming),
+            Method::Cancel => return self.handle_cancel(now, proof, incoming),
             _ => {}
         }
         if let Some(slot) = self.by_key.get(&key) {
@@ -83,10 +122,10 @@ impl Proxy {
             }
             return;
         }
-        match self.accept(now, certificate, &mut incoming) {
-            Ok(()) => {}
+        match self.accept(now, proof, &mut incoming) {
+            Ok(accepted) => self.begin(now, incoming, accepted),
             Err(Refusal::AtOnce(reply)) => self.refuse(&incoming, &reply),
-            Err(Refusal::Guess(reply)) => self.refuse_guess(now, &incoming, reply),
+            Err(Refusal::Guess(reply)) => self.refuse_guess(now, incoming, reply),
         }
     }
 
@@ -94,9 +133,9 @@ impl Proxy {
     fn accept(
         &mut self,
         now: Instant,
-        certificate: Option<AccountId>,
+        proof: Option<&Arc<PeerProof>>,
         incoming: &mut Incoming,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Accepted, Refusal> {
         check_syntax(&incoming.request)?;
         let max_forwards = check_max_forwards(&incoming.request)?;
         let routing = self.route(incoming);
@@ -118,13 +157,47 @@ impl Proxy {
         }
         check_proxy_require(request)?;
         let max_breadth = if is_for_us { MAXIMUM_BREADTH } else { check_max_breadth(request)? };
-        let in_dialog = request.is_in_dialog();
-        let admitted =
-            self.admit(now, certificate, incoming, routing.dialog_account.filter(|_| in_dialog))?;
-        self.check_right(request, &incoming.flow, admitted.account, &routing.way)?;
-        self.check_load(request)?;
         let passage = Passage { max_forwards, max_breadth, loop_hash };
-        Ok(self.begin(now, incoming, &routing, admitted, passage)?)
+        let author = self.author(now, proof, incoming, &routing)?;
+        let request = &incoming.request;
+        self.check_load(request)?;
+        let (pending, ask) = match &routing.way {
+            Way::Location if incoming.method == Method::Register => {
+                let mut registration = Registration::read(request, author.whose.account)?;
+                // A GRUU leads here, or it is none (RFC 5627 §5.4).
+                registration.supports.gruu &= self.settings.serves(&registration.address_of_record);
+                (Pending::Registration, Ask::Register(Box::new(registration)))
+            }
+            way => self.way_on(request, &incoming.flow, way)?,
+        };
+        Ok(Accepted { routing, author, passage, pending, ask })
+    }
+
+    /// Who has sent a request, if they may send it.
+    fn author(
+        &mut self,
+        now: Instant,
+        proof: Option<&Arc<PeerProof>>,
+        incoming: &Incoming,
+        routing: &Routing,
+    ) -> Result<Author, Refusal> {
+        let request = &incoming.request;
+        let stranger = match self.stranger(now, proof, &incoming.flow, request) {
+            Ok(Some(stranger)) => self.check_inward(&routing.way).map(|()| Some(stranger)),
+            other => other,
+        };
+        let stranger =
+            stranger.inspect_err(|refusal| self.tell_refused_stranger(incoming, proof, refusal))?;
+        if let Some(Stranger { domain, is_trusted, is_claim }) = stranger {
+            let whose = Whose { account: None, is_trusted };
+            let claim = proof.filter(|_| is_claim).map(|proof| (domain, Arc::clone(proof)));
+            return Ok(Author { whose, log_on: None, nonce_use: None, claim });
+        }
+        let dialog = routing.dialog_account.filter(|_| request.is_in_dialog());
+        let Admitted { account, is_new_proof, nonce_use } = self.admit(now, proof, incoming, dialog)?;
+        self.check_right(request, &incoming.flow, account, &routing.way)?;
+        let whose = Whose { account: Some(account), is_trusted: self.is_uc_server(account) };
+        Ok(Author { whose, log_on: is_new_proof.then_some(account), nonce_use, claim: None })
     }
 
     /// §16.4, and where the request goes then. Its URIs have been validated.
@@ -159,28 +232,16 @@ impl Proxy {
     }
 
     /// Creates the server transaction and the response context, and asks the first question.
-    fn begin(
-        &mut self,
-        now: Instant,
-        incoming: &Incoming,
-        routing: &Routing,
-        admitted: Admitted,
-        passage: Passage,
-    ) -> Result<(), Reply> {
-        let request = &incoming.request;
-        let (pending, ask) = match &routing.way {
-            Way::Location if incoming.method == Method::Register => {
-                let mut registration = Registration::read(request, Some(admitted.account))?;
-                // A GRUU leads here, or it is none (RFC 5627 §5.4).
-                registration.supports.gruu &= self.settings.serves(&registration.address_of_record);
-                (Pending::Registration, Ask::Register(Box::new(registration)))
-            }
-            way => self.way_on(request, &incoming.flow, way)?,
-        };
-        let server = (!is_unanswered(incoming.method)).then(|| self.insert_server(now, incoming));
-        let context = self.insert_context(incoming, server, Some(admitted.account), routing, passage);
+    fn begin(&mut self, now: Instant, incoming: Incoming, accepted: Accepted) {
+        let Accepted { routing, author, passage, pending, ask } = accepted;
+        let flow = incoming.flow;
+        let server = (!is_unanswered(incoming.method)).then(|| self.insert_server(now, &incoming));
+        let context = self.insert_context(incoming, server, author.whose, &routing, passage);
+        if let Some((domain, proof)) = author.claim {
+            return self.ask_identity(now, context, domain, proof, (pending, ask));
+        }
         let is_question =
-            !matches!(ask, Ask::Nothing) || admitted.is_new_proof || admitted.nonce_use.is_some();
+            !matches!(ask, Ask::Nothing) || author.log_on.is_some() || author.nonce_use.is_some();
         if let Some(context) = self.contexts.get_mut(context) {
             context.pending = pending;
             // The Registrar answers within microseconds; if it has failed, somebody must.
@@ -190,15 +251,14 @@ impl Proxy {
             self.arm_context(context);
             self.outputs.push_back(Output::Ask(Question {
                 context: ContextId { slot: context.index, generation: context.generation },
-                flow: incoming.flow,
-                log_on: admitted.is_new_proof.then_some(admitted.account),
-                nonce_use: admitted.nonce_use,
+                flow,
+                log_on: author.log_on,
+                nonce_use: author.nonce_use,
                 ask,
             }));
         } else {
             self.go_on(now, context);
         }
-        Ok(())
     }
 
     pub(super) fn insert_server(&mut self, now: Instant, incoming: &Incoming) -> Slot {
@@ -225,21 +285,22 @@ impl Proxy {
 
     pub(super) fn insert_context(
         &mut self,
-        incoming: &Incoming,
+        incoming: Incoming,
         server: Option<Slot>,
-        account: Option<AccountId>,
+        whose: Whose,
         routing: &Routing,
         passage: Passage,
     ) -> Slot {
         let context = self.contexts.insert(ResponseContext {
             generation: self.random.next() as u32,
             server,
-            request: incoming.request.clone(),
+            is_recorded: is_recorded(&incoming.request, routing.has_token),
+            request: incoming.request,
             method: incoming.method,
             source: incoming.flow,
-            account,
+            account: whose.account,
+            is_trusted: whose.is_trusted,
             own_routes: routing.own_routes,
-            is_recorded: is_recorded(&incoming.request, routing.has_token),
             passage,
             pending: Pending::Nothing,
             waiting: TargetSet::new(),
@@ -308,7 +369,7 @@ impl Proxy {
 fn reply_path(via: &Via<'_>, flow: &Flow) -> ReplyPath {
     let sent_by_port = via.port.unwrap_or(flow.transport.default_port());
     if flow.transport == Transport::Udp {
-        let port = if via.rport().is_some() { flow.remote.port() } else { sent_by_port };
+        let port = if via.has_rport { flow.remote.port() } else { sent_by_port };
         let remote = SocketAddr::new(flow.remote.ip(), port);
         return ReplyPath { flow: Flow { remote, ..*flow }, alternate: None };
     }

@@ -1,9 +1,12 @@
 //! Finding the way: what the Registrar is asked before a request can be forwarded, and what its answer makes of it
 //! (RFC 3261 §16.5, RFC 5627 §6.1).
 
+use std::sync::Arc;
 use std::time::Instant;
 
-use crate::protocol::flow::Flow;
+use crate::protocol::account::AccountKind;
+use crate::protocol::flow::{Flow, Transport};
+use crate::protocol::interface::Side;
 use crate::protocol::location::{Answer, Ask, Destination, Located, Verdict};
 use crate::protocol::message::reply::Reply;
 use crate::protocol::message::uri::Uri;
@@ -12,6 +15,7 @@ use crate::protocol::record_route::Hop;
 
 use super::Proxy;
 use super::forking::user_of;
+use super::outward::{Departure, far_domain};
 use super::response_context::Pending;
 use super::route::{Lead, Way};
 use super::slots::Slot;
@@ -31,12 +35,23 @@ impl Proxy {
             Way::Ourselves => return Err(Reply::with_reason(404, "No User In Request-URI")),
             Way::Location => None,
             Way::Direct(hop) => Some(Target::direct(*hop)),
-            Way::Token(lead) => Some(self.token_target(lead, source).ok_or_else(|| Reply::new(480))?),
+            Way::Outward(outward) => {
+                return Ok((Pending::Departure(Departure::new(outward.clone())), Ask::Nothing));
+            }
+            Way::Token(lead) => match self.departure_in_dialog(request, lead) {
+                Some(departure) if lead.hop.connection.is_none() => {
+                    return Ok((Pending::Departure(departure), Ask::Nothing));
+                }
+                departure => {
+                    let target = self.token_target(lead, source).ok_or_else(|| Reply::new(480))?;
+                    Some(Target { fallback: departure.map(Arc::new), ..target })
+                }
+            },
         };
         let may_be_gruu = |uri: &Uri<'_>| {
             uri.parameters.get(b"gr").is_some() && self.settings.is_presence_domain(&uri.host)
         };
-        let uri = Uri::parse(request.request_uri()).ok();
+        let uri = request.target().ok();
         let uri = uri.filter(|uri| route.is_none() || may_be_gruu(uri));
         match (uri.map(|uri| Destination::of(&uri)), route) {
             (Some(destination), route) if route.is_none() || destination.is_instance() => {
@@ -76,7 +91,7 @@ impl Proxy {
                 context.pending = Pending::Nothing;
                 self.go_on(now, slot);
             }
-            (Verdict::Admitted, Pending::Spending(_)) => self.go_on(now, slot),
+            (Verdict::Admitted, Pending::Spending(_) | Pending::Departure(_)) => self.go_on(now, slot),
             _ => self.reply(now, slot, &Reply::new(500)),
         }
     }
@@ -90,6 +105,12 @@ impl Proxy {
             }
             _ => target_set(located, context.method, &self.interfaces),
         };
+        let accounts = &self.settings.accounts;
+        for target in context.waiting.iter_mut().flatten() {
+            let account = target.account.and_then(|account| accounts.get(account));
+            // A phone is no server of the trust domain.
+            target.is_trusted = account.is_none_or(|account| account.kind == AccountKind::UcServer);
+        }
         if context.waiting.is_empty() {
             let reply = self.nobody_to_ask(slot);
             return self.reply(now, slot, &reply);
@@ -123,6 +144,16 @@ impl Proxy {
             flow = only.unwrap_or(flow);
         }
         Some(Target { account, ..Target::direct(flow) })
+    }
+
+    /// Where else the far end of a dialog with another domain can be found than by its flow. Over TLS alone: what is not
+    /// encrypted is dialled as it is.
+    fn departure_in_dialog(&self, request: &Message, lead: &Lead) -> Option<Departure> {
+        let is_beyond = self.interfaces.side(lead.hop.interface) == Side::Wan
+            || lead.account.is_none() && lead.hop.connection.is_none();
+        let domain = far_domain(request).filter(|_| is_beyond && lead.hop.transport == Transport::Tls)?;
+        let outward = self.settings.federation.outward(&domain).ok()?;
+        Some(Departure { outward, preferred: Some(lead.hop.remote) })
     }
 
     fn flow_of(&self, hop: &Hop) -> Option<Flow> {

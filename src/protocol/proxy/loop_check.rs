@@ -33,6 +33,6 @@ impl Proxy {
         let ours = |via: &Via<'_>| {
             via.branch.and_then(Branch::parse).is_some_and(|ours| ours.loop_hash == loop_hash)
         };
-        request.values(Name::Via).filter_map(Via::parse).any(|via| ours(&via))
+        request.vias().flatten().any(|via| ours(&via))
     }
 }

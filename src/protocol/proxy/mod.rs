@@ -6,8 +6,10 @@
 //! | step | file |
 //! |---|---|
 //! | which transaction, may it pass | `incoming.rs`, with `validate.rs`, `loop_check.rs` (§16.3), `authenticate.rs` |
+//! | who from the outside it comes from | `border.rs` (RFC 5922 §7.4) |
 //! | where it goes | `preprocess.rs`, `route.rs` (§16.4), `locating.rs` and `targets.rs` (§16.5) |
 //! | what a wrong answer to a challenge costs | `guesses.rs` |
+//! | where the servers of another domain are | `outward.rs` (RFC 3263) |
 //! | asking: branches, forking, failover | `forking.rs`, `forward.rs` (§16.6) |
 //! | answering | `upstream.rs`, `response_context.rs` (§16.7 to §16.9) |
 //! | asking those to whom a 3xx leads | `redirect.rs` (§16.7 step 4) |
@@ -16,6 +18,7 @@
 //! | what is remembered meanwhile | `table.rs`, in tables of `slots.rs` |
 
 mod authenticate;
+mod border;
 mod cancel;
 mod event;
 mod forking;
@@ -24,6 +27,7 @@ mod guesses;
 mod incoming;
 mod locating;
 mod loop_check;
+pub mod outward;
 pub mod preprocess;
 mod redirect;
 mod response_context;
@@ -52,16 +56,21 @@ use siphasher::sip::SipHasher13;
 
 use crate::protocol::account::{AccountId, AccountKind};
 use crate::protocol::digest::Nonces;
-use crate::protocol::flow::Flow;
+use crate::protocol::federation::AccessAddresses;
+use crate::protocol::flow::{Flow, Transport};
+use crate::protocol::identity::PeerProof;
 use crate::protocol::interface::Interfaces;
-use crate::protocol::location::{AddressOfRecord, Answer, Question};
+use crate::protocol::location::{AddressOfRecord, Answer, ContextId, Question};
 use crate::protocol::message::{Message, Method};
+use crate::protocol::next_hop::Query;
 use crate::protocol::record_route::TokenKey;
 use crate::protocol::timer_wheel::TimerWheel;
 use crate::protocol::transaction::{Branch, KeyHasher};
 
+use border::Proven;
 pub use event::{DropReason, Event, EventDetail};
 use guesses::Guesses;
+use outward::Beyond;
 use response_context::ResponseContext;
 use settings::Settings;
 use slots::{Keys, Slot, Table, Tenant};
@@ -85,6 +94,24 @@ pub enum Output {
         bytes: Bytes,
         /// The client transaction to be told of a failure.
         branch: Option<Branch>,
+        /// How a server of another domain is reached, where `hop` has no connection.
+        beyond: Option<Arc<Beyond>>,
+    },
+    /// Ask the FederationResolver.
+    Resolve {
+        /// Who waits for the answer.
+        context: ContextId,
+        /// What.
+        query: Query,
+    },
+    /// Tell the FederationResolver how a server of another domain does.
+    ServerHealth {
+        /// What was spoken to it.
+        transport: Transport,
+        /// Where it is.
+        remote: SocketAddr,
+        /// Whether it has answered, and not that it is overloaded.
+        is_well: bool,
     },
     /// Ask the Registrar.
     Ask(Question),
@@ -146,6 +173,8 @@ pub struct Proxy {
     standing: Standings,
     source_rate: SourceRate,
     guesses: Guesses,
+    proven: Proven,
+    access_addresses: AccessAddresses,
     is_draining: bool,
     wheel: TimerWheel<Due>,
     outputs: VecDeque<Output>,
@@ -181,6 +210,8 @@ impl Proxy {
             contexts: Table::new(),
             standing: Standings::default(),
             guesses: Guesses::default(),
+            proven: Proven::default(),
+            access_addresses: AccessAddresses::default(),
             is_draining: false,
             wheel: TimerWheel::new(now, TICK),
             outputs: VecDeque::new(),
@@ -191,6 +222,11 @@ impl Proxy {
     /// From now on, these interfaces listen.
     pub fn set_interfaces(&mut self, interfaces: Arc<Interfaces>) {
         self.interfaces = interfaces;
+    }
+
+    /// From now on, the access servers of static routes that are given by name have these addresses.
+    pub fn set_access_addresses(&mut self, addresses: AccessAddresses) {
+        self.access_addresses = addresses;
     }
 
     /// From now on, this much becomes an event.
@@ -208,16 +244,16 @@ impl Proxy {
         self.contexts.iter().filter(|context| !context.has_answered).count()
     }
 
-    /// A message has come in. `certificate` is the account that the connection's client certificate proves.
+    /// A message has come in. `proof` is what the certificate of its connection proves.
     pub fn handle_message(
         &mut self,
         now: Instant,
         flow: &Flow,
-        certificate: Option<AccountId>,
+        proof: Option<&Arc<PeerProof>>,
         message: Message,
     ) {
         if message.method().is_some() {
-            self.handle_request(now, flow, certificate, message);
+            self.handle_request(now, flow, proof, message);
         } else {
             self.handle_response(now, flow, &message);
         }
@@ -290,6 +326,7 @@ impl Proxy {
     /// A connection has ended. What is begun because of it, perhaps to the same peer, goes by the next connection.
     pub fn handle_connection_closed(&mut self, now: Instant, flow: &Flow) {
         self.handle_standing(flow, None);
+        self.proven.forget(flow);
         let lines = Line::all_of(flow);
         let waiting: Vec<_> = lines.flat_map(|line| self.waiting.all_on(&self.clients, line)).collect();
         for slot in waiting {
@@ -329,7 +366,18 @@ impl Proxy {
     }
 
     fn transmit(&mut self, hop: Flow, alternate: Option<SocketAddr>, bytes: Bytes, branch: Option<Branch>) {
-        self.outputs.push_back(Output::Transmit { hop, alternate, bytes, branch });
+        self.outputs.push_back(Output::Transmit { hop, alternate, bytes, branch, beyond: None });
+    }
+
+    /// To a server of another domain, where there is `beyond`.
+    fn transmit_beyond(
+        &mut self,
+        hop: Flow,
+        beyond: Option<Arc<Beyond>>,
+        bytes: Bytes,
+        branch: Option<Branch>,
+    ) {
+        self.outputs.push_back(Output::Transmit { hop, alternate: None, bytes, branch, beyond });
     }
 
     fn dropped(&mut self, flow: &Flow, reason: DropReason) {

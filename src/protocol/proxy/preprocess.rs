@@ -29,7 +29,7 @@ pub fn preprocess(
 /// Ours becomes the first route again, since its token may know a flow that the target does not.
 fn undo_strict_routing(request: &Message, interfaces: &Interfaces, key: &TokenKey) -> Option<Message> {
     let (at, last) = request.values(Name::Route).enumerate().last()?;
-    key.read(Uri::parse(request.request_uri()).ok()?.user?, interfaces)?;
+    key.read(request.target().ok()?.user?, interfaces)?;
     let target = NameAddr::parse(last)?.uri;
     let mut scratch = Vec::new();
     let mut edit = Edit::new(request, &mut scratch);
@@ -51,7 +51,7 @@ fn strip_maddr(
     interfaces: &Interfaces,
 ) -> Option<Message> {
     let text = request.request_uri();
-    let uri = memchr::memchr(b';', text).and_then(|_| Uri::parse(text).ok())?;
+    let uri = request.target().ok()?;
     let host = uri.maddr()?;
     let transport = uri.wanted_transport()?;
     let port = uri.port.unwrap_or(transport.default_port());

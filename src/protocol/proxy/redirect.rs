@@ -82,7 +82,7 @@ impl Proxy {
     fn followable<'a>(&self, context: &ResponseContext, value: &'a [u8]) -> Option<(u16, &'a [u8])> {
         let contact = NameAddr::parse(value)?;
         let uri = Uri::parse(contact.uri).ok()?;
-        let is_secure = Uri::parse(context.request.request_uri()).is_ok_and(|uri| uri.is_secure);
+        let is_secure = context.request.target().is_ok_and(|uri| uri.is_secure);
         // The headers of a URI would make another request of it, and what was to be secure stays so.
         if !uri.headers.is_empty() || (is_secure && !uri.is_secure) {
             return None;
@@ -90,7 +90,7 @@ impl Proxy {
         let is_reachable = match by_uri(&uri, &self.settings, &self.interfaces) {
             Way::Location => true,
             Way::Direct(_) => self.may_send_directly(context),
-            Way::Ourselves | Way::Token(_) | Way::Nowhere(_) => false,
+            Way::Ourselves | Way::Token(_) | Way::Outward(_) | Way::Nowhere(_) => false,
         };
         let q = contact.parameters.value(b"q").and_then(q_value).unwrap_or(1000);
         is_reachable.then_some((q, contact.uri))
@@ -131,7 +131,9 @@ impl Proxy {
                 self.go_on(now, slot);
             }
             // The interfaces have changed meanwhile.
-            Ok((Way::Ourselves | Way::Token(_) | Way::Nowhere(_), _)) | Err(_) => self.go_on(now, slot),
+            Ok((Way::Ourselves | Way::Token(_) | Way::Outward(_) | Way::Nowhere(_), _)) | Err(_) => {
+                self.go_on(now, slot);
+            }
         }
         true
     }

@@ -11,6 +11,8 @@ use crate::protocol::message::edit::Edit;
 use crate::protocol::message::reply::Reply;
 use crate::protocol::message::{Message, Method, Name};
 
+use super::border::Claim;
+use super::outward::Departure;
 use super::redirect::Redirections;
 use super::slots::{Slot, Tenant};
 use super::targets::{Group, Target, TargetKind, TargetSet};
@@ -30,6 +32,12 @@ pub(super) enum Pending {
     Registration,
     /// The Registrar's word on where the user is to whom a redirection has led.
     Redirection(Bytes),
+    /// Nobody: the request leaves the presence domains, and nobody has been asked yet where to.
+    Departure(Departure),
+    /// The name servers' word on where the domain's servers are.
+    Resolution(Departure),
+    /// The name servers' word on whether the certificate of a stranger proves its domain.
+    Identity(Box<Claim>),
     /// The time that a wrong answer to a challenge costs, or the Registrar's word on that; then this is the answer.
     Refusal(Box<Reply>),
     /// Nothing: the target set is there.
@@ -90,7 +98,12 @@ impl BranchRecord {
             let alternatives = std::mem::take(&mut self.target.alternatives);
             return Some(Target { is_fixed: true, alternatives, ..self.target.clone() });
         }
-        if is_response && !matches!(status, 408 | 430) { None } else { self.target.next_way() }
+        // RFC 3263 §4.3.
+        let is_overloaded = status == 503 && self.target.kind == TargetKind::Beyond;
+        if is_response && !matches!(status, 408 | 430) && !is_overloaded {
+            return None;
+        }
+        self.target.next_way()
     }
 
     /// Whether nothing has come back from a UC server whose flow has no connection that would tell.
@@ -126,6 +139,8 @@ pub(super) struct ResponseContext {
     pub(super) method: Method,
     pub(super) source: Flow,
     pub(super) account: Option<AccountId>,
+    /// What it says of identities may be passed on (RFC 3325 §5).
+    pub(super) is_trusted: bool,
     pub(super) own_routes: usize,
     pub(super) is_recorded: bool,
     pub(super) passage: Passage,
@@ -217,6 +232,11 @@ impl ResponseContext {
     /// Whether UC servers are being searched for the user.
     pub(super) fn is_search(&self) -> bool {
         self.branches.iter().any(|branch| branch.target.kind == TargetKind::Search)
+    }
+
+    /// Whether servers of another domain have been asked.
+    pub(super) fn is_outward(&self) -> bool {
+        self.branches.iter().any(|branch| branch.target.kind == TargetKind::Beyond)
     }
 
     /// Whether there is a final response that could go back: a request other than INVITE has none of 408 (RFC 4320 §4.2).
@@ -328,6 +348,7 @@ mod tests {
             method: Method::Message,
             source: flow(),
             account: None,
+            is_trusted: true,
             own_routes: 0,
             is_recorded: false,
             passage: Passage { max_forwards: 69, max_breadth: 60, loop_hash: 0 },

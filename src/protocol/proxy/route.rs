@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use crate::protocol::account::AccountId;
+use crate::protocol::federation::Outward;
 use crate::protocol::flow::{Flow, Transport};
 use crate::protocol::interface::{Interfaces, Side};
 use crate::protocol::message::name_addr::NameAddr;
@@ -11,6 +12,7 @@ use crate::protocol::message::uri::{Host, Uri};
 use crate::protocol::message::{Message, Method, Name};
 use crate::protocol::record_route::{Hop, Token, TokenKey};
 
+use super::outward::{domain_of, far_domain};
 use super::settings::Settings;
 
 /// Where a request goes.
@@ -24,6 +26,8 @@ pub enum Way {
     Token(Lead),
     /// A peer of the LAN by its address.
     Direct(Flow),
+    /// A server of another domain.
+    Outward(Outward),
     /// Nowhere.
     Nowhere(Reply),
 }
@@ -91,7 +95,7 @@ pub fn route(
     let has_token = tokens.count > 0;
     let way = match (tokens.lead(), next_route) {
         (Some(lead), _) => Way::Token(lead),
-        (None, Some(uri)) => direct(&uri, settings, interfaces),
+        (None, Some(uri)) => direct(&uri, far_end(request, settings), settings, interfaces),
         (None, None) => by_request_uri(request, settings, interfaces),
     };
     Routing { own_routes, has_token, is_from_end, dialog_account, way }
@@ -123,10 +127,10 @@ impl Tokens {
 }
 
 fn by_request_uri(request: &Message, settings: &Settings, interfaces: &Interfaces) -> Way {
-    let Ok(uri) = Uri::parse(request.request_uri()) else {
+    let Ok(uri) = request.target() else {
         return Way::Nowhere(Reply::with_reason(400, "Malformed Request-URI"));
     };
-    match by_uri(&uri, settings, interfaces) {
+    match by_uri_toward(&uri, far_end(request, settings), settings, interfaces) {
         Way::Ourselves | Way::Nowhere(_)
             if request.method() == Some(Method::Register) && is_ours(&uri, settings, interfaces) =>
         {
@@ -140,28 +144,49 @@ fn is_ours(uri: &Uri<'_>, settings: &Settings, interfaces: &Interfaces) -> bool 
     settings.is_presence_domain(&uri.host) || interfaces.is_ours(&uri.host, uri.port)
 }
 
+/// The domain of the far end of a dialog, if that is another one than ours: it is what is federated with, whatever host
+/// its Contact and Record-Route name.
+fn far_end(request: &Message, settings: &Settings) -> Option<String> {
+    let domain = far_domain(request).filter(|_| request.is_in_dialog())?;
+    (!settings.presence_domains.contains(&domain)).then_some(domain)
+}
+
 /// Where a request for `uri` goes that is not a REGISTER.
 pub fn by_uri(uri: &Uri<'_>, settings: &Settings, interfaces: &Interfaces) -> Way {
+    by_uri_toward(uri, None, settings, interfaces)
+}
+
+fn by_uri_toward(uri: &Uri<'_>, far: Option<String>, settings: &Settings, interfaces: &Interfaces) -> Way {
     match uri.user {
         // It is the only target (§16.5); what has led here is gone (`preprocess.rs`).
-        _ if uri.maddr().is_some() => direct(uri, settings, interfaces),
+        _ if uri.maddr().is_some() => direct(uri, far, settings, interfaces),
         Some(_) if settings.is_presence_domain(&uri.host) => Way::Location,
         None if is_ours(uri, settings, interfaces) => Way::Ourselves,
         Some(_) if is_ours(uri, settings, interfaces) => {
             Way::Nowhere(Reply::with_reason(404, "User In No Domain Served Here"))
         }
-        _ => direct(uri, settings, interfaces),
+        _ => direct(uri, far, settings, interfaces),
     }
 }
 
-/// A numeric host on the LAN is reached as it says (RFC 3263 §4.1, §4.2 for numeric hosts).
-fn direct(uri: &Uri<'_>, settings: &Settings, interfaces: &Interfaces) -> Way {
-    let Host::Address(ip) = uri.maddr().unwrap_or(uri.host) else {
-        return Way::Nowhere(Reply::with_reason(404, "No Route To Domain"));
+/// A numeric host on the LAN is reached as it says (RFC 3263 §4.1, §4.2 for numeric hosts), a domain as federation has
+/// it: `far` in a dialog, else the host.
+fn direct(uri: &Uri<'_>, far: Option<String>, settings: &Settings, interfaces: &Interfaces) -> Way {
+    let host = uri.maddr().unwrap_or(uri.host);
+    let ip = match host {
+        Host::Address(ip) if settings.is_lan(ip) => ip,
+        Host::Address(_) | Host::Name(_) => {
+            let domain = far.or_else(|| domain_of(uri).filter(|_| uri.maddr().is_none()));
+            return match domain.map(|domain| settings.federation.outward(&domain)) {
+                Some(Ok(outward)) => Way::Outward(outward),
+                Some(Err(reply)) => Way::Nowhere(reply),
+                None if matches!(host, Host::Address(_)) => {
+                    Way::Nowhere(Reply::with_reason(403, "Address Not On The LAN"))
+                }
+                None => Way::Nowhere(Reply::with_reason(404, "No Route To Domain")),
+            };
+        }
     };
-    if !settings.is_lan(ip) {
-        return Way::Nowhere(Reply::with_reason(403, "Address Not On The LAN"));
-    }
     match flow_to_address(uri, ip, Side::Lan, interfaces) {
         Some(flow) => Way::Direct(flow),
         None => Way::Nowhere(Reply::with_reason(404, "No Interface For This Transport")),
@@ -203,6 +228,8 @@ mod tests {
             lan_networks: vec!["127.0.0.0/8".parse().unwrap()],
             digest_algorithms: Vec::new(),
             nonce_lifetime: Duration::ZERO,
+            federation: crate::protocol::federation::Federation::default(),
+            dns_timeout: Duration::from_secs(4),
             timers: Timers::default(),
             timer_c: Duration::ZERO,
             udp_mtu: 1300,
@@ -254,6 +281,7 @@ mod tests {
             Way::Location => "location".to_owned(),
             Way::Token(_) => "token".to_owned(),
             Way::Direct(flow) => flow.to_string(),
+            Way::Outward(_) => "outward".to_owned(),
             Way::Nowhere(reply) => reply.status.to_string(),
         }
     }

@@ -8,6 +8,7 @@ use ipnet::IpNet;
 
 use crate::protocol::account::Accounts;
 use crate::protocol::digest::Algorithm;
+use crate::protocol::federation::Federation;
 use crate::protocol::location::AddressOfRecord;
 use crate::protocol::message::uri::Host;
 use crate::protocol::transaction::Timers;
@@ -36,6 +37,10 @@ pub struct Settings {
     pub accepts_digest_for_other_uri: bool,
     /// Whether wrong answers to challenges cost anything.
     pub counts_guesses: bool,
+    /// Which other domains there are, and who may speak for them.
+    pub federation: Federation,
+    /// The budget of the look-ups for one request.
+    pub dns_timeout: Duration,
     /// T1, T2, T4.
     pub timers: Timers,
     /// Timer C (§16.6 step 11).

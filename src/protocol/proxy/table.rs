@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -12,6 +13,7 @@ use crate::protocol::transaction::{
     Timers, TransactionKey,
 };
 
+use super::outward::Beyond;
 use super::slots::{Slot, Table, Tenant};
 
 /// Where the responses to a request go (RFC 3261 §18.2.2, RFC 3581 §4).
@@ -173,6 +175,8 @@ pub(super) struct ClientTransaction {
     pub(super) owner: Option<(Slot, u16)>,
     pub(super) cancel: Option<Box<CancelTransaction>>,
     pub(super) loop_hash: u64,
+    /// How a server of another domain is reached.
+    pub(super) beyond: Option<Arc<Beyond>>,
     pub(super) armed: Option<Instant>,
     /// Neighbours in the list of its connection, while it waits for a final response.
     waiting: Option<Neighbours>,
@@ -192,6 +196,7 @@ impl ClientTransaction {
         request: Bytes,
         owner: (Slot, u16),
         loop_hash: u64,
+        beyond: Option<Arc<Beyond>>,
     ) -> Self {
         Self {
             generation,
@@ -201,6 +206,7 @@ impl ClientTransaction {
             owner: Some(owner),
             cancel: None,
             loop_hash,
+            beyond,
             armed: None,
             waiting: None,
         }
@@ -333,7 +339,7 @@ mod tests {
             connection: Some(ConnectionId(connection)),
         };
         let owner = (Slot { index: 0, generation: 0 }, 0);
-        ClientTransaction::new(generation, machine, hop, Bytes::new(), owner, 0)
+        ClientTransaction::new(generation, machine, hop, Bytes::new(), owner, 0, None)
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The target set (RFC 3261 §16.5): who is asked, in which order, and who at the same time.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use smallvec::SmallVec;
@@ -12,6 +13,7 @@ use crate::protocol::location::{Located, Target as Binding};
 use crate::protocol::message::Method;
 use crate::protocol::message::uri::{Host, Uri, are_equivalent};
 
+use super::outward::{Beyond, Departure};
 use super::route::flow_to_address;
 
 /// Why somebody is asked.
@@ -25,6 +27,8 @@ pub enum TargetKind {
     Search,
     /// The one place that the request names itself.
     Direct,
+    /// A server of another domain.
+    Beyond,
 }
 
 /// One place to which a request can be forwarded.
@@ -46,6 +50,12 @@ pub struct Target {
     pub alternatives: Vec<Self>,
     /// How many ways there are to the user agent, those that have been tried included.
     pub ways: u32,
+    /// How a server of another domain is reached, where it has no connection yet.
+    pub beyond: Option<Arc<Beyond>>,
+    /// Whether it may know who has asked not to be known: it is ours, or a trusted route (RFC 3325 §7).
+    pub is_trusted: bool,
+    /// Where else to look for the far end of a dialog, once the flow that it has had is no more.
+    pub fallback: Option<Arc<Departure>>,
 }
 
 impl Target {
@@ -60,6 +70,9 @@ impl Target {
             is_fixed: false,
             alternatives: Vec::new(),
             ways: 1,
+            beyond: None,
+            is_trusted: true,
+            fallback: None,
         }
     }
 
@@ -162,6 +175,9 @@ fn target_of(binding: Binding, interfaces: &Interfaces) -> Target {
         is_fixed,
         alternatives: alternatives.into_iter().map(|binding| target_of(binding, interfaces)).collect(),
         ways,
+        beyond: None,
+        is_trusted: true,
+        fallback: None,
     }
 }
 

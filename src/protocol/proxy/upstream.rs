@@ -10,7 +10,8 @@ use crate::protocol::message::reply::Reply;
 use crate::protocol::message::{Message, Name};
 use crate::protocol::transaction::{Actions, Branch, ServerAction};
 
-use super::forking::user_of;
+use super::forking::{parse_own, user_of};
+use super::forward::remove_identities;
 use super::incoming::part_of;
 use super::response_context::BranchState;
 use super::slots::Slot;
@@ -64,9 +65,14 @@ impl Proxy {
     /// A response has reached the context (§16.7 steps 3 to 10).
     pub(super) fn branch_answered(&mut self, now: Instant, slot: Slot, branch: u16, response: &Message) {
         let Some(status) = response.status() else { return };
+        let target = self.contexts.get(slot).and_then(|context| context.branches.get(usize::from(branch)));
+        let is_trusted = target.is_some_and(|record| record.target.is_trusted);
+        let believed = self.believed(response, is_trusted);
+        let response = believed.as_ref().unwrap_or(response);
         let Some(context) = self.contexts.get_mut(slot) else { return };
         let is_invite = context.is_invite();
         let Some(record) = context.branches.get_mut(usize::from(branch)) else { return };
+        let (hop, kind) = (record.target.hop, record.target.kind);
         if status < 200 {
             if record.is_pending() {
                 let is_first = record.state == BranchState::Silent;
@@ -74,7 +80,8 @@ impl Proxy {
                 record.has_rung |= status > 100;
                 let wants_cancel = record.is_cancelled;
                 // A 100 says only that the next hop is there (§16.8: Timer C is reset by 101 to 199).
-                if status > 100 && is_invite && !wants_cancel {
+                let is_there = status > 100 || (is_first && kind == TargetKind::Beyond);
+                if is_there && is_invite && !wants_cancel {
                     record.deadline = Some(now + self.settings.timer_c);
                 } else if !is_invite {
                     record.deadline = None;
@@ -89,7 +96,12 @@ impl Proxy {
             }
             return;
         }
-        let (is_first_final, kind) = (record.is_pending(), record.target.kind);
+        let is_first_final = record.is_pending();
+        if is_first_final {
+            self.note_health(kind, hop, status != 503);
+        }
+        let Some(context) = self.contexts.get_mut(slot) else { return };
+        let Some(record) = context.branches.get_mut(usize::from(branch)) else { return };
         record.state = BranchState::Ended(status);
         if (200..300).contains(&status) {
             self.branch_succeeded(now, slot, branch, status, response);
@@ -102,6 +114,18 @@ impl Proxy {
             let is_of_flow = status == 430 && matches!(kind, TargetKind::Binding | TargetKind::Flow);
             self.branch_refused(now, slot, status, (!is_of_flow).then_some(response));
         }
+    }
+
+    /// A response without what its sender, who is not trusted, says of identities (RFC 3325 §5); `None` where it says
+    /// nothing of them.
+    fn believed(&mut self, response: &Message, is_trusted: bool) -> Option<Message> {
+        let marks = [Name::PAssertedIdentity, Name::MsEdgeProxyMessageTrust];
+        if is_trusted || marks.into_iter().all(|name| response.row(name).is_none()) {
+            return None;
+        }
+        let mut edit = Edit::new(response, &mut self.scratch);
+        remove_identities(&mut edit, response, false, false, true);
+        parse_own(edit.write())
     }
 
     /// A final response other than 2xx is kept until all branches have ended (§16.7 steps 4 to 6).
@@ -177,8 +201,11 @@ impl Proxy {
             (None, 408) if context.is_search() && context.has_word => {
                 self.reply(now, slot, &Reply::with_reason(480, "Not All UC Servers Have Answered"));
             }
-            (None, status @ (408 | 440)) => self.reply(now, slot, &Reply::new(status)),
             (None, 430) => self.reply(now, slot, &Reply::with_reason(480, "Flow Failed")),
+            (None, 503 | 408) if context.is_outward() => {
+                self.reply(now, slot, &Reply::with_reason(504, "No Server Of The Domain Reachable"));
+            }
+            (None, status @ (408 | 440)) => self.reply(now, slot, &Reply::new(status)),
             (None, 503) => self.reply(now, slot, &Reply::with_reason(480, "No UC Server Reachable")),
             (None, _) => self.reply(now, slot, &Reply::with_reason(480, "Not All UC Servers Have Answered")),
         }

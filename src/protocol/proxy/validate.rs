@@ -5,7 +5,6 @@ use crate::protocol::message::lexical::decimal;
 use crate::protocol::message::name_addr::NameAddr;
 use crate::protocol::message::reply::Reply;
 use crate::protocol::message::uri::{Uri, UriFault};
-use crate::protocol::message::via::Via;
 use crate::protocol::message::{Message, Method, Name};
 
 /// Max-Forwards of a request that has none (§16.6 step 3).
@@ -37,7 +36,7 @@ pub fn check_syntax(request: &Message) -> Result<(), Reply> {
     if request.to().is_none() {
         return refuse("Missing Or Malformed To");
     }
-    if !request.values(Name::Via).all(|value| Via::parse(value).is_some()) {
+    if !request.vias().all(|via| via.is_some_and(|via| via.is_whole)) {
         return refuse("Malformed Via");
     }
     let is_route = |value| NameAddr::parse(value).is_some_and(|route| Uri::parse(route.uri).is_ok());
@@ -47,7 +46,7 @@ pub fn check_syntax(request: &Message) -> Result<(), Reply> {
     if !request.values(Name::RecordRoute).all(|value| NameAddr::parse(value).is_some()) {
         return refuse("Malformed Record-Route");
     }
-    match Uri::parse(request.request_uri()) {
+    match request.target() {
         // Headers have no place in a Request-URI (§19.1.1).
         Ok(uri) if !uri.headers.is_empty() => refuse("Headers In Request-URI"),
         Ok(_) => Ok(()),

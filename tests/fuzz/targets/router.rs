@@ -165,7 +165,8 @@ impl World {
                 Output::Learned { user, flow } => self.location.handle_learned(self.now, &user, &flow),
                 Output::FlowFailed(flow) => self.location.handle_flow_failed(self.now, &flow),
                 Output::FlowEnded(flow) => self.location.handle_flow_ended(self.now, &flow),
-                Output::Event(_) => {}
+                // Nobody answers: the context gives up by itself.
+                Output::Resolve { .. } | Output::ServerHealth { .. } | Output::Event(_) => {}
             }
         }
         panic!("one event makes the proxy talk without end");

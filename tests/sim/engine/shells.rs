@@ -1,5 +1,8 @@
 //! What the shells of the Routers and of the Registrar do with their cores.
 
+use std::sync::Arc;
+
+use sip_proxy::protocol::identity::PeerProof;
 use sip_proxy::protocol::location::{Ask, ContextId, LocationEvent, Question};
 use sip_proxy::protocol::proxy::{Event, Output};
 
@@ -26,7 +29,8 @@ impl World<'_> {
         match mail {
             Mail::Received { flow, certificate, message } => {
                 self.model.router_receives(at, core, &flow, message.bytes());
-                core.handle_message(now, &flow, certificate, message);
+                let proof = |account| Arc::new(PeerProof { account: Some(account), ..PeerProof::default() });
+                core.handle_message(now, &flow, certificate.map(proof).as_ref(), *message);
             }
             Mail::Answer(answer) => {
                 self.model.verdict_arrives(&answer);
@@ -102,7 +106,7 @@ impl World<'_> {
             let Some(Router { core, .. }) = &mut self.engine.routers[index] else { return };
             let Some(output) = core.poll_output() else { break };
             match output {
-                Output::Transmit { hop, alternate, bytes, branch } => {
+                Output::Transmit { hop, alternate, bytes, branch, .. } => {
                     for (hop, bytes) in self.sabotage.distort(hop, bytes) {
                         let what = What::RouterSends { router: index, to: hop, bytes: bytes.clone() };
                         self.trace.push(self.now, what);
@@ -124,7 +128,8 @@ impl World<'_> {
                 }
                 Output::FlowEnded(flow) => self.post(to, Mail::FlowEnded(flow)),
                 Output::Event(Event::Dropped { reason, .. }) => self.model.dropped(reason),
-                Output::Event(_) => {}
+                // The model has no other domains.
+                Output::Resolve { .. } | Output::ServerHealth { .. } | Output::Event(_) => {}
             }
         }
         let Some(Router { core, .. }) = &self.engine.routers[index] else { return };

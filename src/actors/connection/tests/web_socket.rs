@@ -63,7 +63,7 @@ async fn one_sip_message_is_one_web_socket_message_both_ways() {
     for number in 0..100 {
         let received = world.routers[0].message().await;
         assert_eq!(received.message.bytes(), request(&number.to_string(), 0).as_bytes());
-        assert_eq!((received.flow, received.account, received.message.fault()), (opened.flow, None, None));
+        assert_eq!((received.flow, received.proof, received.message.fault()), (opened.flow, None, None));
     }
     let answers: Vec<_> = (0..100).map(|number| outgoing(response(&number.to_string()), None)).collect();
     opened.connection.do_send(Transmit(answers));
@@ -75,7 +75,7 @@ async fn one_sip_message_is_one_web_socket_message_both_ways() {
     assert_eq!(next(&mut peer).await, WebMessage::binary(binary));
     // It is found by its connection alone: nobody may take it for a connection to its address.
     let remote = opened.flow.remote;
-    let key = Peer { interface: InterfaceId(0), transport: Transport::Ws, remote, host: None };
+    let key = Peer { interface: InterfaceId(0), transport: Transport::Ws, remote, expected: None };
     assert!(world.directory.connection_to(&key).is_none());
     assert!(world.directory.connection(opened.flow.connection.unwrap()).is_some());
 }
@@ -227,7 +227,7 @@ async fn under_tls_it_is_the_same() {
     assert_eq!(opened.flow.transport, Transport::Wss);
     peer.send(WebMessage::text(request("1", 0))).await.unwrap();
     let received = world.routers[0].message().await;
-    assert_eq!((received.message.call_id(), received.account), (&b"1"[..], None));
+    assert_eq!((received.message.call_id(), received.proof), (&b"1"[..], None));
     opened.connection.do_send(Transmit(vec![outgoing(response("1"), None)]));
     assert_eq!(next(&mut peer).await, WebMessage::text(response("1")));
 }

@@ -156,15 +156,15 @@ impl Receiver {
             };
             let octets = datagram.iovs().next().unwrap_or_default();
             match read(octets, remote, self.limits) {
-                Ok(Read::Message(message)) => {
+                Ok(message) => {
                     let router = self.directory.router_of(&message, None);
-                    self.groups[router].push(Received { flow, account: None, message });
+                    self.groups[router].push(Received { flow, proof: None, message });
                 }
-                Ok(Read::Answer(bytes)) => {
+                Err(NoMessage::Answer(bytes)) => {
                     self.answers.push(Datagram { local: Some(local.ip()), remote, bytes });
                 }
-                Ok(Read::Nothing) => {}
-                Err(reason) => self.drops.add(reason, 1),
+                Err(NoMessage::KeepAlive) => {}
+                Err(NoMessage::Dropped(reason)) => self.drops.add(reason, 1),
             }
         }
         if is_destination_missing {
@@ -191,7 +191,8 @@ impl Receiver {
                 continue;
             }
             let count = group.len();
-            let messages = MessagesReceived(std::mem::take(group));
+            // As many may come next time: a list that grows is copied each time.
+            let messages = MessagesReceived(std::mem::replace(group, Vec::with_capacity(count)));
             match self.directory.router(index).as_deref().map(|router| router.received.try_send(messages)) {
                 Some(Ok(())) => {}
                 Some(Err(SendError::Full(_))) => self.drops.add(DropReason::RouterBusy, count),
@@ -238,27 +239,28 @@ fn headers(socket: &Socket) -> MultiHeaders<SockaddrStorage> {
     MultiHeaders::preallocate(BATCH, space)
 }
 
-/// What becomes of a datagram.
+/// What becomes of a datagram that is no SIP.
 #[derive(Debug)]
-enum Read {
-    /// It is SIP.
-    Message(Message),
+enum NoMessage {
     /// It is answered with this at once.
     Answer(Bytes),
     /// It has kept something alive.
-    Nothing,
+    KeepAlive,
+    /// It counts as this.
+    Dropped(DropReason),
 }
 
-/// Reads one datagram; the error is what it counts as.
-fn read(octets: &[u8], remote: SocketAddr, limits: MessageLimits) -> Result<Read, DropReason> {
+/// Reads one datagram.
+fn read(octets: &[u8], remote: SocketAddr, limits: MessageLimits) -> Result<Message, NoMessage> {
     match classify(octets) {
-        DatagramKind::KeepAlive => Ok(Read::Nothing),
-        DatagramKind::Stun => {
-            stun::answer(octets, remote).map(|answer| Read::Answer(answer.into())).ok_or(DropReason::Stun)
-        }
+        DatagramKind::KeepAlive => Err(NoMessage::KeepAlive),
+        DatagramKind::Stun => Err(match stun::answer(octets, remote) {
+            Some(answer) => NoMessage::Answer(answer.into()),
+            None => NoMessage::Dropped(DropReason::Stun),
+        }),
         DatagramKind::Sip => {
             let message = Message::parse(Bytes::copy_from_slice(octets), Carriage::Datagram, limits);
-            message.map(Read::Message).map_err(|_| DropReason::NotSip)
+            message.map_err(|_| NoMessage::Dropped(DropReason::NotSip))
         }
     }
 }
@@ -292,11 +294,11 @@ mod tests {
     fn what_is_no_sip_is_answered_or_counted_by_its_kind_and_keep_alives_are_neither() {
         let binding = [&[0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42][..], &[0; 12]].concat();
         let table: [(&[u8], &str); 5] = [
-            (b"\r\n\r\n", "Ok(Nothing)"),
-            (b"\0", "Ok(Nothing)"),
-            (&binding, "Ok(Answer("),
-            (&[&[0, 1][..], &[0; 18]].concat(), "Err(Stun)"),
-            (b"GET / HTTP/1.1\r\n\r\n", "Err(NotSip)"),
+            (b"\r\n\r\n", "Err(KeepAlive)"),
+            (b"\0", "Err(KeepAlive)"),
+            (&binding, "Err(Answer("),
+            (&[&[0, 1][..], &[0; 18]].concat(), "Err(Dropped(Stun))"),
+            (b"GET / HTTP/1.1\r\n\r\n", "Err(Dropped(NotSip))"),
         ];
         for (octets, expected) in table {
             let read = format!("{:?}", read(octets, "192.0.2.1:9".parse().unwrap(), LIMITS));

@@ -13,11 +13,14 @@ use super::text::kind;
 use crate::protocol::account::AccountId;
 use crate::protocol::digest::{NonceLedger, Spending};
 use crate::protocol::flow::{Flow, Transport, host_of};
+use crate::protocol::identity::PeerProof;
 use crate::protocol::location::{
-    Answer, Ask, Destination, Located, Penalty, Question, Server, Target, Verdict,
+    Answer, Ask, ContextId, Destination, Located, Penalty, Question, Server, Target, Verdict,
 };
 use crate::protocol::message::reply::Reply;
 use crate::protocol::message::{Carriage, Message, MessageLimits};
+use crate::protocol::next_hop::{Query, Resolution};
+use crate::protocol::proxy::outward::Beyond;
 use crate::protocol::proxy::settings::Settings;
 use crate::protocol::proxy::{DropReason, Event, EventDetail, Load, Output, Proxy, Secrets};
 use crate::protocol::record_route::TokenKey;
@@ -34,6 +37,7 @@ pub(super) struct Sent {
     pub(super) hop: Flow,
     pub(super) alternate: Option<SocketAddr>,
     pub(super) bytes: Bytes,
+    pub(super) beyond: Option<Arc<Beyond>>,
 }
 
 impl Sent {
@@ -68,6 +72,9 @@ pub(super) struct Bench {
     pub(super) failed_flows: Vec<Flow>,
     pub(super) ended_flows: Vec<Flow>,
     events: Vec<Event>,
+    /// What the FederationResolver has been asked and has not answered.
+    asked: VecDeque<(ContextId, Query)>,
+    pub(super) health: Vec<(SocketAddr, bool)>,
 }
 
 impl Bench {
@@ -108,6 +115,8 @@ impl Bench {
             failed_flows: Vec::new(),
             ended_flows: Vec::new(),
             events: Vec::new(),
+            asked: VecDeque::new(),
+            health: Vec::new(),
         }
     }
 
@@ -181,6 +190,13 @@ impl Bench {
 
     /// `peer` has sent these octets, over a connection whose certificate proves `account`.
     pub(super) fn receive_with(&mut self, peer: Peer, account: Option<AccountId>, octets: &[u8]) {
+        let proof = account.map(|account| PeerProof { account: Some(account), ..PeerProof::default() });
+        self.receive_proven(peer, proof, octets);
+    }
+
+    /// `peer` has sent these octets, over a connection whose certificate proves this.
+    pub(super) fn receive_proven(&mut self, peer: Peer, proof: Option<PeerProof>, octets: &[u8]) {
+        let proof = proof.map(Arc::new);
         let carriage = match peer.0.transport {
             Transport::Udp => Carriage::Datagram,
             Transport::Tcp | Transport::Tls => Carriage::Stream,
@@ -188,8 +204,33 @@ impl Bench {
         };
         let limits = MessageLimits { message_bytes: 65_535, header_bytes: 16_384 };
         let message = Message::parse(Bytes::copy_from_slice(octets), carriage, limits).unwrap();
-        self.proxy.handle_message(self.now, &peer.0, account, message);
+        self.proxy.handle_message(self.now, &peer.0, proof.as_ref(), message);
         self.drain();
+    }
+
+    /// The oldest question to the FederationResolver that was not answered.
+    pub(super) fn question(&self) -> Option<&Query> {
+        self.asked.front().map(|(_, query)| query)
+    }
+
+    /// Answers it.
+    pub(super) fn resolve(&mut self, resolution: Resolution) {
+        let (context, _) = self.asked.pop_front().expect("a question");
+        self.proxy.handle_resolution(self.now, context, resolution);
+        self.drain();
+    }
+
+    /// Why peers from the outside were refused since the last call.
+    pub(super) fn refused_peers(&mut self) -> Vec<(String, String, &'static str)> {
+        let events = std::mem::take(&mut self.events);
+        let refused = events.into_iter().filter_map(|event| match event {
+            Event::PeerRefused { domain, names, reason, .. } => Some((domain, names, reason)),
+            Event::Refused { .. }
+            | Event::CredentialsRefused { .. }
+            | Event::Dropped { .. }
+            | Event::Answered { .. } => None,
+        });
+        refused.collect()
     }
 
     /// What was sent for this branch has not got through to there, as the network says.
@@ -278,7 +319,10 @@ impl Bench {
         let events = std::mem::take(&mut self.events);
         let drops = events.into_iter().filter_map(|event| match event {
             Event::Dropped { reason, .. } => Some(reason),
-            Event::Refused { .. } | Event::CredentialsRefused { .. } | Event::Answered { .. } => None,
+            Event::Refused { .. }
+            | Event::CredentialsRefused { .. }
+            | Event::PeerRefused { .. }
+            | Event::Answered { .. } => None,
         });
         drops.collect()
     }
@@ -288,7 +332,10 @@ impl Bench {
         let events = std::mem::take(&mut self.events);
         let faults = events.into_iter().filter_map(|event| match event {
             Event::CredentialsRefused { fault, .. } => Some(fault),
-            Event::Refused { .. } | Event::Dropped { .. } | Event::Answered { .. } => None,
+            Event::Refused { .. }
+            | Event::PeerRefused { .. }
+            | Event::Dropped { .. }
+            | Event::Answered { .. } => None,
         });
         faults.collect()
     }
@@ -296,9 +343,11 @@ impl Bench {
     fn drain(&mut self) {
         while let Some(output) = self.proxy.poll_output() {
             match output {
-                Output::Transmit { hop, alternate, bytes, branch } => {
-                    self.transmit(hop, alternate, bytes, branch);
+                Output::Transmit { hop, alternate, bytes, branch, beyond } => {
+                    self.transmit(Sent { at: self.now - self.start, hop, alternate, bytes, beyond }, branch);
                 }
+                Output::Resolve { context, query } => self.asked.push_back((context, query)),
+                Output::ServerHealth { remote, is_well, .. } => self.health.push((remote, is_well)),
                 Output::Ask(question) if self.registrar.is_holding => self.registrar.held.push_back(question),
                 Output::Ask(question) => self.answer(question),
                 Output::Learned { user, flow } => {
@@ -311,14 +360,15 @@ impl Bench {
         }
     }
 
-    fn transmit(&mut self, hop: Flow, alternate: Option<SocketAddr>, bytes: Bytes, branch: Option<Branch>) {
+    fn transmit(&mut self, sent: Sent, branch: Option<Branch>) {
+        let hop = sent.hop;
         if self.unreachable.contains(&(hop.transport, hop.remote)) {
             if let Some(branch) = branch {
                 self.proxy.handle_transmit_failure(self.now, &branch, Some(hop.remote));
             }
             return;
         }
-        self.sent.push_back(Sent { at: self.now - self.start, hop, alternate, bytes });
+        self.sent.push_back(sent);
     }
 
     fn answer(&mut self, question: Question) {

@@ -1,0 +1,221 @@
+//! The way out: requests for other domains (product rule), whose servers are looked up first (RFC 3263), and what
+//! comes of the servers that are tried.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use smallvec::SmallVec;
+
+use crate::protocol::federation::{Outward, Route};
+use crate::protocol::flow::{Flow, Transport};
+use crate::protocol::identity::Expected;
+use crate::protocol::interface::{Interfaces, Side};
+use crate::protocol::location::ContextId;
+use crate::protocol::message::Message;
+use crate::protocol::message::reply::Reply;
+use crate::protocol::message::uri::{Host, Uri};
+use crate::protocol::next_hop::{Query, Resolution, Server, Unresolved};
+
+use super::response_context::Pending;
+use super::slots::Slot;
+use super::targets::{Group, Target, TargetKind, TargetSet};
+use super::{Output, Proxy};
+
+/// How a server of another domain is reached by a connection that may have to be opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Beyond {
+    /// Where it is, in the order of trying.
+    pub addresses: SmallVec<[SocketAddr; 2]>,
+    /// What its certificate must prove; `None` without TLS.
+    pub expected: Option<Arc<Expected>>,
+}
+
+/// The way of a request that leaves the presence domains.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Departure {
+    /// How the domain is reached.
+    pub outward: Outward,
+    /// The server that the dialog has had so far: it is tried first.
+    pub preferred: Option<SocketAddr>,
+}
+
+impl Departure {
+    /// To whichever server comes first.
+    pub const fn new(outward: Outward) -> Self {
+        Self { outward, preferred: None }
+    }
+}
+
+/// The domain that a URI names, in lower case; `None` for an address.
+pub(super) fn domain_of(uri: &Uri<'_>) -> Option<String> {
+    match uri.host {
+        Host::Name(_) => String::from_utf8(uri.host.to_lowercase()).ok(),
+        Host::Address(_) => None,
+    }
+}
+
+/// Who is at the far end of the dialog of a request that leaves: the domain of To.
+pub(super) fn far_domain(request: &Message) -> Option<String> {
+    let to = request.to()?;
+    domain_of(&Uri::parse(to.uri).ok()?)
+}
+
+impl Proxy {
+    /// Finds out where a request that leaves can go.
+    pub(super) fn depart(&mut self, now: Instant, slot: Slot, departure: Departure) {
+        let servers = match &departure.outward {
+            Outward::Route(route) => route.socket_address().map(|address| server_of(route, address)),
+            Outward::Discovered(_) => None,
+        };
+        if let Some(server) = servers {
+            return self.depart_to(now, slot, &departure, vec![server]);
+        }
+        let query = query_of(&departure.outward);
+        self.ask_dns(now, slot, query, Pending::Resolution(departure));
+    }
+
+    /// Asks the FederationResolver. Its own budget ends before our patience does.
+    pub(super) fn ask_dns(&mut self, now: Instant, slot: Slot, query: Query, pending: Pending) {
+        let Some(context) = self.contexts.get_mut(slot) else { return };
+        context.pending = pending;
+        context.patience = Some(now + self.settings.dns_timeout + self.settings.timers.t1());
+        let context = ContextId { slot: slot.index, generation: slot.generation };
+        self.outputs.push_back(Output::Resolve { context, query });
+        self.arm_context(slot);
+    }
+
+    /// The FederationResolver has answered the question of a context; nothing if that has ended.
+    pub fn handle_resolution(&mut self, now: Instant, context: ContextId, resolution: Resolution) {
+        let slot = Slot { index: context.slot, generation: context.generation };
+        let Some(context) = self.contexts.get_mut(slot) else { return };
+        if !matches!(context.pending, Pending::Resolution(_) | Pending::Identity(_)) {
+            return;
+        }
+        context.patience = None;
+        match (std::mem::replace(&mut context.pending, Pending::Nothing), resolution) {
+            (Pending::Resolution(departure), Ok(servers)) => self.depart_to(now, slot, &departure, servers),
+            (Pending::Resolution(_), Err(cause)) => self.nowhere_to_go(now, slot, &unresolved(cause)),
+            (Pending::Identity(claim), resolution) => self.identified(now, slot, *claim, &resolution),
+            _ => {}
+        }
+    }
+
+    fn depart_to(&mut self, now: Instant, slot: Slot, departure: &Departure, servers: Vec<Server>) {
+        let targets = targets(departure, servers, &self.interfaces);
+        let mut ways = targets.into_iter();
+        let Some(first) = ways.next() else {
+            return self.nowhere_to_go(
+                now,
+                slot,
+                &Reply::with_reason(500, "No Interface For This Transport"),
+            );
+        };
+        let alternatives: Vec<_> = ways.collect();
+        let ways = 1 + u32::try_from(alternatives.len()).expect("a domain has far fewer than 2^32 servers");
+        let Some(context) = self.contexts.get_mut(slot) else { return };
+        context.waiting = TargetSet::from([Group::from_iter([Target { alternatives, ways, ..first }])]);
+        self.go_on(now, slot);
+    }
+
+    /// Answers that there is no way, or, where a branch was tried before the look-up, what came of that.
+    fn nowhere_to_go(&mut self, now: Instant, slot: Slot, reply: &Reply) {
+        let Some(context) = self.contexts.get(slot) else { return };
+        if context.branches.is_empty() { self.reply(now, slot, reply) } else { self.go_on(now, slot) }
+    }
+
+    /// Tells the FederationResolver how a server of another domain does.
+    pub(super) fn note_health(&mut self, kind: TargetKind, hop: Flow, is_well: bool) {
+        if kind == TargetKind::Beyond {
+            self.outputs.push_back(Output::ServerHealth {
+                transport: hop.transport,
+                remote: hop.remote,
+                is_well,
+            });
+        }
+    }
+}
+
+fn query_of(outward: &Outward) -> Query {
+    match outward {
+        Outward::Route(route) => Query::Server {
+            host: route.host.clone().unwrap_or_else(|| Arc::from("")),
+            port: Some(route.port),
+            transport: Some(route.transport),
+            is_secure: false,
+        },
+        Outward::Discovered(domain) => Query::Federation(Arc::clone(domain)),
+    }
+}
+
+fn server_of(route: &Route, address: SocketAddr) -> Server {
+    let host = Arc::from(address.ip().to_string());
+    Server { transport: route.transport, host, addresses: SmallVec::from_iter([address]) }
+}
+
+/// One target for each server, that of the dialog first; servers that none of our interfaces reaches are left out.
+fn targets(departure: &Departure, mut servers: Vec<Server>, interfaces: &Interfaces) -> Vec<Target> {
+    let is_preferred =
+        |server: &Server| departure.preferred.is_some_and(|remote| server.addresses.contains(&remote));
+    servers.sort_by_key(|server| !is_preferred(server));
+    servers.into_iter().filter_map(|server| target(departure, server, interfaces)).collect()
+}
+
+fn target(departure: &Departure, server: Server, interfaces: &Interfaces) -> Option<Target> {
+    let route = match &departure.outward {
+        Outward::Route(route) => Some(route),
+        Outward::Discovered(_) => None,
+    };
+    let Server { transport, host, mut addresses } = server;
+    let hop = addresses
+        .iter()
+        .find_map(|&remote| flow_out(route.map(|route| &**route), transport, remote, interfaces))?;
+    // The socket that dials has one family.
+    addresses
+        .retain(|address| flow_out(route.map(|route| &**route), transport, *address, interfaces).is_some());
+    let expected = transport.is_secure().then(|| Arc::new(expected(departure, &host)));
+    let beyond = Some(Arc::new(Beyond { addresses, expected }));
+    let is_trusted = route.is_some_and(|route| route.is_trusted);
+    Some(Target { kind: TargetKind::Beyond, beyond, is_trusted, ..Target::direct(hop) })
+}
+
+/// A server that is given by its address is called by the domain.
+fn expected(departure: &Departure, host: &Arc<str>) -> Expected {
+    match &departure.outward {
+        Outward::Route(route) => {
+            let server_name = Arc::clone(route.host.as_ref().unwrap_or(&route.domain));
+            Expected { server_name, domain: Some(Arc::clone(&route.domain)) }
+        }
+        Outward::Discovered(domain) => {
+            Expected { server_name: Arc::clone(host), domain: Some(Arc::clone(domain)) }
+        }
+    }
+}
+
+/// The flow to `remote` by an interface of the WAN; for a static route by the address that it is bound to, and where the
+/// WAN has none that reaches it, by one of the LAN.
+fn flow_out(
+    route: Option<&Route>,
+    transport: Transport,
+    remote: SocketAddr,
+    interfaces: &Interfaces,
+) -> Option<Flow> {
+    let bound = route.and_then(|route| route.bind_address);
+    let flow = interfaces.flow_from_address(Side::Wan, transport, remote, bound);
+    flow.or_else(|| route.and_then(|_| interfaces.flow_from_address(Side::Lan, transport, remote, bound)))
+}
+
+/// What a look-up without result means to who asks.
+fn unresolved(cause: Unresolved) -> Reply {
+    let (status, reason) = match cause {
+        Unresolved::NoSuchName => (404, "No Such Domain"),
+        Unresolved::NoRecord | Unresolved::NoService => (404, "Domain Does Not Federate"),
+        Unresolved::NoAddress => (502, "Servers Of The Domain Have No Address"),
+        Unresolved::Ourselves => (482, "Domain Leads Back Here"),
+        Unresolved::Timeout => (504, "Name Servers Did Not Answer"),
+        Unresolved::ServerFailure => (502, "Name Servers Failed"),
+        Unresolved::Overload => (503, "Overloaded"),
+    };
+    let text = reason.to_ascii_lowercase();
+    Reply::with_reason(status, reason).row("Warning", format!("399 sip-proxy \"{text}\""))
+}
