@@ -3,8 +3,9 @@
 
 usage: benches/scale.py KIT [--bindings N,N,..] [--connections N,N,..] [--repeat N] [--draw]
 
-Writes docs/performance/scale.jsonl, a row for each measurement, and draws docs/performance/scale.svg from it; --draw
-draws only. Workload B has the bindings (UDP), D the connections (TCP, half of them callers), B again one and two cores.
+Writes docs/performance/scale.jsonl, a row for each measurement, and from it scale.svg and the table scale.md; --draw
+does only that. Workload B has the bindings (UDP), D the connections (TCP, half of them callers), B again one and two
+cores.
 
 Needs the kit's generator and certificates, python3, root for a network namespace of its own, and a limit of open files
 (ulimit -Hn) a thousand above the connections, else those are left out.
@@ -133,12 +134,14 @@ def draw():
         f'<style>{style}</style>\n<rect width="800" height="470" fill="#fff"/>\n{body}\n</svg>\n'
     )
     (RESULTS / "scale.svg").write_text(svg)
-    print("| | | MESSAGE/s | CPU µs | p99 µs | PSS MB | failures |\n|---|---|---|---|---|---|---|")
+    table = ["| | | MESSAGE/s | CPU µs | p99 µs | PSS MB | failures |", "|---|---|---|---|---|---|---|"]
+    columns = (("units_s", 1), ("cpu_us_unit", 1), ("p99_us", 1), ("pss_kb", 1 / 1024), ("failures", 1))
     for series in ("cores", "bindings", "connections"):
-        columns = (("units_s", 1), ("cpu_us_unit", 1), ("p99_us", 1), ("pss_kb", 1 / 1024), ("failures", 1))
         for at in zip(*(medians(rows, series, *column) for column in columns)):
             figures = " | ".join(f"{y:.1f}" if y < 1000 else f"{y:.0f}" for _, y in at)
-            print(f"| {series} | {at[0][0]:,} | {figures} |")
+            table.append(f"| {series} | {at[0][0]:,} | {figures} |")
+    (RESULTS / "scale.md").write_text("\n".join(table) + "\n")
+    print("\n".join(table))
 
 
 def main():

@@ -17,6 +17,10 @@ use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 
+/// That of the product.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn brief() -> Criterion {
     Criterion::default()
         .warm_up_time(Duration::from_millis(500))

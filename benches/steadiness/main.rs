@@ -2,7 +2,7 @@
 //! something goes wrong elsewhere. Real sockets, the built binary.
 //!
 //! `cargo bench --bench steadiness -- 10` measures each for ten seconds. The disturbances are processes of their own, of
-//! the lowest priority: what is seen is what the proxy does about them, and not that the machine is busy making them.
+//! the lowest weight: what is seen is what the proxy does about them, and not that the machine is busy making them.
 
 // Clocks and sockets are disallowed to the protocol, which is not here.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
@@ -115,8 +115,14 @@ fn begin(kind: &str, proxy: &Proxy, elsewhere: SocketAddr) -> Process {
         _ => elsewhere,
     };
     let program = std::env::current_exe().expect("a process knows its program");
-    let mut command = Command::new("nice");
-    command.args(["-n", "19"]).arg(program).arg(kind).arg(proxy.directory().path()).arg(address.to_string());
+    // In a session of its own: a thousand threads of the lowest priority weigh more than the proxy's if they share one.
+    let mut command = Command::new("setsid");
+    command
+        .args(["nice", "-n", "19"])
+        .arg(program)
+        .arg(kind)
+        .arg(proxy.directory().path())
+        .arg(address.to_string());
     if kind == "stalled" {
         command.env(disturb::TCP, proxy.at(Protocol::Tcp).to_string());
     }
