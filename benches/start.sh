@@ -42,6 +42,12 @@ ip_address = "127.0.0.1"
 port = 5062
 protocol = "mtls"
 
+[[static_routes.route]]
+domain_name = "peer.test"
+access_server = "127.0.0.1"
+port = 5071
+transport_protocol = "mtls"
+
 [registrar]
 digest_algorithms = ["MD5"]
 
