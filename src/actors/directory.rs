@@ -17,7 +17,7 @@ use actix::dev::SendError;
 use arc_swap::{ArcSwapOption, Guard};
 use siphasher::sip::SipHasher13;
 
-pub use self::addresses::{JournalAddress, RegistrarAddress, RouterAddress};
+pub use self::addresses::{FederationResolverAddress, JournalAddress, RegistrarAddress, RouterAddress};
 use self::connections::Connections;
 pub use self::connections::{Admission, ConnectionLimits, Peer, Refused};
 use super::messages::{
@@ -43,6 +43,7 @@ type Slots<T> = Box<[ArcSwapOption<T>]>;
 pub struct Directory {
     routers: Slots<RouterAddress>,
     registrar: ArcSwapOption<RegistrarAddress>,
+    federation_resolver: ArcSwapOption<FederationResolverAddress>,
     journal: ArcSwapOption<JournalAddress>,
     /// By interface, then by core.
     datagram: Box<[Slots<Recipient<TransmitDatagrams>>]>,
@@ -60,6 +61,7 @@ impl Directory {
         Self {
             routers: vacant(cores),
             registrar: ArcSwapOption::empty(),
+            federation_resolver: ArcSwapOption::empty(),
             journal: ArcSwapOption::empty(),
             datagram: (0..interfaces).map(|_| vacant(cores)).collect(),
             stream: vacant(interfaces),
@@ -120,6 +122,11 @@ impl Directory {
         self.registrar.load()
     }
 
+    /// The FederationResolver.
+    pub fn federation_resolver(&self) -> Current<FederationResolverAddress> {
+        self.federation_resolver.load()
+    }
+
     /// The Journal.
     pub fn journal(&self) -> Current<JournalAddress> {
         self.journal.load()
@@ -163,6 +170,11 @@ impl Directory {
     /// Puts the Registrar's address here.
     pub fn publish_registrar(&self, address: Option<RegistrarAddress>) {
         self.registrar.store(address.map(Arc::new));
+    }
+
+    /// Puts the FederationResolver's address here.
+    pub fn publish_federation_resolver(&self, address: Option<FederationResolverAddress>) {
+        self.federation_resolver.store(address.map(Arc::new));
     }
 
     /// Puts the Journal's address here.

@@ -19,6 +19,7 @@ use actix::prelude::*;
 use slog::{Logger, debug, info, warn};
 
 use super::directory::Directory;
+use super::federation_resolver::Resolved;
 use super::log_limit::LogLimit;
 use super::messages::{
     ConnectionClosed, ConnectionOpened, Datagram, Dial, MessagesReceived, Outgoing, Transmit,
@@ -290,6 +291,15 @@ impl Handler<Answers> for Router {
         }
         self.settle(ctx);
         self.turns.count(ctx);
+    }
+}
+
+impl Handler<Resolved> for Router {
+    type Result = ();
+
+    /// A context asks by way of the core; without one that waits, the answer is nobody's.
+    fn handle(&mut self, Resolved(answers): Resolved, _: &mut Context<Self>) {
+        debug!(self.log, "resolved_for_nobody"; "answers" => answers.len());
     }
 }
 

@@ -1,7 +1,8 @@
-//! The ways into the Routers, the Registrar and the Journal, as their many senders need them.
+//! The ways into the Routers, the Registrar, the FederationResolver and the Journal, as their many senders need them.
 
 use actix::{Addr, Recipient};
 
+use crate::actors::federation_resolver::{FederationResolver, Resolve, Resolved, ServerHealth};
 use crate::actors::journal::{Backlog, Finish, Journal, Keep, Load, ToldAll};
 use crate::actors::messages::{ConnectionClosed, ConnectionOpened, MessagesReceived, TransmitFailed};
 use crate::actors::registrar::{
@@ -23,6 +24,8 @@ pub struct RouterAddress {
     pub closed: Recipient<ConnectionClosed>,
     /// What the Registrar answers.
     pub answers: Recipient<Answers>,
+    /// What the FederationResolver answers.
+    pub resolved: Recipient<Resolved>,
     /// Which flows have logged on.
     pub standing: Recipient<FlowStanding>,
     /// Which hosts are banned.
@@ -43,6 +46,7 @@ impl From<Addr<Router>> for RouterAddress {
             opened: address.clone().recipient(),
             closed: address.clone().recipient(),
             answers: address.clone().recipient(),
+            resolved: address.clone().recipient(),
             standing: address.clone().recipient(),
             banned: address.clone().recipient(),
             interfaces: address.clone().recipient(),
@@ -87,6 +91,27 @@ impl From<Addr<Registrar>> for RegistrarAddress {
             router_restarted: address.clone().recipient(),
             tell_all: address.clone().recipient(),
             finish: address.recipient(),
+        }
+    }
+}
+
+/// The ways into the FederationResolver.
+#[derive(Clone, Debug)]
+pub struct FederationResolverAddress {
+    /// What Routers ask.
+    pub resolve: Recipient<Resolve>,
+    /// Which servers could be reached.
+    pub health: Recipient<ServerHealth>,
+    /// Which interfaces listen.
+    pub interfaces: Recipient<InterfacesChanged>,
+}
+
+impl From<Addr<FederationResolver>> for FederationResolverAddress {
+    fn from(address: Addr<FederationResolver>) -> Self {
+        Self {
+            resolve: address.clone().recipient(),
+            health: address.clone().recipient(),
+            interfaces: address.recipient(),
         }
     }
 }
