@@ -117,19 +117,14 @@ impl Directory {
         current(self.routers.get(index))
     }
 
-    /// The FederationResolver.
-    pub fn federation_resolver(&self) -> Current<FederationResolverAddress> {
-        self.federation_resolver.load()
-    }
-
-    /// Puts the address of the FederationResolver here, or takes it away.
-    pub fn publish_federation_resolver(&self, address: Option<FederationResolverAddress>) {
-        self.federation_resolver.store(address.map(Arc::new));
-    }
-
     /// The Registrar.
     pub fn registrar(&self) -> Current<RegistrarAddress> {
         self.registrar.load()
+    }
+
+    /// The FederationResolver.
+    pub fn federation_resolver(&self) -> Current<FederationResolverAddress> {
+        self.federation_resolver.load()
     }
 
     /// The Journal.
@@ -175,6 +170,11 @@ impl Directory {
     /// Puts the Registrar's address here.
     pub fn publish_registrar(&self, address: Option<RegistrarAddress>) {
         self.registrar.store(address.map(Arc::new));
+    }
+
+    /// Puts the FederationResolver's address here.
+    pub fn publish_federation_resolver(&self, address: Option<FederationResolverAddress>) {
+        self.federation_resolver.store(address.map(Arc::new));
     }
 
     /// Puts the Journal's address here.

@@ -1,41 +1,269 @@
-//! What Routers and the FederationResolver say to each other.
+//! The FederationResolver: the thin shell around the one [`Resolver`], which finds the servers of domains.
+//!
+//! It has a thread of its own, so that no answer of a name server and no look into the system's configuration holds
+//! up anybody. Look-ups are made by `name_servers.rs`; what is kept of them, and in which order servers are tried, is
+//! the core's.
+//!
+//! # Restart
+//! What is lost: what was looked up, which servers were sick, and the questions that waited, whose contexts answer
+//! 500 when their patience ends. Who notices: the supervisor. The next FederationResolver looks up anew.
+
+mod name_servers;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use actix::Message;
+use actix::prelude::*;
+use slog::{Logger, debug, info, warn};
 
+use self::name_servers::NameServers;
+use super::directory::Directory;
+use super::router::InterfacesChanged;
+use super::supervisor::{ChildId, ChildStopped};
+use super::turns::Turns;
+use crate::config::Dns;
+use crate::diagnostics::repeats::Repeats;
 use crate::protocol::flow::Transport;
+use crate::protocol::interface::Interfaces;
 use crate::protocol::location::ContextId;
-use crate::protocol::next_hop::{Query, Resolution};
+use crate::protocol::next_hop::health::Outcome;
+use crate::protocol::next_hop::records::Key;
+use crate::protocol::next_hop::resolver::{Event, Output, Resolver};
+use crate::protocol::next_hop::{Query, Resolution, Unresolved};
 
-/// What Routers ask, in batches. The answers go to the Router that asked.
-#[derive(Clone, Debug, Message)]
+/// Batches of questions that may wait. Each Router has at most one per turn under way, so this is never reached
+/// but by a resolver that is stuck.
+const MAILBOX: usize = 4096;
+
+/// A domain's fault is told once in this time, and then how often it has been repeated.
+const REPEAT_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Domains and causes that are told apart.
+const MAXIMUM_REPEATED: usize = 256;
+
+/// Where are these servers? From Routers, in batches; the answers go to the Router that asked.
+#[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub struct Resolve {
     /// The index of the Router that asks.
     pub router: usize,
-    /// What waits for each answer, and what is asked.
+    /// What it asks, each on behalf of a context.
     pub queries: Vec<(ContextId, Query)>,
 }
 
-/// The answer to one of [`Resolve`].
-#[derive(Clone, Debug, Message)]
+/// Answers to [`Resolve`], to the Router: one for each question, in any order, some in later batches than others.
+///
+/// If one is lost, the context's patience ends and answers 500.
+#[derive(Debug, Message)]
 #[rtype(result = "()")]
-pub struct Resolved {
-    /// What has waited for it.
-    pub context: ContextId,
-    /// The answer.
-    pub resolution: Resolution,
-}
+pub struct Resolved(pub Vec<(ContextId, Resolution)>);
 
-/// How a server of another domain does. From Routers.
+/// What became of an attempt to reach a server. From Routers, for servers that the resolver has named.
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "()")]
 pub struct ServerHealth {
     /// What was spoken to it.
     pub transport: Transport,
-    /// Where it is.
+    /// Where.
     pub remote: SocketAddr,
-    /// Whether it has answered, and not that it is overloaded.
-    pub is_well: bool,
+    /// What came of it.
+    pub outcome: Outcome,
 }
+
+/// The shell of the [`Resolver`].
+pub struct FederationResolver {
+    /// Who asks is a Router and one of its contexts.
+    core: Resolver<(usize, ContextId)>,
+    name_servers: NameServers,
+    directory: Arc<Directory>,
+    timer: Option<(Instant, SpawnHandle)>,
+    turns: Turns,
+    log: Logger,
+    /// What goes wrong, by domain.
+    repeats: Repeats<Fault>,
+    summary: Option<SpawnHandle>,
+    stopped: Recipient<ChildStopped>,
+}
+
+/// What makes two lines the same.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Fault {
+    Unresolved(Arc<str>, Unresolved),
+    LeadsToOurselves(Arc<str>),
+}
+
+impl FederationResolver {
+    /// A resolver that asks the name servers of `settings`.
+    pub fn new(
+        settings: &Dns,
+        interfaces: Arc<Interfaces>,
+        seed: [u8; 16],
+        directory: Arc<Directory>,
+        log: Logger,
+        stopped: Recipient<ChildStopped>,
+    ) -> Self {
+        Self {
+            core: Resolver::new(settings.timeout, interfaces, seed),
+            name_servers: NameServers::new(settings, &log),
+            directory,
+            timer: None,
+            turns: Turns::default(),
+            log,
+            repeats: Repeats::new(REPEAT_INTERVAL, MAXIMUM_REPEATED),
+            summary: None,
+            stopped,
+        }
+    }
+
+    /// Does all that the core wants done, and arms the timers.
+    fn settle(&mut self, ctx: &mut Context<Self>) {
+        let mut batches: Vec<(usize, Vec<(ContextId, Resolution)>)> = Vec::new();
+        while let Some(output) = self.core.poll_output() {
+            match output {
+                Output::LookUp(key) => self.look_up(key, ctx),
+                Output::Resolved { askers, resolution } => {
+                    for (router, context) in askers {
+                        let answer = (context, resolution.clone());
+                        match batches.iter_mut().find(|(other, _)| *other == router) {
+                            Some((_, answers)) => answers.push(answer),
+                            None => batches.push((router, vec![answer])),
+                        }
+                    }
+                }
+                Output::Event(event) => self.tell(event, ctx),
+            }
+        }
+        for (router, answers) in batches {
+            if let Some(address) = self.directory.router(router).as_deref() {
+                address.resolved.do_send(Resolved(answers));
+            }
+        }
+        self.arm(ctx);
+    }
+
+    fn look_up(&mut self, key: Key, ctx: &mut Context<Self>) {
+        let answer = self.name_servers.look_up(key.clone());
+        let handled = answer.into_actor(self).map(move |(answer, ttl), resolver, ctx| {
+            debug!(resolver.log, "looked_up"; "name" => &*key.name, "type" => ?key.kind, "answer" => ?answer,
+                "ttl" => ttl.map(|ttl| ttl.as_secs()));
+            resolver.core.handle_answer(Instant::now(), &key, answer, ttl);
+            resolver.settle(ctx);
+        });
+        ctx.spawn(handled);
+    }
+
+    fn tell(&mut self, event: Event, ctx: &mut Context<Self>) {
+        match event {
+            Event::Answered { query, servers } => {
+                debug!(self.log, "resolved"; "domain" => &**query.name(), "servers" => servers, "query" => ?query);
+            }
+            Event::Failed { query, cause } => {
+                let domain = Arc::clone(query.name());
+                if self.is_new(&Fault::Unresolved(Arc::clone(&domain), cause), ctx) {
+                    info!(self.log, "unresolved"; "domain" => &*domain, "reason" => cause.as_str(), "query" => ?query);
+                }
+            }
+            Event::LeadsToOurselves { query, address } => {
+                let domain = Arc::clone(query.name());
+                if self.is_new(&Fault::LeadsToOurselves(Arc::clone(&domain)), ctx) {
+                    warn!(self.log, "leads_to_ourselves"; "domain" => &*domain, "address" => %address,
+                        "remedy" => "its DNS records name this proxy: make it a presence domain, or correct them");
+                }
+            }
+        }
+    }
+
+    /// Whether this has not been said lately; else it is counted, and summed up later.
+    fn is_new(&mut self, fault: &Fault, ctx: &mut Context<Self>) -> bool {
+        let is_new = self.repeats.note(Instant::now(), fault);
+        self.arm_summary(ctx);
+        is_new
+    }
+
+    fn arm_summary(&mut self, ctx: &mut Context<Self>) {
+        let Some(due) = self.repeats.next_timeout().filter(|_| self.summary.is_none()) else { return };
+        let wait = due.saturating_duration_since(Instant::now());
+        self.summary = Some(ctx.run_later(wait, |resolver, ctx| {
+            resolver.summary = None;
+            while let Some(summary) = resolver.repeats.poll_summary(Instant::now()) {
+                let repeated = summary.repeated;
+                match summary.key {
+                    Some(Fault::Unresolved(domain, cause)) => info!(resolver.log, "unresolved";
+                        "domain" => &*domain, "reason" => cause.as_str(), "repeated" => repeated),
+                    Some(Fault::LeadsToOurselves(domain)) => warn!(resolver.log, "leads_to_ourselves";
+                        "domain" => &*domain, "repeated" => repeated),
+                    None => {
+                        info!(resolver.log, "unresolved"; "reason" => "many domains", "repeated" => repeated)
+                    }
+                }
+            }
+            resolver.arm_summary(ctx);
+        }));
+    }
+
+    /// One timer, moved only when something is due earlier than it would fire.
+    fn arm(&mut self, ctx: &mut Context<Self>) {
+        let Some(due) = self.core.poll_timeout() else { return };
+        if self.timer.is_some_and(|(armed, _)| armed <= due) {
+            return;
+        }
+        if let Some((_, handle)) = self.timer.take() {
+            ctx.cancel_future(handle);
+        }
+        let wait = due.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+        let handle = ctx.run_later(wait, |resolver, ctx| {
+            resolver.timer = None;
+            resolver.core.handle_timeout(Instant::now());
+            resolver.settle(ctx);
+        });
+        self.timer = Some((due, handle));
+    }
+}
+
+impl Actor for FederationResolver {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        ctx.set_mailbox_capacity(MAILBOX);
+    }
+
+    fn stopped(&mut self, _: &mut Context<Self>) {
+        let panicked = std::thread::panicking();
+        self.stopped.do_send(ChildStopped { child: ChildId::FederationResolver, panicked });
+    }
+}
+
+impl Handler<Resolve> for FederationResolver {
+    type Result = ();
+
+    fn handle(&mut self, Resolve { router, queries }: Resolve, ctx: &mut Context<Self>) {
+        let now = Instant::now();
+        for (context, query) in queries {
+            self.core.handle_question(now, (router, context), query);
+        }
+        self.settle(ctx);
+        self.turns.count(ctx);
+    }
+}
+
+impl Handler<ServerHealth> for FederationResolver {
+    type Result = ();
+
+    fn handle(&mut self, health: ServerHealth, ctx: &mut Context<Self>) {
+        let ServerHealth { transport, remote, outcome } = health;
+        self.core.handle_outcome(Instant::now(), transport, remote, outcome);
+        self.turns.count(ctx);
+    }
+}
+
+impl Handler<InterfacesChanged> for FederationResolver {
+    type Result = ();
+
+    fn handle(&mut self, InterfacesChanged(interfaces): InterfacesChanged, _: &mut Context<Self>) {
+        self.core.set_interfaces(interfaces);
+    }
+}
+
+#[cfg(test)]
+mod tests;

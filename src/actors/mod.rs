@@ -1,7 +1,7 @@
 //! The actors: thin shells around the cores of [`protocol`](crate::protocol), which own sockets, timers and files.
 //!
 //! `socket -> Listener | Connection -> Router -> Listener | Connection -> socket`: two mailbox hops; the Registrar
-//! makes it four, the Journal five. Each kind has a file; [`messages`] has what more than two of them say to each other,
+//! or the FederationResolver makes it four, the Journal five. Each kind has a file; [`messages`] has what more than two of them say to each other,
 //! [`directory`] where each is to be reached.
 
 pub mod connection;

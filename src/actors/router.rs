@@ -137,9 +137,9 @@ impl Router {
                     self.to_registrar(|registrar| registrar.flow_ended.do_send(FlowEnded(flow)));
                 }
                 Output::Resolve { context, query } => departures.queries.push((context, query)),
-                Output::ServerHealth { transport, remote, is_well } => {
+                Output::ServerHealth { transport, remote, outcome } => {
                     if let Some(resolver) = self.directory.federation_resolver().as_deref() {
-                        resolver.health.do_send(ServerHealth { transport, remote, is_well });
+                        resolver.health.do_send(ServerHealth { transport, remote, outcome });
                     }
                 }
                 Output::Event(event) => self.tell(&event),
@@ -419,8 +419,11 @@ impl Handler<RegistrarRestarted> for Router {
 impl Handler<Resolved> for Router {
     type Result = ();
 
-    fn handle(&mut self, Resolved { context, resolution }: Resolved, ctx: &mut Context<Self>) {
-        self.core.handle_resolution(Instant::now(), context, resolution);
+    fn handle(&mut self, Resolved(answers): Resolved, ctx: &mut Context<Self>) {
+        let now = Instant::now();
+        for (context, resolution) in answers {
+            self.core.handle_resolution(now, context, resolution);
+        }
         self.settle(ctx);
         self.turns.count(ctx);
     }

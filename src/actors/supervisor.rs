@@ -70,6 +70,8 @@ pub enum ChildId {
     Router(usize),
     /// The Registrar.
     Registrar,
+    /// The FederationResolver.
+    FederationResolver,
     /// The Journal.
     Journal,
     /// A Listener.
@@ -103,6 +105,8 @@ pub struct Supervisor {
     arbiters: Vec<Arbiter>,
     /// The Journal's, which may block.
     journal_arbiter: Arbiter,
+    /// The FederationResolver's.
+    resolver_arbiter: Arbiter,
     states: interfaces::States,
     interfaces: Arc<Interfaces>,
     restarts: VecDeque<Instant>,
@@ -164,6 +168,7 @@ impl Supervisor {
             parts,
             arbiters,
             journal_arbiter: children::new_arbiter(),
+            resolver_arbiter: children::new_arbiter(),
             states: interfaces::States::new(),
             interfaces: Arc::default(),
             restarts: VecDeque::new(),
@@ -216,8 +221,8 @@ impl Supervisor {
                     registrar.router_restarted.do_send(RouterRestarted { router });
                 }
             }
-            // These ask for it themselves.
-            ChildId::Registrar | ChildId::Journal | ChildId::Listener(..) => {}
+            // These ask for it themselves, or begin with nothing.
+            ChildId::Registrar | ChildId::FederationResolver | ChildId::Journal | ChildId::Listener(..) => {}
         }
     }
 
@@ -253,11 +258,14 @@ impl Supervisor {
         (0..directory.router_count()).filter_map(|index| directory.router(index).as_ref().cloned())
     }
 
-    /// What listens has changed: the Routers are told, and once everything has reported, whoever waits for us is.
+    /// What listens has changed: the Routers and the resolver are told, and once everything has reported, whoever waits for us is.
     fn interfaces_changed(&mut self) {
         self.interfaces = Arc::new(interfaces::listening(&self.parts.config, &self.states));
         for router in self.routers() {
             router.interfaces.do_send(InterfacesChanged(Arc::clone(&self.interfaces)));
+        }
+        if let Some(resolver) = self.parts.directory.federation_resolver().as_deref() {
+            resolver.interfaces.do_send(InterfacesChanged(Arc::clone(&self.interfaces)));
         }
         let expected = interfaces::listeners(&self.parts.config, self.arbiters.len());
         if !self.is_ready && expected.iter().all(|listener| self.states.contains_key(listener)) {
@@ -280,6 +288,7 @@ impl Actor for Supervisor {
         for router in 0..self.arbiters.len() {
             self.start_child(ChildId::Router(router), ctx);
         }
+        self.start_child(ChildId::FederationResolver, ctx);
         // The Registrar begins with what the Journal has kept.
         self.start_child(ChildId::Journal, ctx);
         self.start_child(ChildId::Registrar, ctx);

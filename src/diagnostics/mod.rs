@@ -20,7 +20,7 @@ mod levels;
 mod line;
 mod module;
 mod queue;
-mod repeats;
+pub mod repeats;
 mod text;
 mod writer;
 

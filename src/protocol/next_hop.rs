@@ -1,5 +1,14 @@
 //! Where a domain's servers are: the order in which to try them, and which are known to be ill (RFC 3263, RFC 2782).
 
+pub mod health;
+pub mod records;
+pub mod resolver;
+
+mod cache;
+mod recent;
+mod search;
+mod weights;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -62,3 +71,28 @@ pub enum Unresolved {
 
 /// The servers in the order of trying, the sick ones last; never empty.
 pub type Resolution = Result<Vec<Server>, Unresolved>;
+
+impl Query {
+    /// The name that is asked for.
+    pub const fn name(&self) -> &Arc<str> {
+        match self {
+            Self::Federation(name) | Self::Names(name) | Self::Server { host: name, .. } => name,
+        }
+    }
+}
+
+impl Unresolved {
+    /// The cause in words, as the log has it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::NoSuchName => "no such name",
+            Self::NoRecord => "no such record",
+            Self::NoService => "the domain says that it has no such service",
+            Self::NoAddress => "its servers have no address",
+            Self::Ourselves => "its servers are ourselves",
+            Self::Timeout => "no answer in time",
+            Self::ServerFailure => "the name servers fail",
+            Self::Overload => "too many look-ups wait",
+        }
+    }
+}

@@ -232,8 +232,11 @@ mod tests {
                 let rounded = start + TICK * ticks;
                 let mut wheel = TimerWheel::new(start, TICK);
                 wheel.schedule(rounded - Duration::from_nanos(early), 'a');
-                assert_eq!(drain(&mut wheel, rounded - Duration::from_nanos(early)), [], "{ticks} {early}");
-                assert_eq!(drain(&mut wheel, rounded - Duration::from_nanos(1)), [], "{ticks} {early}");
+                assert!(
+                    drain(&mut wheel, rounded - Duration::from_nanos(early)).is_empty(),
+                    "{ticks} {early}"
+                );
+                assert!(drain(&mut wheel, rounded - Duration::from_nanos(1)).is_empty(), "{ticks} {early}");
                 assert_eq!(drain(&mut wheel, rounded), ['a'], "{ticks} {early}");
             }
         }
@@ -278,7 +281,7 @@ mod tests {
     fn the_past_is_due_at_once() {
         let start = Instant::now() + ms(1000);
         let mut wheel = TimerWheel::new(start, TICK);
-        assert_eq!(drain(&mut wheel, start + ms(500)), []);
+        assert!(drain(&mut wheel, start + ms(500)).is_empty());
         wheel.schedule(start + ms(300), 'b');
         wheel.schedule(start - ms(300), 'a');
         assert!(wheel.next_deadline().is_some_and(|at| at <= start + ms(500)));

@@ -1,8 +1,8 @@
-//! The ways into the Routers, the Registrar and the Journal, as their many senders need them.
+//! The ways into the Routers, the Registrar, the FederationResolver and the Journal, as their many senders need them.
 
 use actix::{Addr, Recipient};
 
-use crate::actors::federation_resolver::{Resolve, Resolved, ServerHealth};
+use crate::actors::federation_resolver::{FederationResolver, Resolve, Resolved, ServerHealth};
 use crate::actors::journal::{Backlog, Finish, Journal, Keep, Load, ToldAll};
 use crate::actors::messages::{ConnectionClosed, ConnectionOpened, MessagesReceived, TransmitFailed};
 use crate::actors::registrar::{
@@ -100,8 +100,20 @@ impl From<Addr<Registrar>> for RegistrarAddress {
 pub struct FederationResolverAddress {
     /// What Routers ask.
     pub resolve: Recipient<Resolve>,
-    /// How servers of other domains do.
+    /// Which servers could be reached.
     pub health: Recipient<ServerHealth>,
+    /// Which interfaces listen.
+    pub interfaces: Recipient<InterfacesChanged>,
+}
+
+impl From<Addr<FederationResolver>> for FederationResolverAddress {
+    fn from(address: Addr<FederationResolver>) -> Self {
+        Self {
+            resolve: address.clone().recipient(),
+            health: address.clone().recipient(),
+            interfaces: address.recipient(),
+        }
+    }
 }
 
 /// The ways into the Journal.

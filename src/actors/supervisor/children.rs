@@ -10,7 +10,8 @@ use slog::{Drain as _, Logger, o};
 
 use super::{ChildId, Supervisor, interfaces};
 use crate::actors::connection::ConnectionSettings;
-use crate::actors::directory::{JournalAddress, RegistrarAddress, RouterAddress};
+use crate::actors::directory::{FederationResolverAddress, JournalAddress, RegistrarAddress, RouterAddress};
+use crate::actors::federation_resolver::FederationResolver;
 use crate::actors::journal::{Backlog, Journal, JournalSettings};
 use crate::actors::listener::datagram::{DatagramListener, DatagramListenerSettings, PortSharing};
 use crate::actors::listener::stream::{StreamListener, StreamListenerSettings};
@@ -105,6 +106,7 @@ impl Supervisor {
         match child {
             ChildId::Router(index) => self.start_router(index, ctx),
             ChildId::Registrar => self.start_registrar(ctx),
+            ChildId::FederationResolver => self.start_federation_resolver(ctx),
             ChildId::Journal => self.start_journal(ctx),
             ChildId::Listener(interface, ListenerKind::Datagram { core }) => {
                 self.start_datagram_listener(interface, core, ctx);
@@ -119,6 +121,7 @@ impl Supervisor {
         match child {
             ChildId::Router(index) => directory.publish_router(index, None),
             ChildId::Registrar => directory.publish_registrar(None),
+            ChildId::FederationResolver => directory.publish_federation_resolver(None),
             ChildId::Journal => directory.publish_journal(None),
             ChildId::Listener(interface, ListenerKind::Datagram { core }) => {
                 directory.publish_datagram_listener(interface, core, None);
@@ -188,6 +191,22 @@ impl Supervisor {
         self.collapsible.add(ChildId::Registrar, address.clone().recipient());
         self.has_registrar = true;
         self.parts.directory.publish_registrar(Some(RegistrarAddress::from(address)));
+    }
+
+    fn start_federation_resolver(&mut self, ctx: &Context<Self>) {
+        let settings = self.parts.config.dns.clone();
+        let interfaces = Arc::clone(&self.interfaces);
+        // Which of several servers comes first need not be a secret.
+        let seed = crate::actors::state::random().unwrap_or(self.parts.location_key);
+        let directory = Arc::clone(&self.parts.directory);
+        let log = self.parts.logs.logger("federation_resolver");
+        let stopped = ctx.address().recipient();
+        let address = FederationResolver::start_in_arbiter(&self.resolver_arbiter.handle(), move |_| {
+            FederationResolver::new(&settings, interfaces, seed, directory, log, stopped)
+        });
+        #[cfg(test)]
+        self.collapsible.add(ChildId::FederationResolver, address.clone().recipient());
+        self.parts.directory.publish_federation_resolver(Some(FederationResolverAddress::from(address)));
     }
 
     fn start_journal(&mut self, ctx: &Context<Self>) {
@@ -314,6 +333,7 @@ impl fmt::Display for ChildId {
         match self {
             Self::Router(index) => write!(f, "router-{index}"),
             Self::Registrar => f.write_str("registrar"),
+            Self::FederationResolver => f.write_str("federation-resolver"),
             Self::Journal => f.write_str("journal"),
             Self::Listener(interface, ListenerKind::Datagram { core }) => {
                 write!(f, "listener-{}-udp-{core}", interface.0)

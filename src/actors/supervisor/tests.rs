@@ -12,6 +12,7 @@ use actix::prelude::*;
 
 use super::{ChildId, Supervisor};
 use crate::actors::connection::Connection;
+use crate::actors::federation_resolver::FederationResolver;
 use crate::actors::journal::Journal;
 use crate::actors::listener::ListenerKind;
 use crate::actors::listener::datagram::DatagramListener;
@@ -40,7 +41,16 @@ macro_rules! collapses {
     };
 }
 
-collapses!(Router, Registrar, Journal, DatagramListener, StreamListener, Connection, Supervisor);
+collapses!(
+    Router,
+    Registrar,
+    FederationResolver,
+    Journal,
+    DatagramListener,
+    StreamListener,
+    Connection,
+    Supervisor
+);
 
 /// The living children.
 #[derive(Default)]
@@ -443,6 +453,18 @@ fn a_datagram_listener_that_panics_comes_back_on_its_port() {
     service.collapse(is_datagram);
     answers();
     assert!(exchange(&mut alice, &mut bob).contains("sip:bob@127.0.0.1"));
+    traffic.end();
+}
+
+#[test]
+fn a_federation_resolver_that_panics_is_built_anew_and_nobody_else_notices() {
+    let service = Service::start("resolver");
+    let (mut alice, mut bob) = two_servers(&service);
+    let traffic = Traffic::start(&service);
+    for _ in 0..2 {
+        service.collapse(|child| child == ChildId::FederationResolver);
+        assert!(exchange(&mut alice, &mut bob).contains("sip:bob@127.0.0.1"));
+    }
     traffic.end();
 }
 

@@ -16,6 +16,7 @@ use tokio::time::timeout;
 pub(crate) use self::authority::Authority;
 use super::connection::{Connection, ConnectionSettings};
 use super::directory::{ConnectionLimits, Directory, RegistrarAddress, RouterAddress};
+use super::federation_resolver::Resolved;
 use super::listener::{InterfaceState, InterfaceStatus, ListenerStopped, Reports};
 use super::log_limit::LogLimit;
 use super::messages::{
@@ -105,6 +106,7 @@ pub(crate) struct Router {
     pub(crate) opened: Seen<ConnectionOpened>,
     pub(crate) closed: Seen<ConnectionClosed>,
     pub(crate) answers: Seen<Answers>,
+    pub(crate) resolved: Seen<Resolved>,
 }
 
 impl Router {
@@ -114,6 +116,7 @@ impl Router {
         let (opened, opened_seen) = probe();
         let (closed, closed_seen) = probe();
         let (answers, answers_seen) = probe();
+        let (resolved, resolved_seen) = probe();
         let seen = Self {
             received: received_seen,
             waiting: Vec::new(),
@@ -121,6 +124,7 @@ impl Router {
             opened: opened_seen,
             closed: closed_seen,
             answers: answers_seen,
+            resolved: resolved_seen,
         };
         let address = RouterAddress {
             received,
@@ -128,7 +132,7 @@ impl Router {
             opened,
             closed,
             answers,
-            resolved: probe().0,
+            resolved,
             standing: probe().0,
             banned: probe().0,
             interfaces: probe().0,

@@ -8,6 +8,7 @@ use crate::protocol::location::AddressOfRecord;
 use crate::protocol::message::reply::Reply;
 use crate::protocol::message::uri::Uri;
 use crate::protocol::message::{Carriage, Message, MessageLimits, Name};
+use crate::protocol::next_hop::health::Outcome;
 use crate::protocol::transaction::{Actions, Branch, ClientAction};
 
 use super::forward::{Forwarding, write_for_invite};
@@ -238,7 +239,7 @@ impl Proxy {
         let successor = record.successor(status, false);
         let fallback = record.target.fallback.take();
         let is_open = context.is_open();
-        self.note_health(kind, hop, false);
+        self.note_health(kind, hop, if status == 503 { Outcome::Refused } else { Outcome::Failed });
         if let Some(target) = successor.filter(|_| is_open) {
             return self.start_branch(now, slot, target, breadth);
         }

@@ -46,13 +46,11 @@ pub mod validate;
 pub(crate) mod tests;
 
 use std::collections::VecDeque;
-use std::hash::Hasher as _;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use siphasher::sip::SipHasher13;
 
 use crate::protocol::account::{AccountId, AccountKind};
 use crate::protocol::digest::Nonces;
@@ -63,6 +61,8 @@ use crate::protocol::interface::Interfaces;
 use crate::protocol::location::{AddressOfRecord, Answer, ContextId, Question};
 use crate::protocol::message::{Message, Method};
 use crate::protocol::next_hop::Query;
+use crate::protocol::next_hop::health::Outcome;
+use crate::protocol::random::Random;
 use crate::protocol::record_route::TokenKey;
 use crate::protocol::timer_wheel::TimerWheel;
 use crate::protocol::transaction::{Branch, KeyHasher};
@@ -110,8 +110,8 @@ pub enum Output {
         transport: Transport,
         /// Where it is.
         remote: SocketAddr,
-        /// Whether it has answered, and not that it is overloaded.
-        is_well: bool,
+        /// What came of it.
+        outcome: Outcome,
     },
     /// Ask the Registrar.
     Ask(Question),
@@ -202,7 +202,7 @@ impl Proxy {
             settings,
             interfaces,
             detail: EventDetail::Faults,
-            random: Random { key: secrets.transaction_key, count: seed },
+            random: Random::new(secrets.transaction_key, seed),
             servers: Table::new(),
             by_key: Keys::new(),
             clients: Table::new(),
@@ -437,24 +437,6 @@ fn is_due<T: Tenant>(table: &mut Table<T>, slot: Slot, now: Instant) -> bool {
         *tenant.armed() = None;
     }
     is_due
-}
-
-/// Numbers that tell nothing of each other, though they are seen in branches and nonces: a counter under a key
-/// (SipHash).
-#[derive(Clone, Debug)]
-struct Random {
-    key: [u8; 16],
-    count: u64,
-}
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.count = self.count.wrapping_add(1);
-        let mut hasher = SipHasher13::new_with_key(&self.key);
-        hasher.write(b"random");
-        hasher.write(&self.count.to_be_bytes());
-        hasher.finish()
-    }
 }
 
 /// Whether nobody ever answers this method.

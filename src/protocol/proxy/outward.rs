@@ -15,6 +15,7 @@ use crate::protocol::location::ContextId;
 use crate::protocol::message::Message;
 use crate::protocol::message::reply::Reply;
 use crate::protocol::message::uri::{Host, Uri};
+use crate::protocol::next_hop::health::Outcome;
 use crate::protocol::next_hop::{Query, Resolution, Server, Unresolved};
 
 use super::response_context::Pending;
@@ -125,12 +126,12 @@ impl Proxy {
     }
 
     /// Tells the FederationResolver how a server of another domain does.
-    pub(super) fn note_health(&mut self, kind: TargetKind, hop: Flow, is_well: bool) {
+    pub(super) fn note_health(&mut self, kind: TargetKind, hop: Flow, outcome: Outcome) {
         if kind == TargetKind::Beyond {
             self.outputs.push_back(Output::ServerHealth {
                 transport: hop.transport,
                 remote: hop.remote,
-                is_well,
+                outcome,
             });
         }
     }

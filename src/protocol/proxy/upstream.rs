@@ -8,6 +8,7 @@ use crate::protocol::flow::Flow;
 use crate::protocol::message::edit::Edit;
 use crate::protocol::message::reply::Reply;
 use crate::protocol::message::{Message, Name};
+use crate::protocol::next_hop::health::Outcome;
 use crate::protocol::transaction::{Actions, Branch, ServerAction};
 
 use super::forking::{parse_own, user_of};
@@ -98,7 +99,8 @@ impl Proxy {
         }
         let is_first_final = record.is_pending();
         if is_first_final {
-            self.note_health(kind, hop, status != 503);
+            let outcome = if status == 503 { Outcome::Failed } else { Outcome::Answered };
+            self.note_health(kind, hop, outcome);
         }
         let Some(context) = self.contexts.get_mut(slot) else { return };
         let Some(record) = context.branches.get_mut(usize::from(branch)) else { return };

@@ -19,6 +19,7 @@ use crate::protocol::location::{
 };
 use crate::protocol::message::reply::Reply;
 use crate::protocol::message::{Carriage, Message, MessageLimits};
+use crate::protocol::next_hop::health::Outcome;
 use crate::protocol::next_hop::{Query, Resolution};
 use crate::protocol::proxy::outward::Beyond;
 use crate::protocol::proxy::settings::Settings;
@@ -347,7 +348,9 @@ impl Bench {
                     self.transmit(Sent { at: self.now - self.start, hop, alternate, bytes, beyond }, branch);
                 }
                 Output::Resolve { context, query } => self.asked.push_back((context, query)),
-                Output::ServerHealth { remote, is_well, .. } => self.health.push((remote, is_well)),
+                Output::ServerHealth { remote, outcome, .. } => {
+                    self.health.push((remote, outcome == Outcome::Answered));
+                }
                 Output::Ask(question) if self.registrar.is_holding => self.registrar.held.push_back(question),
                 Output::Ask(question) => self.answer(question),
                 Output::Learned { user, flow } => {
