@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::net::UdpSocket;
 
-use super::scratch::{free_port, loopback};
+use super::scratch::loopback;
 
 /// Where the NAT is to be outside. It stands in answers, and nothing is sent there.
 pub(crate) const OUTSIDE: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
@@ -102,8 +102,9 @@ impl StunServer {
 
 async fn bind(ip: IpAddr) -> [(UdpSocket, SocketAddr); 2] {
     let socket = || async {
-        let address = SocketAddr::new(ip, free_port(ip));
-        (UdpSocket::bind(address).await.expect("a free port"), address)
+        let socket = UdpSocket::bind((ip, 0)).await.expect("a UDP port of loopback");
+        let address = socket.local_addr().expect("a bound socket has an address");
+        (socket, address)
     };
     [socket().await, socket().await]
 }

@@ -157,13 +157,14 @@ fn the_address_that_a_server_tells_stands_in_what_leaves_by_the_wan_and_follows_
             .key("wan.public_address", "enabled", "true")
             .key("wan.public_address", "port", "5099")
             .key("stun", "servers", &format!("[\"{}\"]", server.address()))
-            .key("stun", "interval", "\"10s\"");
+            .key("stun", "interval", "\"10s\"")
+            .text("\n[[registrar.account]]\nuser_name = \"phone\"\npassword = \"secret p\"\nusers = [\"bob@example.org\"]\n");
         let proxy = settings.start().await;
         proxy.logs(&["nat_determined", "Full Cone", &OUTSIDE.to_string()]).await;
         let mut inside = Agent::udp(proxy.ip(), proxy.at(Protocol::Udp)).await;
         let mut beyond = Agent::udp(ip, outside).await;
         inside.register(DOMAIN, "alice", "uc", "secret").await;
-        beyond.register(DOMAIN, "bob", "uc", "secret").await;
+        beyond.register(DOMAIN, "bob", "phone", "secret p").await;
         let sent_by = |arrived: &crate::common::sip::Sip| {
             let via = arrived.all("Via")[0].to_owned();
             via.split([' ', ';']).nth(1).expect("a sent-by").to_owned()
