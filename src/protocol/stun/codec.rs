@@ -192,7 +192,8 @@ mod tests {
         ];
         let plain = write_address("198.51.100.7:99".parse().unwrap());
         let plain_v6 = write_address("[2001:db8::7]:99".parse().unwrap());
-        let table: [(&[(u16, &[u8])], Option<&str>); 9] = [
+        type Attributes<'a> = &'a [(u16, &'a [u8])];
+        let table: [(Attributes<'_>, Option<&str>); 9] = [
             (&[(XOR_MAPPED_ADDRESS, &v4)], Some("192.0.2.1:32853")),
             (&[(XOR_MAPPED_ADDRESS, &v6)], Some("[2001:db8:1234:5678:11:2233:4455:6677]:32853")),
             (&[(MAPPED_ADDRESS, &plain), (XOR_MAPPED_ADDRESS, &v4)], Some("192.0.2.1:32853")),
