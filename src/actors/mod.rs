@@ -15,6 +15,7 @@ pub mod messages;
 pub mod registrar;
 pub mod router;
 pub mod state;
+pub mod stun;
 pub mod supervisor;
 pub mod tls;
 pub mod turns;

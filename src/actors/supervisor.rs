@@ -29,6 +29,7 @@ use super::listener::{InterfaceStatus, ListenerKind, ListenerStopped};
 use super::registrar::{RegistrarBegun, RouterRestarted};
 use super::router::{Drain, InterfacesChanged};
 use super::state;
+use super::stun::NatDetermined;
 use super::tls::TlsSettings;
 use crate::config::Config;
 use crate::diagnostics::Diagnostics;
@@ -74,6 +75,8 @@ pub enum ChildId {
     FederationResolver,
     /// The Journal.
     Journal,
+    /// Stun.
+    Stun,
     /// A Listener.
     Listener(InterfaceId, ListenerKind),
 }
@@ -109,6 +112,7 @@ pub struct Supervisor {
     resolver_arbiter: Arbiter,
     states: interfaces::States,
     interfaces: Arc<Interfaces>,
+    public_addresses: interfaces::PublicAddresses,
     restarts: VecDeque<Instant>,
     /// There has been a Registrar: the next one succeeds it.
     has_registrar: bool,
@@ -171,6 +175,7 @@ impl Supervisor {
             resolver_arbiter: children::new_arbiter(),
             states: interfaces::States::new(),
             interfaces: Arc::default(),
+            public_addresses: interfaces::PublicAddresses::default(),
             restarts: VecDeque::new(),
             has_registrar: false,
             has_journal: false,
@@ -222,7 +227,11 @@ impl Supervisor {
                 }
             }
             // These ask for it themselves, or begin with nothing.
-            ChildId::Registrar | ChildId::FederationResolver | ChildId::Journal | ChildId::Listener(..) => {}
+            ChildId::Registrar
+            | ChildId::FederationResolver
+            | ChildId::Journal
+            | ChildId::Stun
+            | ChildId::Listener(..) => {}
         }
     }
 
@@ -260,7 +269,8 @@ impl Supervisor {
 
     /// What listens has changed: the Routers and the resolver are told, and once everything has reported, whoever waits for us is.
     fn interfaces_changed(&mut self) {
-        self.interfaces = Arc::new(interfaces::listening(&self.parts.config, &self.states));
+        self.interfaces =
+            Arc::new(interfaces::listening(&self.parts.config, &self.states, &self.public_addresses));
         for router in self.routers() {
             router.interfaces.do_send(InterfacesChanged(Arc::clone(&self.interfaces)));
         }
@@ -292,6 +302,9 @@ impl Actor for Supervisor {
         // The Registrar begins with what the Journal has kept.
         self.start_child(ChildId::Journal, ctx);
         self.start_child(ChildId::Registrar, ctx);
+        if !self.parts.config.stun.servers.is_empty() {
+            self.start_child(ChildId::Stun, ctx);
+        }
         ctx.spawn(stop_signal().into_actor(self).map(|signal, supervisor, ctx| supervisor.stop(signal, ctx)));
     }
 
@@ -377,6 +390,26 @@ impl Handler<InterfaceStatus> for Supervisor {
                 self.start_child(ChildId::Listener(interface, other), ctx);
             }
         }
+        self.interfaces_changed();
+    }
+}
+
+impl Handler<NatDetermined> for Supervisor {
+    type Result = ();
+
+    /// An address that was found stands in messages from now on, if none is configured. One that cannot be found again
+    /// stays: that a server is silent does not move us.
+    fn handle(&mut self, NatDetermined(verdict): NatDetermined, _: &mut Context<Self>) {
+        let Some(new) = verdict.public.map(|public| public.ip()) else { return };
+        let old = self.public_addresses.like(new);
+        if old == Some(new) {
+            return;
+        }
+        if let Some(old) = old {
+            let log = self.parts.logs.logger("stun");
+            warn!(log, "public_address_changed"; "old" => %old, "new" => %new);
+        }
+        self.public_addresses.learn(new);
         self.interfaces_changed();
     }
 }

@@ -2,13 +2,14 @@
 
 mod check;
 mod run;
+mod stun;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-use crate::config::{Config, Faults, Warning};
+use crate::config::{Config, Faults, HostPort, Warning};
 
 /// Exit statuses; the numbers beyond 2 are those of sysexits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +17,8 @@ use crate::config::{Config, Faults, Warning};
 pub enum Exit {
     /// Done.
     Done = 0,
+    /// The answer is no.
+    No = 1,
     /// The proxy itself has failed.
     Internal = 70,
     /// The configuration is not usable.
@@ -55,6 +58,12 @@ enum Command {
         #[arg(value_enum, default_value_t = Subject::Config)]
         subject: Subject,
     },
+    /// Find the public address and the NAT type; takes up to 40 s, as long as silence is waited for
+    Stun {
+        /// The server to ask [default: those of stun.servers]
+        #[arg(long, value_name = "HOST:PORT")]
+        server: Option<HostPort>,
+    },
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -66,10 +75,12 @@ enum Subject {
 /// Runs the command that the process was started with.
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    let is_default = arguments.config.is_none();
     let file = arguments.config.unwrap_or_else(default_file);
     let exit = match arguments.command.unwrap_or(Command::Run) {
         Command::Run => run::run(&file),
         Command::Check { subject: Subject::Config } => check::config(&file, arguments.json),
+        Command::Stun { server } => stun::stun(&file, is_default, server, arguments.json),
     };
     exit.into()
 }

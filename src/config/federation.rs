@@ -3,7 +3,9 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::str::FromStr;
 
+use super::rules::parse_host_port;
 use super::{Protocol, TrustedCas};
 use crate::protocol::identity::Profile;
 
@@ -110,5 +112,13 @@ impl fmt::Display for HostPort {
             Host::Address(IpAddr::V6(address)) => write!(f, "[{address}]:{}", self.port),
             host @ (Host::Address(IpAddr::V4(_)) | Host::Name(_)) => write!(f, "{host}:{}", self.port),
         }
+    }
+}
+
+impl FromStr for HostPort {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        parse_host_port(text).ok_or("no host with a port, allowed: host:port, an IPv6 address in brackets")
     }
 }

@@ -112,15 +112,7 @@ pub(super) fn host(entry: &Entry<'_>) -> Option<Host> {
 pub(super) fn host_port(entry: &Entry<'_>) -> Option<HostPort> {
     let allowed = "\"host:port\", an IPv6 address in brackets";
     let text = entry.text(allowed)?;
-    let is_v6 = |host: &Host| matches!(host, Host::Address(IpAddr::V6(_)));
-    let parsed = text.rsplit_once(':').and_then(|(host, port)| {
-        let host = match host.strip_prefix('[').and_then(|h| h.strip_suffix(']')) {
-            Some(address) => parse_host(address).filter(is_v6)?,
-            None => parse_host(host).filter(|host| !is_v6(host))?,
-        };
-        Some(HostPort { host, port: port.parse().ok().filter(|port| *port != 0)? })
-    });
-    parsed.or_else(|| entry.refuse(&format!("`{text}` is no host with a port"), allowed))
+    parse_host_port(text).or_else(|| entry.refuse(&format!("`{text}` is no host with a port"), allowed))
 }
 
 /// `ip:port` to listen at; or, where there is a default port, one to send to, and the address alone is
@@ -212,6 +204,17 @@ fn parse_host(text: &str) -> Option<Host> {
         Err(_) if text.bytes().all(|b| b.is_ascii_digit() || b == b'.') => None,
         Err(_) => parse_name(text).map(Host::Name),
     }
+}
+
+/// A host with a port, an IPv6 address in brackets.
+pub(super) fn parse_host_port(text: &str) -> Option<HostPort> {
+    let is_v6 = |host: &Host| matches!(host, Host::Address(IpAddr::V6(_)));
+    let (host, port) = text.rsplit_once(':')?;
+    let host = match host.strip_prefix('[').and_then(|h| h.strip_suffix(']')) {
+        Some(address) => parse_host(address).filter(is_v6)?,
+        None => parse_host(host).filter(|host| !is_v6(host))?,
+    };
+    Some(HostPort { host, port: port.parse().ok().filter(|port| *port != 0)? })
 }
 
 /// A name in lower case, without the dot that may end it.

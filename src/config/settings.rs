@@ -12,7 +12,8 @@ use crate::protocol::digest::Algorithm;
 /// `[stun]`: how the public address and the NAT type are found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stun {
-    /// Servers, asked in this order; a server with two addresses makes the NAT type possible (RFC 5780).
+    /// Servers, asked in this order until one tells the address; one with two addresses makes the NAT type possible
+    /// (RFC 5780, RFC 3489).
     ///
     /// Default none: nothing is asked. Reload: asked at once.
     pub servers: Vec<HostPort>,

@@ -51,18 +51,27 @@ pub struct Interfaces {
     addresses: Vec<IpAddr>,
     /// Names that this machine is known by, with the port of any interface.
     names: Vec<String>,
+    /// Addresses of a NAT by which it is or was reached from outside.
+    public: Vec<SocketAddr>,
 }
 
 impl Interfaces {
     /// `addresses` are those of this machine, the preferred one of each family first.
     pub const fn new(list: Vec<Interface>, addresses: Vec<IpAddr>) -> Self {
-        Self { list, addresses, names: Vec::new() }
+        Self { list, addresses, names: Vec::new(), public: Vec::new() }
     }
 
     /// Peers may also write these names, such as those of the certificate.
     #[must_use]
     pub fn with_names(mut self, names: Vec<String>) -> Self {
         self.names = names;
+        self
+    }
+
+    /// Dialogs may have recorded these addresses, which belong to a NAT.
+    #[must_use]
+    pub fn with_public(mut self, public: Vec<SocketAddr>) -> Self {
+        self.public = public;
         self
     }
 
@@ -130,6 +139,13 @@ impl Interfaces {
 
     /// Whether `host` and `port` name one of our interfaces; without a port, the transports' defaults do.
     pub fn is_ours(&self, host: &Host<'_>, port: Option<u16>) -> bool {
+        let is_outside = |ours: &SocketAddr| {
+            *host == Host::Address(ours.ip()) && port.is_none_or(|port| port == ours.port())
+        };
+        self.public.iter().any(is_outside) || self.is_interface(host, port)
+    }
+
+    fn is_interface(&self, host: &Host<'_>, port: Option<u16>) -> bool {
         self.list.iter().any(|interface| {
             let is_port =
                 |ours: u16| port.map_or(ours == interface.transport.default_port(), |port| port == ours);
@@ -245,9 +261,14 @@ mod tests {
             ("sip.example.org.", None, true),
             ("sip.example.org", Some(5071), false),
             ("example.org", None, false),
+            ("198.51.100.1", Some(5061), true),
+            ("198.51.100.1", None, true),
+            ("198.51.100.1", Some(5060), false),
+            ("198.51.100.2", Some(5061), false),
         ];
         for (host, port, ours) in table {
             let host = Host::parse(host.as_bytes()).unwrap();
+            let interfaces = || interfaces().with_public(vec!["198.51.100.1:5061".parse().unwrap()]);
             assert_eq!(interfaces().is_ours(&host, port), ours, "{host:?} {port:?}");
         }
     }

@@ -17,6 +17,7 @@ pub(crate) mod proxy;
 pub(crate) mod random;
 pub(crate) mod scratch;
 pub(crate) mod sip;
+pub(crate) mod stun_server;
 pub(crate) mod web;
 
 use std::future::Future;

@@ -34,6 +34,7 @@ mod routing;
 mod search;
 mod startup;
 mod streams;
+mod stun;
 mod support;
 mod timers;
 mod transactions;

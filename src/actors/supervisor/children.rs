@@ -19,6 +19,7 @@ use crate::actors::listener::{Companion, InterfaceState, ListenerKind, Reports, 
 use crate::actors::log_limit::LogLimit;
 use crate::actors::registrar::Registrar;
 use crate::actors::router::Router;
+use crate::actors::stun::{Question, Stun, StunSettings};
 use crate::config::{Config, Host, Policy, Protocol, Side, StaticRoute};
 use crate::protocol::federation::{Federation, Route, RouteId};
 use crate::protocol::flow::InterfaceId;
@@ -108,6 +109,7 @@ impl Supervisor {
             ChildId::Registrar => self.start_registrar(ctx),
             ChildId::FederationResolver => self.start_federation_resolver(ctx),
             ChildId::Journal => self.start_journal(ctx),
+            ChildId::Stun => self.start_stun(ctx),
             ChildId::Listener(interface, ListenerKind::Datagram { core }) => {
                 self.start_datagram_listener(interface, core, ctx);
             }
@@ -123,6 +125,8 @@ impl Supervisor {
             ChildId::Registrar => directory.publish_registrar(None),
             ChildId::FederationResolver => directory.publish_federation_resolver(None),
             ChildId::Journal => directory.publish_journal(None),
+            // It speaks, and is not spoken to.
+            ChildId::Stun => {}
             ChildId::Listener(interface, ListenerKind::Datagram { core }) => {
                 directory.publish_datagram_listener(interface, core, None);
             }
@@ -179,7 +183,7 @@ impl Supervisor {
                 .to_be_bytes(),
             limits: LocationLimits::default(),
         };
-        let interfaces = interfaces::configured(&self.parts.config, &self.states);
+        let interfaces = interfaces::configured(&self.parts.config, &self.states, &self.public_addresses);
         let is_successor = self.has_registrar;
         let directory = Arc::clone(&self.parts.directory);
         let log = self.parts.logs.logger("registrar");
@@ -225,6 +229,19 @@ impl Supervisor {
         self.collapsible.add(ChildId::Journal, address.clone().recipient());
         self.has_journal = true;
         self.parts.directory.publish_journal(Some(JournalAddress::new(address, backlog)));
+    }
+
+    fn start_stun(&self, ctx: &Context<Self>) {
+        let settings = StunSettings {
+            question: Question::new(&self.parts.config),
+            interval: self.parts.config.stun.interval,
+            log: self.parts.logs.logger("stun"),
+            determined: ctx.address().recipient(),
+            stopped: ctx.address().recipient(),
+        };
+        let _address = Stun::start_in_arbiter(&self.arbiters[0].handle(), move |_| Stun::new(settings));
+        #[cfg(test)]
+        self.collapsible.add(ChildId::Stun, _address.recipient());
     }
 
     fn start_datagram_listener(&self, interface: InterfaceId, core: usize, ctx: &Context<Self>) {
@@ -335,6 +352,7 @@ impl fmt::Display for ChildId {
             Self::Registrar => f.write_str("registrar"),
             Self::FederationResolver => f.write_str("federation-resolver"),
             Self::Journal => f.write_str("journal"),
+            Self::Stun => f.write_str("stun"),
             Self::Listener(interface, ListenerKind::Datagram { core }) => {
                 write!(f, "listener-{}-udp-{core}", interface.0)
             }

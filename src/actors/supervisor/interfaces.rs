@@ -1,6 +1,6 @@
 //! What listens: from what the Listeners report to what the protocol knows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 
 use crate::actors::listener::{Companion, InterfaceState, ListenerKind, companion};
@@ -10,6 +10,27 @@ use crate::protocol::interface::{Interface, Interfaces, Side};
 
 /// What the Listeners have reported.
 pub(super) type States = BTreeMap<(InterfaceId, ListenerKind), InterfaceState>;
+
+/// What STUN has told of our address on the Internet, the latest first. Dialogs may have recorded the earlier ones.
+#[derive(Debug, Default)]
+pub(super) struct PublicAddresses(VecDeque<IpAddr>);
+
+/// Public addresses that are remembered.
+const MAXIMUM_PUBLIC_ADDRESSES: usize = 8;
+
+impl PublicAddresses {
+    /// The latest of the family of `ip`.
+    pub(super) fn like(&self, ip: IpAddr) -> Option<IpAddr> {
+        self.0.iter().copied().find(|known| known.is_ipv4() == ip.is_ipv4())
+    }
+
+    /// Takes a new one.
+    pub(super) fn learn(&mut self, ip: IpAddr) {
+        self.0.retain(|known| *known != ip);
+        self.0.push_front(ip);
+        self.0.truncate(MAXIMUM_PUBLIC_ADDRESSES);
+    }
+}
 
 /// Every Listener that `config` asks for, on this many cores.
 pub(super) fn listeners(config: &Config, cores: usize) -> Vec<(InterfaceId, ListenerKind)> {
@@ -35,18 +56,18 @@ pub(super) fn starts_at_once(config: &Config, interface: InterfaceId, kind: List
 }
 
 /// The interfaces that listen.
-pub(super) fn listening(config: &Config, states: &States) -> Interfaces {
+pub(super) fn listening(config: &Config, states: &States, public: &PublicAddresses) -> Interfaces {
     let ids = (0..).map(InterfaceId).take(config.interfaces.len());
-    interfaces(config, ids.filter_map(|id| Some((id, address(config, states, id)?))))
+    interfaces(config, public, ids.filter_map(|id| Some((id, address(config, states, id)?))))
 }
 
 /// All interfaces, those that do not listen where they are to.
-pub(super) fn configured(config: &Config, states: &States) -> Interfaces {
+pub(super) fn configured(config: &Config, states: &States, public: &PublicAddresses) -> Interfaces {
     let all = (0..).map(InterfaceId).zip(&config.interfaces);
     let address = |(id, interface): (InterfaceId, &crate::config::Interface)| {
         (id, address(config, states, id).unwrap_or_else(|| interface.socket_address()))
     };
-    interfaces(config, all.map(address))
+    interfaces(config, public, all.map(address))
 }
 
 /// Where an interface listens, if it does.
@@ -61,7 +82,11 @@ fn address(config: &Config, states: &States, id: InterfaceId) -> Option<SocketAd
     }
 }
 
-fn interfaces(config: &Config, bound: impl Iterator<Item = (InterfaceId, SocketAddr)>) -> Interfaces {
+fn interfaces(
+    config: &Config,
+    determined: &PublicAddresses,
+    bound: impl Iterator<Item = (InterfaceId, SocketAddr)>,
+) -> Interfaces {
     let interface = |(id, bound): (InterfaceId, SocketAddr)| {
         let interface = &config.interfaces[usize::from(id.0)];
         Interface {
@@ -69,27 +94,39 @@ fn interfaces(config: &Config, bound: impl Iterator<Item = (InterfaceId, SocketA
             side: interface.side,
             transport: interface.protocol.transport(),
             bound,
-            public: public_name(config, interface.side, bound.port()),
+            public: public_name(config, determined, interface.side, bound),
         }
     };
     let names = config.certificate.as_ref().map(|certificate| certificate.names.clone()).unwrap_or_default();
-    Interfaces::new(bound.map(interface).collect(), local_addresses()).with_names(names)
+    let public = config.wan_public_address.as_ref().filter(|public| public.ip_address.is_none());
+    let outside =
+        public.map(|public| determined.0.iter().map(|ip| SocketAddr::new(*ip, public.port)).collect());
+    Interfaces::new(bound.map(interface).collect(), local_addresses())
+        .with_names(names)
+        .with_public(outside.unwrap_or_default())
 }
 
-/// What the WAN side is known as: the name that the certificate has, or the public address where there is none.
-fn public_name(config: &Config, side: Side, port: u16) -> Option<(String, u16)> {
+/// What the WAN side is known as: the name that the certificate has, or the public address where there is none, be it
+/// configured or `determined`.
+fn public_name(
+    config: &Config,
+    determined: &PublicAddresses,
+    side: Side,
+    bound: SocketAddr,
+) -> Option<(String, u16)> {
     if side == Side::Lan {
         return None;
     }
     let public = config.wan_public_address.as_ref();
     let configured = public.and_then(|public| public.host_name.clone());
     let certified = config.certificate.as_ref().and_then(|certificate| certificate.names.first().cloned());
-    let address = public.and_then(|public| public.ip_address).map(|ip| match ip {
+    let address = public.and_then(|public| public.ip_address.or_else(|| determined.like(bound.ip())));
+    let address = address.map(|ip| match ip {
         IpAddr::V4(ip) => ip.to_string(),
         IpAddr::V6(ip) => format!("[{ip}]"),
     });
     let host = configured.or(certified).or(address)?;
-    Some((host, public.map_or(port, |public| public.port)))
+    Some((host, public.map_or(bound.port(), |public| public.port)))
 }
 
 /// The addresses of this machine, those that are not loopback first.
@@ -104,4 +141,62 @@ fn local_addresses() -> Vec<IpAddr> {
         .collect();
     addresses.sort_by_key(IpAddr::is_loopback);
     addresses
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(text: &str) -> Config {
+        let directory = std::env::temp_dir().join(format!("sip-proxy-public-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        let file = directory.join("sip-proxy.toml");
+        std::fs::write(&file, text).unwrap();
+        let (config, _) = crate::config::load(&file, std::iter::empty()).unwrap();
+        std::fs::remove_dir_all(&directory).unwrap();
+        config
+    }
+
+    #[test]
+    fn the_wan_side_is_known_by_the_address_that_was_determined_last_and_answers_to_the_earlier_ones() {
+        let auto = "[wan.public_address]\nenabled = true\nport = 5099\n";
+        let all = format!("[stun]\nservers = [\"stun.test:3478\"]\n{auto}");
+        let fixed = format!("{auto}ip_address = \"198.51.100.9\"\n");
+        let named = format!("{all}host_name = \"sip.test\"\n");
+        let mut public = PublicAddresses::default();
+        let name = |text: &str, public: &PublicAddresses, bound: &str| {
+            public_name(&config(text), public, Side::Wan, bound.parse().unwrap()).map(|(host, _)| host)
+        };
+        assert_eq!(name(&all, &public, "0.0.0.0:5061"), None);
+        for address in ["198.51.100.1", "2001:db8::1", "198.51.100.2"] {
+            public.learn(address.parse().unwrap());
+        }
+        let table = [
+            (&*all, "0.0.0.0:5061", Some("198.51.100.2")),
+            (&*all, "[::]:5061", Some("[2001:db8::1]")),
+            (&*fixed, "0.0.0.0:5061", Some("198.51.100.9")),
+            (&*named, "0.0.0.0:5061", Some("sip.test")),
+            ("", "0.0.0.0:5061", None),
+        ];
+        for (text, bound, expected) in table {
+            assert_eq!(name(text, &public, bound).as_deref(), expected, "{text}");
+        }
+        let ours = |text: &str, ip: &str| {
+            let host = crate::protocol::message::uri::Host::Address(ip.parse().unwrap());
+            configured(&config(text), &States::new(), &public).is_ours(&host, Some(5099))
+        };
+        assert!(["198.51.100.1", "198.51.100.2", "2001:db8::1"].iter().all(|ip| ours(&all, ip)));
+        assert!(!ours(&fixed, "198.51.100.1"));
+    }
+
+    #[test]
+    fn so_many_public_addresses_are_remembered_and_each_once() {
+        let mut public = PublicAddresses::default();
+        for last in (0..20).chain([19, 18]) {
+            public.learn(IpAddr::from([198, 51, 100, last]));
+        }
+        let kept: Vec<_> = public.0.iter().map(ToString::to_string).collect();
+        let expected = [18, 19, 17, 16, 15, 14, 13, 12].map(|last| format!("198.51.100.{last}"));
+        assert_eq!(kept, expected);
+    }
 }

@@ -19,6 +19,7 @@ use crate::actors::listener::datagram::DatagramListener;
 use crate::actors::listener::stream::StreamListener;
 use crate::actors::registrar::Registrar;
 use crate::actors::router::Router;
+use crate::actors::stun::Stun;
 use crate::diagnostics::Diagnostics;
 
 /// Longest that anything here may take on a busy machine.
@@ -46,6 +47,7 @@ collapses!(
     Registrar,
     FederationResolver,
     Journal,
+    Stun,
     DatagramListener,
     StreamListener,
     Connection,
@@ -120,6 +122,11 @@ struct Service {
 
 impl Service {
     fn start(name: &str) -> Self {
+        Self::start_with(name, "")
+    }
+
+    /// With more of a configuration.
+    fn start_with(name: &str, more: &str) -> Self {
         let directory =
             std::env::temp_dir().join(format!("sip-proxy-survival-{name}-{}", std::process::id()));
         std::fs::create_dir_all(&directory).unwrap();
@@ -127,7 +134,7 @@ impl Service {
         let text = "[service]\npresence_domains = [\"a.test\"]\nworker_threads = 2\n\
                     [lan]\nport = 0\ntransport_protocol = \"udp\"\n\
                     [[wan.network_interface]]\nenabled = false\n[sip]\nt1 = \"50ms\"\nt2 = \"400ms\"\nt4 = \"500ms\"\n";
-        std::fs::write(&file, text).unwrap();
+        std::fs::write(&file, format!("{text}{more}")).unwrap();
         let (config, _) = crate::config::load(&file, std::iter::empty()).unwrap();
         let (tell, told) = mpsc::channel();
         let thread = std::thread::spawn(move || {
@@ -500,6 +507,19 @@ fn a_connection_that_panics_ends_and_takes_its_binding_with_it() {
     let mut bob = Server::connect(&service, "bob");
     bob.register();
     assert!(exchange(&mut carol, &mut bob).contains("sip:bob@127.0.0.1"));
+}
+
+#[test]
+fn a_stun_that_panics_asks_anew() {
+    let server = UdpSocket::bind("127.0.0.1:0").unwrap();
+    server.set_read_timeout(Some(LIMIT)).unwrap();
+    let address = server.local_addr().unwrap();
+    let service = Service::start_with("stun", &format!("[stun]\nservers = [\"{address}\"]\n"));
+    let asked_from = || server.recv_from(&mut [0; 100]).unwrap().1;
+    let first = asked_from();
+    service.collapse(|child| child == ChildId::Stun);
+    // Each question has a port of its own.
+    eventually(|| (asked_from() != first).then_some(()));
 }
 
 #[test]

@@ -1,26 +1,16 @@
-//! STUN Binding on the ports of SIP: user agents keep their flows of datagrams alive by it, and learn that a NAT has
-//! moved them (RFC 5626 §5.4, §8; RFC 8489 §6).
+//! Binding on the ports of SIP: user agents keep their flows of datagrams alive by it, and learn that a NAT has moved
+//! them (RFC 5626 §5.4, §8; RFC 8489 §6).
 //!
-//! No more than that: nobody is authenticated, and what only RFC 3489 knows is not answered.
+//! No more than that: what only RFC 3489 knows is not answered.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
-use super::message::demux::STUN_HEADER as HEADER;
+use super::codec::{
+    BINDING_ERROR, BINDING_REQUEST, BINDING_RESPONSE, ERROR_CODE, Message, OPTIONAL, UNKNOWN_ATTRIBUTES,
+    Writer, XOR_MAPPED_ADDRESS,
+};
 
-const COOKIE: [u8; 4] = 0x2112_a442_u32.to_be_bytes();
-
-const BINDING_REQUEST: u16 = 0x0001;
-const BINDING_RESPONSE: u16 = 0x0101;
-const BINDING_ERROR: u16 = 0x0111;
-
-const ERROR_CODE: u16 = 0x0009;
-const UNKNOWN_ATTRIBUTES: u16 = 0x000a;
-const XOR_MAPPED_ADDRESS: u16 = 0x0020;
-
-/// Attributes from here on may be ignored by who does not know them (RFC 8489 §14).
-const OPTIONAL: u16 = 0x8000;
-
-/// The others of RFC 8489. None of them changes the answer of a server that authenticates nobody.
+/// The attributes of RFC 8489. None of them changes the answer of a server that authenticates nobody.
 const KNOWN: [u16; 11] = [
     0x0001,
     0x0006,
@@ -40,63 +30,22 @@ const LISTED_AT_MOST: usize = 8;
 
 /// The answer to a Binding request that `source` has sent; `None` where `datagram` is none.
 pub fn answer(datagram: &[u8], source: SocketAddr) -> Option<Vec<u8>> {
-    let (header, attributes) = datagram.split_first_chunk::<HEADER>()?;
-    let [kind, length] = [[header[0], header[1]], [header[2], header[3]]].map(u16::from_be_bytes);
-    let (cookie, transaction) = header[4..].split_at(COOKIE.len());
-    if kind != BINDING_REQUEST || cookie != COOKIE || usize::from(length) != attributes.len() {
-        return None;
-    }
-    let unknown = unknown_attributes(attributes)?;
-    let mut out = Vec::with_capacity(64);
-    let kind = if unknown.is_empty() { BINDING_RESPONSE } else { BINDING_ERROR };
-    out.extend_from_slice(&kind.to_be_bytes());
-    out.extend_from_slice(&[0; 2]);
-    out.extend_from_slice(&header[4..]);
+    let request = Message::parse(datagram).filter(|message| message.kind == BINDING_REQUEST)?;
+    let unknown: Vec<u8> = request
+        .attributes()
+        .filter(|(kind, _)| *kind < OPTIONAL && !KNOWN.contains(kind))
+        .take(LISTED_AT_MOST)
+        .flat_map(|(kind, _)| kind.to_be_bytes())
+        .collect();
     if unknown.is_empty() {
-        push(&mut out, XOR_MAPPED_ADDRESS, &xor_mapped(source, transaction));
-    } else {
-        push(&mut out, ERROR_CODE, b"\0\0\x04\x14Unknown Attribute");
-        let listed: Vec<u8> = unknown.iter().flat_map(|kind| kind.to_be_bytes()).collect();
-        push(&mut out, UNKNOWN_ATTRIBUTES, &listed);
+        let mut response = Writer::new(BINDING_RESPONSE, request.transaction);
+        response.push_xor_mapped(source);
+        return Some(response.finish());
     }
-    let length = u16::try_from(out.len() - HEADER).expect("few attributes are short");
-    out[2..4].copy_from_slice(&length.to_be_bytes());
-    Some(out)
-}
-
-/// Those that must be understood and are not; `None` where the attributes are malformed.
-fn unknown_attributes(mut attributes: &[u8]) -> Option<Vec<u16>> {
-    let mut unknown = Vec::new();
-    while !attributes.is_empty() {
-        let (head, rest) = attributes.split_first_chunk::<4>()?;
-        let [kind, length] = [[head[0], head[1]], [head[2], head[3]]].map(u16::from_be_bytes);
-        attributes = rest.get(usize::from(length).next_multiple_of(4)..)?;
-        if kind < OPTIONAL && !KNOWN.contains(&kind) && unknown.len() < LISTED_AT_MOST {
-            unknown.push(kind);
-        }
-    }
-    Some(unknown)
-}
-
-/// §14.2: family, port and address, under cookie and transaction, so that no NAT takes them for its own to rewrite.
-fn xor_mapped(source: SocketAddr, transaction: &[u8]) -> Vec<u8> {
-    let mask = || COOKIE.iter().chain(transaction);
-    let (family, address) = match source.ip() {
-        IpAddr::V4(ip) => (1, ip.octets().to_vec()),
-        IpAddr::V6(ip) => (2, ip.octets().to_vec()),
-    };
-    let port = source.port().to_be_bytes();
-    let mut value = vec![0, family];
-    value.extend(port.iter().zip(mask()).map(|(octet, mask)| octet ^ mask));
-    value.extend(address.iter().zip(mask()).map(|(octet, mask)| octet ^ mask));
-    value
-}
-
-fn push(out: &mut Vec<u8>, kind: u16, value: &[u8]) {
-    out.extend_from_slice(&kind.to_be_bytes());
-    out.extend_from_slice(&(value.len() as u16).to_be_bytes());
-    out.extend_from_slice(value);
-    out.resize(out.len().next_multiple_of(4), 0);
+    let mut refusal = Writer::new(BINDING_ERROR, request.transaction);
+    refusal.push(ERROR_CODE, b"\0\0\x04\x14Unknown Attribute");
+    refusal.push(UNKNOWN_ATTRIBUTES, &unknown);
+    Some(refusal.finish())
 }
 
 #[cfg(test)]
@@ -104,6 +53,9 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::protocol::message::demux::STUN_HEADER as HEADER;
+
+    const COOKIE: [u8; 4] = [0x21, 0x12, 0xa4, 0x42];
 
     const TRANSACTION: [u8; 12] = [0xb7, 0xe7, 0xa7, 0x01, 0xbc, 0x34, 0xd6, 0x86, 0xfa, 0x87, 0xdf, 0xae];
 
