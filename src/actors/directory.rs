@@ -6,6 +6,7 @@
 
 mod addresses;
 mod connections;
+mod reuse;
 
 use std::hash::Hasher as _;
 use std::net::SocketAddr;
@@ -19,7 +20,8 @@ use siphasher::sip::SipHasher13;
 
 pub use self::addresses::{FederationResolverAddress, JournalAddress, RegistrarAddress, RouterAddress};
 use self::connections::Connections;
-pub use self::connections::{Admission, ConnectionLimits, Peer, Refused};
+pub use self::connections::{Admission, ConnectionLimits, Refused};
+pub use self::reuse::{Peer, Reuse};
 use super::messages::{
     ConnectionClosed, ConnectionOpened, Dial, Outgoing, TransmitDatagrams, TransmitFailed,
 };

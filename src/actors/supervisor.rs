@@ -30,7 +30,7 @@ use super::registrar::{RegistrarBegun, RouterRestarted};
 use super::router::{Drain, InterfacesChanged};
 use super::state;
 use super::stun::NatDetermined;
-use super::tls::TlsSettings;
+use super::tls::{TlsParts, TlsSettings};
 use crate::config::Config;
 use crate::diagnostics::Diagnostics;
 use crate::protocol::flow::InterfaceId;
@@ -155,8 +155,13 @@ impl Supervisor {
             per_address: config.limits.maximum_connections_per_address,
         };
         let directory = Arc::new(Directory::new(cores, config.interfaces.len(), limits, state::random()?));
-        let tls = TlsSettings::new(config.certificate.as_ref(), &config.tls, &logs.logger("tls"))
-            .map_err(io::Error::other)?;
+        let tls = TlsParts {
+            certificate: config.certificate.as_ref(),
+            tls: &config.tls,
+            routes: &config.static_routes,
+            profile: config.federation.identity,
+        };
+        let tls = TlsSettings::new(tls, &logs.logger("tls")).map_err(io::Error::other)?;
         let settings = Arc::new(children::settings(&config, cores));
         let parts = Parts {
             settings,

@@ -1,25 +1,26 @@
 //! From a socket to a stream that carries SIP: connect, TLS handshake, who the peer is, WebSocket handshake.
 
-use std::cell::Cell;
-use std::fmt;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use rustls::CommonState;
 use rustls::pki_types::{CertificateDer, ServerName};
-use slog::info;
-use tokio::net::{TcpSocket, TcpStream};
+use rustls::server::Acceptor;
+use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tokio_rustls::{TlsAcceptor, TlsConnector};
+use tokio_rustls::{LazyConfigAcceptor, TlsConnector};
 
 use super::ConnectionSettings;
+use super::connect::connect;
+use super::failure::{Cause, Phase, Report};
 use super::stream::Stream;
 use super::upgrade::{linger, upgrade};
-use crate::actors::directory::Peer;
-use crate::actors::tls::{CertificateSummary, StreamTls, peer_names, watched};
-use crate::protocol::flow::Transport;
-use crate::protocol::identity::{PeerProof, Profile, Vouchers};
-use crate::protocol::websocket::handshake::Refusal;
+use crate::actors::directory::{Peer, Reuse};
+use crate::actors::tls::{CertificateSummary, StreamTls, watched};
+use crate::protocol::flow::{Flow, Transport};
+use crate::protocol::identity::{Expected, PeerProof};
 
 /// Where a connection comes from.
 #[derive(Debug)]
@@ -35,46 +36,11 @@ pub(super) enum Origin {
 pub(super) struct Established {
     pub(super) stream: Stream,
     pub(super) local: SocketAddr,
+    pub(super) remote: SocketAddr,
     /// What the peer has proven by its certificate.
     pub(super) proof: Option<Arc<PeerProof>>,
-    /// What requests may find the connection by.
-    pub(super) peer: Option<Peer>,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Phase {
-    Connect,
-    Handshake,
-    Identity,
-    Upgrade,
-}
-
-/// Why there is no stream.
-#[derive(Debug)]
-pub(super) enum Cause {
-    Timeout,
-    Failed(io::Error),
-    /// The certificate is good, but not that of the host that was dialled.
-    OtherHost,
-    /// It asks for something else than SIP over WebSocket, and has been told so.
-    Refused(Refusal, Stream),
-}
-
-impl fmt::Display for Cause {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Timeout => f.write_str("timeout"),
-            Self::Failed(error) => error.fmt(f),
-            Self::OtherHost => f.write_str("certificate names another host"),
-            Self::Refused(refusal, _) => refusal.fmt(f),
-        }
-    }
-}
-
-impl From<io::Error> for Cause {
-    fn from(error: io::Error) -> Self {
-        Self::Failed(error)
-    }
+    /// Which requests find the connection.
+    pub(super) reuse: Reuse,
 }
 
 /// Gets the stream ready within `handshake_timeout`; logs why not.
@@ -84,16 +50,15 @@ pub(super) async fn establish(
     remote: SocketAddr,
 ) -> Option<Established> {
     let is_incoming = matches!(origin, Origin::Accepted(_));
-    let attempt =
-        Attempt { settings: &settings, phase: Cell::new(Phase::Connect), certificate: Cell::new(None) };
-    let outcome = match timeout(settings.handshake_timeout, attempt.run(origin, remote)).await {
+    let attempt = Attempt::new(&settings, remote);
+    let outcome = match timeout(settings.handshake_timeout, attempt.run(origin)).await {
         Ok(outcome) => outcome,
         Err(_) => Err(Cause::Timeout),
     };
     match outcome {
         Ok(established) => Some(established),
         Err(cause) => {
-            attempt.log(&cause, is_incoming, remote);
+            attempt.report(is_incoming).log(&cause, &settings);
             if let Cause::Refused(_, stream) = cause {
                 linger(stream).await;
             }
@@ -105,21 +70,34 @@ pub(super) async fn establish(
 /// One attempt, and how far it has come.
 struct Attempt<'a> {
     settings: &'a ConnectionSettings,
+    remote: Cell<SocketAddr>,
     phase: Cell<Phase>,
-    /// The peer's certificate, where there is something to say of it.
-    certificate: Cell<Option<CertificateSummary>>,
+    sni: RefCell<Option<String>>,
+    expected: RefCell<Option<Arc<Expected>>>,
+    certificate: RefCell<Option<CertificateSummary>>,
 }
 
-impl Attempt<'_> {
-    async fn run(&self, origin: Origin, remote: SocketAddr) -> Result<Established, Cause> {
+impl<'a> Attempt<'a> {
+    const fn new(settings: &'a ConnectionSettings, remote: SocketAddr) -> Self {
+        Self {
+            settings,
+            remote: Cell::new(remote),
+            phase: Cell::new(Phase::Connect),
+            sni: RefCell::new(None),
+            expected: RefCell::new(None),
+            certificate: RefCell::new(None),
+        }
+    }
+
+    async fn run(&self, origin: Origin) -> Result<Established, Cause> {
         match origin {
-            Origin::Accepted(stream) => self.accept(TcpStream::from_std(stream)?, remote).await,
+            Origin::Accepted(stream) => self.accept(TcpStream::from_std(stream)?).await,
             Origin::Dialled(peer) => self.dial(peer).await,
         }
     }
 
-    async fn accept(&self, stream: TcpStream, remote: SocketAddr) -> Result<Established, Cause> {
-        let established = self.accept_stream(stream, remote).await?;
+    async fn accept(&self, stream: TcpStream) -> Result<Established, Cause> {
+        let established = self.accept_stream(stream).await?;
         if !self.settings.transport.is_web_socket() {
             return Ok(established);
         }
@@ -128,63 +106,55 @@ impl Attempt<'_> {
         Ok(Established { stream, ..established })
     }
 
-    async fn accept_stream(&self, stream: TcpStream, remote: SocketAddr) -> Result<Established, Cause> {
+    async fn accept_stream(&self, stream: TcpStream) -> Result<Established, Cause> {
+        let ConnectionSettings { interface, transport, side, .. } = *self.settings;
         stream.set_nodelay(true)?;
-        let local = stream.local_addr()?;
-        let peer = || self.peer_at(remote);
+        let (local, remote) = (stream.local_addr()?, self.remote.get());
+        let flow = Flow { interface, transport, local, remote, connection: None };
         let Some(tls) = &self.settings.tls else {
-            return Ok(Established { stream: self.plain(stream)?, local, proof: None, peer: peer() });
+            let reuse = Reuse::accepted(&flow);
+            return Ok(Established { stream: self.plain(stream)?, local, remote, proof: None, reuse });
         };
         self.phase.set(Phase::Handshake);
-        let (accepted, seen) = watched(TlsAcceptor::from(Arc::clone(&tls.server)).accept(stream)).await;
-        self.certificate.set(seen);
+        let hello = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
+        self.sni.replace(hello.client_hello().server_name().map(str::to_owned));
+        let (accepted, seen) = watched(hello.into_stream(Arc::clone(&tls.server))).await;
+        self.certificate.replace(seen);
         let stream = accepted?;
-        let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
-        let proof = certificate.map(|certificate| Arc::new(prove(tls, certificate)));
-        // A peer that has proved nothing could have chosen the address and port at which another is expected.
-        let peer = certificate.and_then(|_| peer());
-        Ok(Established { local, proof, peer, stream: Stream::Secure(Box::new(stream.into())) })
+        let connection: &CommonState = stream.get_ref().1;
+        let proof = tls.accepted(connection).inspect_err(|_| self.describe(connection))?.map(Arc::new);
+        let reuse = Reuse::proven(side, &flow, proof.as_ref());
+        Ok(Established { local, remote, proof, reuse, stream: Stream::Secure(Box::new(stream.into())) })
     }
 
     async fn dial(&self, peer: Peer) -> Result<Established, Cause> {
-        let stream = self.connect(peer.remote).await?;
+        self.expected.replace(peer.expected.clone());
+        let stream = connect(self.settings, &peer.addresses).await?;
         stream.set_nodelay(true)?;
-        let local = stream.local_addr()?;
+        let (local, remote) = (stream.local_addr()?, stream.peer_addr()?);
+        self.remote.set(remote);
         let Some(tls) = &self.settings.tls else {
-            return Ok(Established { stream: self.plain(stream)?, local, proof: None, peer: Some(peer) });
+            let reuse = Reuse::dialled(&peer, remote, None);
+            return Ok(Established { stream: self.plain(stream)?, local, remote, proof: None, reuse });
         };
         self.phase.set(Phase::Handshake);
-        let name = server_name(&peer).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
-        let (connected, seen) =
-            watched(TlsConnector::from(Arc::clone(&tls.client)).connect(name, stream)).await;
-        self.certificate.set(seen);
+        let expected = peer.expected.as_deref();
+        let server =
+            server_name(expected, remote).ok_or(io::ErrorKind::InvalidInput).map_err(io::Error::from)?;
+        self.sni.replace(expected.map(|expected| expected.server_name.to_string()));
+        let connector = TlsConnector::from(Arc::clone(tls.client(expected)));
+        let (connected, seen) = watched(connector.connect(server.clone(), stream)).await;
+        self.certificate.replace(seen);
         let stream = connected?;
         self.phase.set(Phase::Identity);
-        let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
-        let proof = certificate.map(|certificate| prove(tls, certificate)).unwrap_or_default();
-        let is_named = match &peer.expected {
-            Some(expected) => proof.is_expected(expected, Profile::Federation),
-            None => proof.names.has_address(peer.remote.ip()),
-        };
-        if !is_named {
-            self.certificate.set(certificate.and_then(CertificateSummary::read));
-            return Err(Cause::OtherHost);
-        }
-        Ok(Established {
-            local,
-            proof: Some(Arc::new(proof)),
-            peer: Some(peer),
-            stream: Stream::Secure(Box::new(stream.into())),
-        })
-    }
-
-    async fn connect(&self, remote: SocketAddr) -> io::Result<TcpStream> {
-        let socket = if remote.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-        let local = self.settings.bind_address.ip();
-        if !local.is_unspecified() {
-            socket.bind(SocketAddr::new(local, 0))?;
-        }
-        socket.connect(remote).await
+        let connection: &CommonState = stream.get_ref().1;
+        let proof = identify(tls, connection, expected, remote).inspect_err(|_| {
+            self.describe(connection);
+            tls.forget_sessions(&server, expected);
+        })?;
+        let reuse = Reuse::dialled(&peer, remote, Some(&proof));
+        let stream = Stream::Secure(Box::new(stream.into()));
+        Ok(Established { stream, local, remote, proof: Some(proof), reuse })
     }
 
     /// `stream` as it is, where that is what the interface speaks: never in place of TLS.
@@ -195,49 +165,45 @@ impl Attempt<'_> {
         }
     }
 
-    /// What requests to `remote` find the connection by, where they could dial it as well.
-    fn peer_at(&self, remote: SocketAddr) -> Option<Peer> {
-        let ConnectionSettings { interface, transport, .. } = *self.settings;
-        transport.is_dialled().then_some(Peer { interface, transport, remote, expected: None })
+    /// Keeps for the log what there is to say of the peer's certificate.
+    fn describe(&self, connection: &CommonState) {
+        let certificate: Option<&CertificateDer<'_>> = connection.peer_certificates().and_then(<[_]>::first);
+        self.certificate.replace(certificate.and_then(CertificateSummary::read));
     }
 
-    /// One line, as long as there are not too many of them.
-    fn log(&self, cause: &Cause, is_incoming: bool, remote: SocketAddr) {
-        let Some(left_out) = self.settings.failures.pass(std::time::Instant::now()) else {
-            return;
-        };
-        let log = &self.settings.log;
-        let direction = if is_incoming { "in" } else { "out" };
-        let phase = match self.phase.get() {
-            Phase::Connect => {
-                info!(log, "connect_failed"; "peer" => %remote, "direction" => direction, "reason" => %cause,
-                    "repeated" => left_out);
-                return;
-            }
-            Phase::Upgrade => {
-                info!(log, "websocket_failed"; "peer" => %remote, "reason" => %cause, "repeated" => left_out);
-                return;
-            }
-            Phase::Handshake => "handshake",
-            Phase::Identity => "identity",
-        };
-        let seen = self.certificate.take().unwrap_or_default();
-        info!(log, "tls_failed"; "peer" => %remote, "direction" => direction, "phase" => phase, "reason" => %cause,
-            "subject" => seen.subject, "names" => seen.names, "issuer" => seen.issuer,
-            "not_after" => seen.not_after, "repeated" => left_out);
+    fn report(&self, is_incoming: bool) -> Report {
+        let name =
+            |expected: Arc<Expected>| expected.domain.as_deref().unwrap_or(&expected.server_name).to_owned();
+        Report {
+            is_incoming,
+            peer: self.remote.get(),
+            phase: self.phase.get(),
+            sni: self.sni.take(),
+            expected: self.expected.take().map(name),
+            certificate: self.certificate.take(),
+        }
     }
 }
 
-fn prove(tls: &StreamTls, certificate: &CertificateDer<'_>) -> PeerProof {
-    let names = peer_names(certificate).unwrap_or_default();
-    let account = tls.accounts.as_deref().and_then(|accounts| names.account(accounts));
-    PeerProof { account, names, vouchers: Vouchers { is_common: true, ..Vouchers::default() } }
+/// What the server has proven, if it is who was meant.
+fn identify(
+    tls: &StreamTls,
+    connection: &CommonState,
+    expected: Option<&Expected>,
+    remote: SocketAddr,
+) -> Result<Arc<PeerProof>, Cause> {
+    let proof = tls.dialled(connection, expected)?;
+    let is_meant = match expected {
+        Some(expected) => proof.is_expected(expected, tls.profile),
+        None => proof.names.has_address(remote.ip()),
+    };
+    if is_meant { Ok(Arc::new(proof)) } else { Err(Cause::WrongName) }
 }
 
 /// The name for SNI, which rustls sends only for host names.
-fn server_name(peer: &Peer) -> Option<ServerName<'static>> {
-    match &peer.expected {
+fn server_name(expected: Option<&Expected>, remote: SocketAddr) -> Option<ServerName<'static>> {
+    match expected {
         Some(expected) => ServerName::try_from(expected.server_name.to_string()).ok(),
-        None => Some(ServerName::from(peer.remote.ip())),
+        None => Some(ServerName::from(remote.ip())),
     }
 }

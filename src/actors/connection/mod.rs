@@ -16,8 +16,10 @@
 //! [`Dial`]: super::messages::Dial
 
 mod codec;
+mod connect;
 mod deadlines;
 mod establish;
+mod failure;
 mod inbox;
 mod open;
 mod outbox;
@@ -25,7 +27,7 @@ mod stream;
 mod upgrade;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll};
@@ -36,17 +38,20 @@ use actix::{
     Actor, ActorContext as _, Addr, ArbiterHandle, AsyncContext as _, Context, Handler,
     Message as ActorMessage,
 };
+use rustls::AlertDescription;
 use slog::{Logger, debug, error};
 
 use self::establish::{Established, Origin};
+pub use self::failure::Failures;
+use self::failure::{Cause, Phase, Report};
 use self::open::Open;
 use self::outbox::{Outbox, Overflow};
-use super::directory::{Admission, Directory, Peer};
-use super::log_limit::LogLimit;
+use super::directory::{Admission, Directory, Peer, Reuse};
 use super::messages::{ConnectionClosed, ConnectionOpened, Outgoing, Transmit};
-use super::tls::StreamTls;
+use super::tls::{StreamTls, alert_of};
 use super::turns::Turns;
 use crate::protocol::flow::{Flow, InterfaceId, Transport};
+use crate::protocol::interface::Side;
 use crate::protocol::message::{Fault, MessageLimits};
 use crate::protocol::websocket::framing::Violation;
 
@@ -59,8 +64,12 @@ const MAILBOX_CAPACITY: usize = 1_024;
 pub struct ConnectionSettings {
     /// Their interface.
     pub interface: InterfaceId,
+    /// Whom it faces.
+    pub side: Side,
     /// The address of the interface, which outgoing connections leave from unless it is a wildcard.
     pub bind_address: SocketAddr,
+    /// Where those to peers of the other family leave from: the address of another interface with the same purpose.
+    pub other_family: Option<IpAddr>,
     /// What they speak.
     pub transport: Transport,
     /// What TLS needs; without it there are no connections where `transport` is secure.
@@ -77,8 +86,19 @@ pub struct ConnectionSettings {
     pub directory: Arc<Directory>,
     /// Child logger of the interface.
     pub log: Logger,
-    /// Bounds the lines about handshakes that failed.
-    pub failures: LogLimit,
+    /// Likewise, for who was refused.
+    pub security: Logger,
+    /// Bounds the lines about connections that were not made.
+    pub failures: Failures,
+}
+
+impl ConnectionSettings {
+    /// The address that a connection to `remote` leaves from; an unspecified one leaves it to the system. `None`: none
+    /// of this interface's leads there.
+    pub fn source(&self, remote: SocketAddr) -> Option<IpAddr> {
+        let sources = [Some(self.bind_address.ip()), self.other_family];
+        sources.into_iter().flatten().find(|source| source.is_ipv4() == remote.is_ipv4())
+    }
 }
 
 /// Tell the Router of yourself: from the directory, for a Router that has been restarted.
@@ -108,8 +128,16 @@ enum End {
     WebSocket(Violation),
     /// A message whose end cannot be found was refused.
     Refused(Fault),
+    /// The peer has ended TLS, and said why.
+    Alert(AlertDescription),
     /// The system's word.
     Failed(io::ErrorKind),
+}
+
+impl From<io::Error> for End {
+    fn from(error: io::Error) -> Self {
+        alert_of(&error).map_or_else(|| Self::Failed(error.kind()), Self::Alert)
+    }
 }
 
 impl End {
@@ -123,6 +151,7 @@ impl End {
             Self::NotSip => "not_sip",
             Self::WebSocket(_) => "websocket_violation",
             Self::Refused(_) => "refused",
+            Self::Alert(_) => "alert",
             Self::Failed(_) => "failed",
         }
     }
@@ -134,6 +163,7 @@ pub struct Connection {
     settings: Arc<ConnectionSettings>,
     admission: Admission,
     remote: SocketAddr,
+    is_incoming: bool,
     origin: Option<Origin>,
     outbox: Outbox,
     open: Option<Open>,
@@ -162,9 +192,10 @@ impl Connection {
     ) -> Addr<Self> {
         let id = admission.id();
         let directory = Arc::clone(&settings.directory);
-        let origin = Origin::Dialled(peer.clone());
-        let address = Self::start(arbiter, settings, admission, peer.remote, origin, messages);
-        directory.publish_connection(id, address.clone(), Some(peer));
+        let reuse = Reuse::dialling(&peer);
+        let (first, origin) = (peer.addresses[0], Origin::Dialled(peer));
+        let address = Self::start(arbiter, settings, admission, first, origin, messages);
+        directory.publish_connection(id, address.clone(), reuse);
         address
     }
 
@@ -182,6 +213,7 @@ impl Connection {
                 settings,
                 admission,
                 remote,
+                is_incoming: matches!(origin, Origin::Accepted(_)),
                 origin: Some(origin),
                 outbox: Outbox::default(),
                 open: None,
@@ -193,6 +225,8 @@ impl Connection {
     }
 
     fn established(&mut self, established: Established, ctx: &mut Context<Self>) {
+        self.remote = established.remote;
+        self.admission.move_to(self.remote.ip());
         let settings = &self.settings;
         let flow = Flow {
             interface: settings.interface,
@@ -203,7 +237,7 @@ impl Connection {
         };
         debug!(settings.log, "connection_opened"; "flow" => %flow, "connection" => self.admission.id().0);
         let directory = &settings.directory;
-        directory.publish_connection(self.admission.id(), ctx.address(), established.peer);
+        directory.publish_connection(self.admission.id(), ctx.address(), established.reuse);
         directory.tell_opened(&ConnectionOpened { flow, connection: ctx.address().recipient() });
         if let Some(account) = established.proof.as_ref().and_then(|proof| proof.account) {
             directory.tell_logged_on(flow, account);
@@ -237,11 +271,30 @@ impl Connection {
             End::Refused(fault) => Some(fault.response().1.to_owned()),
             End::WebSocket(violation) => Some(violation.to_string()),
             End::Failed(kind) => Some(kind.to_string()),
+            End::Alert(alert) => {
+                self.report_alert(alert);
+                Some(format!("{alert:?}"))
+            }
             _ => None,
         };
         debug!(self.settings.log, "connection_ended"; "peer" => %self.remote, "connection" => self.admission.id().0,
             "reason" => end.log_name(), "detail" => detail);
         ctx.stop();
+    }
+}
+
+impl Connection {
+    /// What a client learns of the server's opinion only after the handshake, with TLS 1.3.
+    fn report_alert(&self, alert: AlertDescription) {
+        let report = Report {
+            is_incoming: self.is_incoming,
+            peer: self.remote,
+            phase: Phase::Open,
+            sni: None,
+            expected: None,
+            certificate: None,
+        };
+        report.log(&Cause::from(rustls::Error::AlertReceived(alert)), &self.settings);
     }
 }
 

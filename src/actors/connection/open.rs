@@ -139,7 +139,7 @@ impl Open {
                     return Ok(());
                 }
                 Ok(_) => self.take(settings, outbox, now),
-                Err(error) => return Err(End::Failed(error.kind())),
+                Err(error) => return Err(error.into()),
             }
         }
         cx.waker().wake_by_ref();

@@ -7,7 +7,7 @@ use bytes::BytesMut;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::timeout;
 
-use super::establish::Cause;
+use super::failure::Cause;
 use super::inbox::poll_discard;
 use super::open::FAREWELL;
 use super::stream::Stream;

@@ -1,17 +1,18 @@
 //! The table of connections: how many there may be, and which leads to a peer.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError};
 
 use actix::{Addr, Recipient};
+use smallvec::SmallVec;
 
 use super::Directory;
+use super::reuse::{Key, Peer, Reuse};
 use crate::actors::connection::{Announce, Connection};
 use crate::actors::messages::Transmit;
-use crate::protocol::flow::{ConnectionId, InterfaceId, Transport};
-use crate::protocol::identity::Expected;
+use crate::protocol::flow::ConnectionId;
 
 /// How many connections there may be.
 #[derive(Clone, Copy, Debug)]
@@ -22,32 +23,19 @@ pub struct ConnectionLimits {
     pub per_address: usize,
 }
 
-/// What a request that needs a connection asks for.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Peer {
-    /// Our interface.
-    pub interface: InterfaceId,
-    /// TCP or TLS: what can be dialled.
-    pub transport: Transport,
-    /// The peer's end.
-    pub remote: SocketAddr,
-    /// Who it has to be.
-    pub expected: Option<Arc<Expected>>,
-}
-
 #[derive(Debug, Default)]
 pub(super) struct Connections {
     open: HashMap<ConnectionId, Entry>,
-    /// The newest connection to each peer, for requests that need one (RFC 3261 §18).
-    by_peer: HashMap<Peer, ConnectionId>,
+    /// For requests that need one; the newest last.
+    by_key: HashMap<Key, SmallVec<[ConnectionId; 1]>>,
     per_address: HashMap<IpAddr, usize>,
 }
 
 #[derive(Debug)]
 struct Entry {
     remote: IpAddr,
-    /// Where it stands in `by_peer`.
-    peer: Option<Peer>,
+    /// Where it stands in `by_key`.
+    reuse: Reuse,
     address: Option<Addr<Connection>>,
 }
 
@@ -74,7 +62,7 @@ impl Directory {
         }
         *of_address += 1;
         let id = ConnectionId(self.next_connection.fetch_add(1, Ordering::Relaxed));
-        connections.open.insert(id, Entry { remote, peer: None, address: None });
+        connections.open.insert(id, Entry { remote, reuse: Reuse::default(), address: None });
         Ok(Admission { directory: Arc::clone(self), id })
     }
 
@@ -86,8 +74,7 @@ impl Directory {
     /// The newest connection that requests to `peer` may use.
     pub fn connection_to(&self, peer: &Peer) -> Option<Addr<Connection>> {
         let connections = self.connections();
-        let id = connections.by_peer.get(peer)?;
-        connections.open.get(id)?.address.clone()
+        peer.keys().iter().find_map(|key| connections.find(peer, key))
     }
 
     /// The connection with this identifier.
@@ -95,20 +82,19 @@ impl Directory {
         Some(self.connections().open.get(&id)?.address.clone()?.recipient())
     }
 
-    /// Puts the address of a connection here, unless it has ended meanwhile. With `peer`, requests to that peer
-    /// find it.
-    pub fn publish_connection(&self, id: ConnectionId, address: Addr<Connection>, peer: Option<Peer>) {
+    /// Puts the address of a connection here, unless it has ended meanwhile. `reuse` says who finds it from now on.
+    pub fn publish_connection(&self, id: ConnectionId, address: Addr<Connection>, reuse: Reuse) {
         let mut connections = self.connections();
         if !connections.open.contains_key(&id) {
             return;
         }
         connections.forget_peer(id);
-        if let Some(peer) = &peer {
-            connections.by_peer.insert(peer.clone(), id);
+        for key in &reuse.keys {
+            connections.by_key.entry(key.clone()).or_default().push(id);
         }
         if let Some(entry) = connections.open.get_mut(&id) {
             entry.address = Some(address);
-            entry.peer = peer;
+            entry.reuse = reuse;
         }
     }
 
@@ -137,25 +123,45 @@ impl Directory {
 }
 
 impl Connections {
+    fn find(&self, peer: &Peer, key: &Key) -> Option<Addr<Connection>> {
+        let entries = self.by_key.get(key)?.iter().rev().filter_map(|id| self.open.get(id));
+        entries.filter(|entry| entry.reuse.serves(peer, key)).find_map(|entry| entry.address.clone())
+    }
+
     fn forget_peer(&mut self, id: ConnectionId) {
-        let peer = self.open.get_mut(&id).and_then(|entry| entry.peer.take());
-        if let Some(peer) = peer
-            && self.by_peer.get(&peer) == Some(&id)
-        {
-            self.by_peer.remove(&peer);
+        let reuse = self.open.get_mut(&id).map(|entry| std::mem::take(&mut entry.reuse));
+        for key in reuse.into_iter().flat_map(|reuse| reuse.keys) {
+            if let Some(ids) = self.by_key.get_mut(&key) {
+                ids.retain(|other| *other != id);
+                if ids.is_empty() {
+                    self.by_key.remove(&key);
+                }
+            }
+        }
+    }
+
+    /// Counts the connection with `remote` from now on, as one of the addresses that it was opened for.
+    fn move_to(&mut self, id: ConnectionId, remote: IpAddr) {
+        if let Some(entry) = self.open.get_mut(&id) {
+            let before = std::mem::replace(&mut entry.remote, remote);
+            *self.per_address.entry(remote).or_default() += 1;
+            self.uncount(before);
+        }
+    }
+
+    fn uncount(&mut self, remote: IpAddr) {
+        if let Some(count) = self.per_address.get_mut(&remote) {
+            *count -= 1;
+            if *count == 0 {
+                self.per_address.remove(&remote);
+            }
         }
     }
 
     fn close(&mut self, id: ConnectionId) {
         self.forget_peer(id);
-        let Some(entry) = self.open.remove(&id) else {
-            return;
-        };
-        if let Some(count) = self.per_address.get_mut(&entry.remote) {
-            *count -= 1;
-            if *count == 0 {
-                self.per_address.remove(&entry.remote);
-            }
+        if let Some(entry) = self.open.remove(&id) {
+            self.uncount(entry.remote);
         }
     }
 }
@@ -171,6 +177,11 @@ impl Admission {
     /// The identifier that the connection has.
     pub const fn id(&self) -> ConnectionId {
         self.id
+    }
+
+    /// The peer has turned out to be at `remote`: the connection counts there.
+    pub fn move_to(&self, remote: IpAddr) {
+        self.directory.connections().move_to(self.id, remote);
     }
 
     /// Keeps new requests off: the connection is found by its identifier alone from now on.
@@ -211,6 +222,8 @@ mod tests {
         drop(first);
         assert_eq!(directory.connection_count(), 2);
         let fourth = directory.open_connection(one).unwrap();
+        fourth.move_to(two);
+        assert_eq!(directory.connections().per_address, HashMap::from([(one, 1), (two, 2)]));
         drop((second, third, fourth));
         assert_eq!(directory.connection_count(), 0);
         assert!(directory.connections().per_address.is_empty());

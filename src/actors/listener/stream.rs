@@ -134,7 +134,7 @@ impl StreamListener {
     /// Opens a connection for `dial`.
     fn open(&self, dial: Dial, peer: Peer) {
         let settings = &self.settings.connections;
-        match settings.directory.open_connection(peer.remote.ip()) {
+        match settings.directory.open_connection(peer.addresses[0].ip()) {
             Ok(admission) => {
                 Connection::dialled(
                     worker(&self.settings.workers, settings, &admission),
@@ -177,17 +177,17 @@ impl Handler<Dial> for StreamListener {
     fn handle(&mut self, mut dial: Dial, ctx: &mut Context<Self>) {
         self.turns.count(ctx);
         let settings = &self.settings.connections;
-        let is_reachable = |remote: &&SocketAddr| remote.is_ipv4() == settings.bind_address.is_ipv4();
-        let remote = dial.addresses.iter().find(is_reachable).copied();
-        let Some(remote) = remote.filter(|_| settings.transport.is_dialled() && !self.lacks_certificate())
-        else {
+        dial.addresses.retain(|remote| settings.source(*remote).is_some());
+        if !settings.transport.is_dialled() || dial.addresses.is_empty() || self.lacks_certificate() {
             return settings.directory.tell_all_failed(&dial.messages);
-        };
+        }
         let peer = Peer {
+            side: settings.side,
             interface: settings.interface,
             transport: settings.transport,
-            remote,
-            expected: dial.expected.clone(),
+            addresses: std::mem::take(&mut dial.addresses),
+            expected: dial.expected.take().filter(|_| settings.transport.is_secure()),
+            profile: settings.tls.as_ref().map(|tls| tls.profile).unwrap_or_default(),
         };
         if let Some(connection) = settings.directory.connection_to(&peer) {
             match connection.try_send(Transmit(dial.messages)) {

@@ -9,14 +9,13 @@ use actix::prelude::*;
 use slog::{Drain as _, Logger, o};
 
 use super::{ChildId, Supervisor, interfaces};
-use crate::actors::connection::ConnectionSettings;
+use crate::actors::connection::{ConnectionSettings, Failures};
 use crate::actors::directory::{FederationResolverAddress, JournalAddress, RegistrarAddress, RouterAddress};
 use crate::actors::federation_resolver::FederationResolver;
 use crate::actors::journal::{Backlog, Journal, JournalSettings};
 use crate::actors::listener::datagram::{DatagramListener, DatagramListenerSettings, PortSharing};
 use crate::actors::listener::stream::{StreamListener, StreamListenerSettings};
 use crate::actors::listener::{Companion, InterfaceState, ListenerKind, Reports, companion};
-use crate::actors::log_limit::LogLimit;
 use crate::actors::registrar::Registrar;
 use crate::actors::router::Router;
 use crate::actors::stun::{Question, Stun, StunSettings};
@@ -278,7 +277,9 @@ impl Supervisor {
         let address = self.address_of(interface);
         let connections = Arc::new(ConnectionSettings {
             interface,
+            side: entry.side,
             bind_address: address,
+            other_family: interfaces::other_family(&config.interfaces, interface),
             transport: protocol.transport(),
             tls: tls.flatten(),
             message_limits: self.message_limits(),
@@ -287,7 +288,8 @@ impl Supervisor {
             idle_timeout: config.limits.idle_timeout,
             directory: Arc::clone(&self.parts.directory),
             log: self.interface_log("connection", interface, protocol),
-            failures: LogLimit::default(),
+            security: self.interface_log("security", interface, protocol),
+            failures: Failures::default(),
         });
         let workers = self.arbiters.iter().map(Arbiter::handle).collect();
         let settings = StreamListenerSettings {

@@ -70,6 +70,17 @@ pub(super) fn configured(config: &Config, states: &States, public: &PublicAddres
     interfaces(config, public, all.map(address))
 }
 
+/// Where connections of the interface `of` leave from to peers of the other address family: the address of another
+/// interface with the same side and protocol.
+pub(super) fn other_family(interfaces: &[crate::config::Interface], of: InterfaceId) -> Option<IpAddr> {
+    let own = &interfaces[usize::from(of.0)];
+    let is_twin = |other: &&crate::config::Interface| {
+        (other.side, other.protocol) == (own.side, own.protocol)
+            && other.ip_address.is_ipv4() != own.ip_address.is_ipv4()
+    };
+    interfaces.iter().find(is_twin).map(|twin| twin.ip_address)
+}
+
 /// Where an interface listens, if it does.
 fn address(config: &Config, states: &States, id: InterfaceId) -> Option<SocketAddr> {
     let kind = match config.interfaces[usize::from(id.0)].protocol {
@@ -146,6 +157,7 @@ fn local_addresses() -> Vec<IpAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Interface;
 
     fn config(text: &str) -> Config {
         let directory = std::env::temp_dir().join(format!("sip-proxy-public-{}", std::process::id()));
@@ -198,5 +210,24 @@ mod tests {
         let kept: Vec<_> = public.0.iter().map(ToString::to_string).collect();
         let expected = [18, 19, 17, 16, 15, 14, 13, 12].map(|last| format!("198.51.100.{last}"));
         assert_eq!(kept, expected);
+    }
+
+    #[test]
+    fn the_other_family_is_served_by_an_interface_of_the_same_kind() {
+        let interface = |side, address: &str, protocol| Interface {
+            side,
+            ip_address: address.parse().unwrap(),
+            port: 5061,
+            protocol,
+            key: String::new(),
+        };
+        let all = [
+            interface(Side::Wan, "192.0.2.1", Protocol::Mtls),
+            interface(Side::Lan, "2001:db8::1", Protocol::Mtls),
+            interface(Side::Wan, "2001:db8::2", Protocol::Tls),
+            interface(Side::Wan, "2001:db8::3", Protocol::Mtls),
+        ];
+        let twins = [0, 1, 2, 3].map(|id| other_family(&all, InterfaceId(id)).map(|ip| ip.to_string()));
+        assert_eq!(twins, [Some("2001:db8::3".to_owned()), None, None, Some("192.0.2.1".to_owned())]);
     }
 }

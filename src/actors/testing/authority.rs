@@ -11,7 +11,7 @@ use rcgen::{
 };
 use rustls::pki_types::{CertificateRevocationListDer, PrivateKeyDer};
 
-use crate::config::{Certificate, Tls, TlsVersion, TrustedCas};
+use crate::config::{Certificate, Host, Protocol, StaticRoute, Tls, TlsVersion, TrustedCas};
 
 /// Issues certificates.
 pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
@@ -85,6 +85,20 @@ impl Authority {
             key_identifier_method: KeyIdMethod::Sha256,
         };
         params.signed_by(&self.0).unwrap().into()
+    }
+
+    /// A route to `domain` that trusts this authority and no other.
+    pub(crate) fn route(&self, domain: &str) -> StaticRoute {
+        StaticRoute {
+            trusted: true,
+            domain_name: domain.to_owned(),
+            access_server: Host::Name(format!("sip.{domain}")),
+            port: 5061,
+            transport_protocol: Protocol::Mtls,
+            bind_to_ip_address: None,
+            trusted_cas: Some(self.trusted().trusted_cas),
+            key: String::new(),
+        }
     }
 
     /// The rules of somebody who trusts this authority.

@@ -14,17 +14,17 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::timeout;
 
 pub(crate) use self::authority::Authority;
-use super::connection::{Connection, ConnectionSettings};
+use super::connection::{Connection, ConnectionSettings, Failures};
 use super::directory::{ConnectionLimits, Directory, RegistrarAddress, RouterAddress};
 use super::federation_resolver::Resolved;
 use super::listener::{InterfaceState, InterfaceStatus, ListenerStopped, Reports};
-use super::log_limit::LogLimit;
 use super::messages::{
     ConnectionClosed, ConnectionOpened, MessagesReceived, Outgoing, Received, TransmitFailed,
 };
 use super::registrar::{Answers, TellAll};
 use super::router::Drain;
 use crate::protocol::flow::{InterfaceId, Transport};
+use crate::protocol::interface::Side;
 use crate::protocol::message::MessageLimits;
 use crate::protocol::transaction::Branch;
 
@@ -212,7 +212,9 @@ impl World {
     pub(crate) fn connections(&self) -> ConnectionSettings {
         ConnectionSettings {
             interface: InterfaceId(0),
+            side: Side::Wan,
             bind_address: "127.0.0.1:0".parse().unwrap(),
+            other_family: None,
             transport: Transport::Tcp,
             tls: None,
             message_limits: LIMITS,
@@ -221,7 +223,8 @@ impl World {
             idle_timeout: PATIENCE,
             directory: Arc::clone(&self.directory),
             log: log(),
-            failures: LogLimit::default(),
+            security: log(),
+            failures: Failures::default(),
         }
     }
 

@@ -3,49 +3,61 @@
 //! That a certificate is good (`verifier.rs`) and whose it is ([`identity`](crate::protocol::identity)) are two steps:
 //! the first happens in the handshake, the second after it, where it is known who was meant.
 
+mod failure;
 mod names;
+mod stream;
+mod trust;
 mod verifier;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use rustls::client::Resumption;
 use rustls::client::danger::ServerCertVerifier;
+use rustls::client::{ClientSessionMemoryCache, Resumption};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::{CertificateDer, TrustAnchor};
-use rustls::server::NoServerSessionStorage;
 use rustls::{ClientConfig, ConfigBuilder, ServerConfig, SupportedProtocolVersion, WantsVerifier};
 use slog::{Logger, warn};
 use webpki::{CertRevocationList, OwnedCertRevocationList};
 
+pub use self::failure::{TlsFailure, alert_of};
 pub use self::names::{CertificateSummary, peer_names};
+pub use self::stream::StreamTls;
+use self::stream::{Client, Clients};
+use self::trust::Trust;
 use self::verifier::CertificateVerifier;
 pub(crate) use self::verifier::watched;
-use crate::config::{Certificate, Protocol, Tls, TlsVersion, TrustedCas};
+use crate::config::{Certificate, Protocol, StaticRoute, Tls, TlsVersion, TrustedCas};
 use crate::protocol::account::Accounts;
-
-/// What TLS needs on one interface.
-#[derive(Clone, Debug)]
-pub struct StreamTls {
-    /// For connections that are accepted.
-    pub server: Arc<ServerConfig>,
-    /// For connections that are opened.
-    pub client: Arc<ClientConfig>,
-    /// The accounts that a client certificate may prove: those of MTLS interfaces on the LAN.
-    pub accounts: Option<Arc<Accounts>>,
-}
+use crate::protocol::identity::Profile;
 
 /// TLS as one configuration has it. A reload makes another: connections made afterwards use that, whole, so that
 /// no session of the one before is resumed past a new verdict.
 #[derive(Clone, Debug)]
 pub struct TlsSettings {
     incoming: Option<Incoming>,
-    client: Arc<ClientConfig>,
+    clients: Arc<Clients>,
+    trust: Arc<Trust>,
+    profile: Profile,
 }
 
 #[derive(Clone, Debug)]
 struct Incoming {
     tls: Arc<ServerConfig>,
     mutual: Arc<ServerConfig>,
+}
+
+/// What [`TlsSettings`] are made of.
+#[derive(Clone, Copy, Debug)]
+pub struct TlsParts<'a> {
+    /// What we show. Without it nothing can be accepted, and connections are opened without one.
+    pub certificate: Option<&'a Certificate>,
+    /// The rules.
+    pub tls: &'a Tls,
+    /// The routes, some of which have authorities of their own.
+    pub routes: &'a [StaticRoute],
+    /// How a certificate proves a domain.
+    pub profile: Profile,
 }
 
 /// Why there is no [`TlsSettings`].
@@ -66,23 +78,31 @@ pub enum TlsFault {
 }
 
 impl TlsSettings {
-    /// From the configuration. Reads the system's authorities where these are trusted. Without `certificate`
-    /// nothing can be accepted, and connections are opened without one.
-    pub fn new(certificate: Option<&Certificate>, tls: &Tls, log: &Logger) -> Result<Self, TlsFault> {
+    /// From the configuration. Reads the system's authorities where these are trusted.
+    pub fn new(parts: TlsParts<'_>, log: &Logger) -> Result<Self, TlsFault> {
+        let TlsParts { certificate, tls, routes, profile } = parts;
         let provider = Arc::new(aws_lc_rs::default_provider());
-        let verifier = Arc::new(CertificateVerifier {
-            anchors: anchors(&tls.trusted_cas, log)?,
-            revocation_lists: revocation_lists(tls)?,
-            algorithms: provider.signature_verification_algorithms,
-        });
+        let verifier = |trusted: &TrustedCas| {
+            Ok(Arc::new(CertificateVerifier {
+                anchors: anchors(trusted, log)?,
+                revocation_lists: revocation_lists(tls)?,
+                algorithms: provider.signature_verification_algorithms,
+            }))
+        };
+        let common = verifier(&tls.trusted_cas)?;
+        let own = |route: &StaticRoute| {
+            let trusted = route.trusted_cas.as_ref()?;
+            Some(verifier(trusted).map(|verifier| (Arc::from(&*route.domain_name), verifier)))
+        };
+        let routes: BTreeMap<Arc<str>, _> = routes.iter().filter_map(own).collect::<Result<_, _>>()?;
         let versions = versions(tls.minimum_tls_version);
-        let incoming =
-            certificate.map(|certificate| Incoming::new(&provider, versions, &verifier, certificate));
         let shown = tls.client_certificate.as_ref().or(certificate);
-        Ok(Self {
-            incoming: incoming.transpose()?,
-            client: Arc::new(client_config(&provider, versions, verifier, shown)?),
-        })
+        let client = |verifier: &Arc<CertificateVerifier>| client(&provider, versions, verifier, shown);
+        let own = routes.iter().map(|(domain, verifier)| Ok((Arc::clone(domain), client(verifier)?)));
+        let clients = Clients { common: client(&common)?, routes: own.collect::<Result<_, _>>()? };
+        let trust = Arc::new(Trust::new(common, routes));
+        let incoming = certificate.map(|certificate| Incoming::new(&provider, versions, &trust, certificate));
+        Ok(Self { incoming: incoming.transpose()?, clients: Arc::new(clients), trust, profile })
     }
 
     /// For an interface that speaks `protocol`, TLS, MTLS or WSS. `None` where there is no certificate to show.
@@ -93,8 +113,10 @@ impl TlsSettings {
         let is_mutual = protocol == Protocol::Mtls;
         Some(StreamTls {
             server: Arc::clone(if is_mutual { &incoming.mutual } else { &incoming.tls }),
-            client: Arc::clone(&self.client),
+            clients: Arc::clone(&self.clients),
+            trust: Arc::clone(&self.trust),
             accounts: accounts.filter(|_| is_mutual),
+            profile: self.profile,
         })
     }
 }
@@ -103,7 +125,7 @@ impl Incoming {
     fn new(
         provider: &Arc<CryptoProvider>,
         versions: &[&'static SupportedProtocolVersion],
-        verifier: &Arc<CertificateVerifier>,
+        trust: &Arc<Trust>,
         certificate: &Certificate,
     ) -> Result<Self, TlsFault> {
         let chain = || certificate.chain.clone();
@@ -114,12 +136,11 @@ impl Incoming {
             .map_err(TlsFault::Certificate)?;
         tls.ticketer = aws_lc_rs::Ticketer::new().map_err(TlsFault::Certificate)?;
         let mut mutual = server_builder(provider, versions)?
-            .with_client_cert_verifier(Arc::clone(verifier) as _)
+            .with_client_cert_verifier(Arc::clone(trust) as _)
             .with_single_cert(chain(), key())
             .map_err(TlsFault::Certificate)?;
-        // A resumed session would not have its certificate checked again, though it may have expired meanwhile.
-        mutual.session_storage = Arc::new(NoServerSessionStorage {});
-        mutual.send_tls13_tickets = 0;
+        // With a key of its own: no session without a client certificate is resumed as one that has it.
+        mutual.ticketer = aws_lc_rs::Ticketer::new().map_err(TlsFault::Certificate)?;
         Ok(Self { tls: Arc::new(tls), mutual: Arc::new(mutual) })
     }
 }
@@ -132,27 +153,30 @@ fn server_builder(
     builder.with_protocol_versions(versions).map_err(TlsFault::Versions)
 }
 
-fn client_config(
+fn client(
     provider: &Arc<CryptoProvider>,
     versions: &[&'static SupportedProtocolVersion],
-    verifier: Arc<CertificateVerifier>,
+    verifier: &Arc<CertificateVerifier>,
     certificate: Option<&Certificate>,
-) -> Result<ClientConfig, TlsFault> {
+) -> Result<Client, TlsFault> {
     let builder = ClientConfig::builder_with_provider(Arc::clone(provider))
         .with_protocol_versions(versions)
         .map_err(TlsFault::Versions)?
         .dangerous()
-        .with_custom_certificate_verifier(verifier as Arc<dyn ServerCertVerifier>);
+        .with_custom_certificate_verifier(Arc::clone(verifier) as Arc<dyn ServerCertVerifier>);
     let mut config = match certificate {
         Some(certificate) => builder
             .with_client_auth_cert(certificate.chain.clone(), certificate.private_key.clone_key())
             .map_err(TlsFault::Certificate)?,
         None => builder.with_no_client_auth(),
     };
-    // As for incoming MTLS: each connection has its certificate checked.
-    config.resumption = Resumption::disabled();
-    Ok(config)
+    let sessions = Arc::new(ClientSessionMemoryCache::new(SESSIONS));
+    config.resumption = Resumption::store(Arc::clone(&sessions) as _);
+    Ok(Client { config: Arc::new(config), sessions })
 }
+
+/// Servers whose sessions are kept, for each set of authorities.
+const SESSIONS: usize = 1_024;
 
 /// The versions, newest first.
 static VERSIONS: [&SupportedProtocolVersion; 2] = [&rustls::version::TLS13, &rustls::version::TLS12];
@@ -194,13 +218,22 @@ fn revocation_lists(tls: &Tls) -> Result<Vec<CertRevocationList<'static>>, TlsFa
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+
     use rcgen::ExtendedKeyUsagePurpose as Purpose;
+    use rustls::HandshakeKind;
     use rustls::pki_types::ServerName;
     use rustls::server::danger::ClientCertVerifier as _;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio_rustls::{TlsAcceptor, TlsConnector};
 
     use super::*;
     use crate::actors::testing::{Authority, log};
+    use crate::protocol::identity::{Expected, PeerProof, Vouchers};
+
+    fn settings(certificate: Option<&Certificate>, tls: &Tls) -> Result<TlsSettings, TlsFault> {
+        TlsSettings::new(TlsParts { certificate, tls, routes: &[], profile: Profile::Federation }, &log())
+    }
 
     /// The handshake of `client`, which shows its certificate, with `server`, which demands one: what either side
     /// says of it, and the client's certificate if it was refused.
@@ -208,29 +241,53 @@ mod tests {
         client: (&Certificate, &Tls),
         server: (&Certificate, &Tls),
     ) -> (Result<(), String>, Result<(), String>, Option<CertificateSummary>) {
-        let client = TlsSettings::new(Some(client.0), client.1, &log()).unwrap();
-        let server = TlsSettings::new(Some(server.0), server.1, &log()).unwrap();
-        let client = TlsConnector::from(client.client);
-        let server = TlsAcceptor::from(server.for_interface(Protocol::Mtls, None).unwrap().server);
+        let client = settings(Some(client.0), client.1).unwrap().for_interface(Protocol::Mtls, None).unwrap();
+        let server = settings(Some(server.0), server.1).unwrap().for_interface(Protocol::Mtls, None).unwrap();
+        let made = meet(&client, &server, None).await;
+        let (accepted, seen) = made.accepted;
+        (
+            made.dialled.map(|_| ()).map_err(|error| error.to_string()),
+            accepted.map(|_| ()).map_err(|error| error.to_string()),
+            seen,
+        )
+    }
+
+    /// What has become of a handshake.
+    struct Met {
+        dialled: io::Result<(HandshakeKind, PeerProof)>,
+        accepted: (io::Result<(HandshakeKind, Option<PeerProof>)>, Option<CertificateSummary>),
+    }
+
+    /// Lets `client` open a connection to `server`, which it takes for the server of `domain`.
+    async fn meet(client: &StreamTls, server: &StreamTls, domain: Option<&str>) -> Met {
         let (near, far) = tokio::io::duplex(1 << 16);
-        let name = ServerName::try_from("anything.example").unwrap();
+        let expected =
+            domain.map(|domain| Expected { server_name: "sip.test".into(), domain: Some(domain.into()) });
+        let expected = expected.as_ref();
         let connecting = async {
-            let mut stream = client.connect(name, near).await.map_err(|error| error.to_string())?;
+            let name = ServerName::try_from("anything.example").unwrap();
+            let connector = TlsConnector::from(Arc::clone(client.client(expected)));
+            let mut stream = connector.connect(name, near).await?;
             // With TLS 1.3 the client learns from its first read what the server thinks of its certificate.
             let mut octet = [0];
-            tokio::io::AsyncReadExt::read_exact(&mut stream, &mut octet).await.map_err(|e| e.to_string())?;
-            Ok(())
+            stream.read_exact(&mut octet).await?;
+            let connection = stream.get_ref().1;
+            let proof = client.dialled(connection, expected).map_err(io::Error::other)?;
+            Ok((connection.handshake_kind().unwrap(), proof))
         };
         let accepting = async {
-            let (accepted, seen) = watched(server.accept(far)).await;
-            let outcome = match accepted {
-                Ok(mut stream) => tokio::io::AsyncWriteExt::write_all(&mut stream, b"x").await,
-                Err(error) => Err(error),
+            let (accepted, seen) = watched(TlsAcceptor::from(Arc::clone(&server.server)).accept(far)).await;
+            let outcome = async {
+                let mut stream = accepted?;
+                stream.write_all(b"x").await?;
+                let connection = stream.get_ref().1;
+                let proof = server.accepted(connection).map_err(io::Error::other)?;
+                Ok((connection.handshake_kind().unwrap(), proof))
             };
-            (outcome.map_err(|error| error.to_string()), seen)
+            (outcome.await, seen)
         };
-        let (client, (server, seen)) = futures_util::future::join(connecting, accepting).await;
-        (client, server, seen)
+        let (dialled, accepted) = futures_util::future::join(connecting, accepting).await;
+        Met { dialled, accepted }
     }
 
     #[actix::test]
@@ -312,13 +369,13 @@ mod tests {
     #[test]
     fn without_a_certificate_nothing_is_accepted() {
         let authority = Authority::new();
-        let settings = TlsSettings::new(None, &authority.trusted(), &log()).unwrap();
-        assert!(settings.for_interface(Protocol::Tls, None).is_none());
+        let found = settings(None, &authority.trusted()).unwrap();
+        assert!(found.for_interface(Protocol::Tls, None).is_none());
         let mismatched = Certificate {
             private_key: authority.issue(&["dns:b"], &[]).private_key,
             ..authority.issue(&["dns:a"], &[])
         };
-        let fault = TlsSettings::new(Some(&mismatched), &authority.trusted(), &log()).unwrap_err();
+        let fault = settings(Some(&mismatched), &authority.trusted()).unwrap_err();
         assert!(matches!(fault, TlsFault::Certificate(_)), "{fault}");
     }
 
@@ -326,16 +383,93 @@ mod tests {
     fn only_mtls_asks_for_certificates_and_only_it_has_accounts() {
         let authority = Authority::new();
         let own = authority.issue(&["dns:us.example"], &[]);
-        let settings = TlsSettings::new(Some(&own), &authority.trusted(), &log()).unwrap();
+        let found = settings(Some(&own), &authority.trusted()).unwrap();
         let accounts = Arc::new(Accounts::default());
-        let tls = settings.for_interface(Protocol::Tls, Some(Arc::clone(&accounts))).unwrap();
-        let mutual = settings.for_interface(Protocol::Mtls, Some(accounts)).unwrap();
+        let tls = found.for_interface(Protocol::Tls, Some(Arc::clone(&accounts))).unwrap();
+        let mutual = found.for_interface(Protocol::Mtls, Some(accounts)).unwrap();
         assert!(tls.accounts.is_none() && mutual.accounts.is_some());
-        let verifier = CertificateVerifier {
-            anchors: Vec::new(),
-            revocation_lists: Vec::new(),
-            algorithms: aws_lc_rs::default_provider().signature_verification_algorithms,
-        };
-        assert!(verifier.client_auth_mandatory());
+        assert!(mutual.trust.client_auth_mandatory());
+    }
+
+    fn mutual(parts: TlsParts<'_>) -> StreamTls {
+        TlsSettings::new(parts, &log()).unwrap().for_interface(Protocol::Mtls, None).unwrap()
+    }
+
+    #[actix::test]
+    async fn authorities_of_a_route_let_in_its_peer_and_nobody_else() {
+        let (common, own) = (Authority::named("Common"), Authority::named("Own"));
+        let (tls, routes) = (common.trusted(), [own.route("b.test"), own.route("c.test")]);
+        let certificate = common.issue(&["dns:us.test"], &[]);
+        let profile = Profile::Federation;
+        let us = mutual(TlsParts { certificate: Some(&certificate), tls: &tls, routes: &routes, profile });
+        type Outcome<'a> = Option<(bool, &'a [&'a str])>;
+        let table: [(&Authority, &[&str], Outcome<'_>); 6] = [
+            (&own, &["dns:b.test"], Some((false, &["b.test"]))),
+            (&own, &["dns:sip.b.test", "dns:c.test"], Some((false, &["b.test", "c.test"]))),
+            (&own, &["dns:d.test"], None),
+            (&own, &["cn:x.sip.b.test"], None),
+            (&common, &["dns:b.test"], Some((true, &[]))),
+            (&common, &["dns:d.test"], Some((true, &[]))),
+        ];
+        for (issuer, names, expected) in table {
+            let theirs = issuer.issue(names, &[]);
+            let them = mutual(TlsParts { certificate: Some(&theirs), tls: &tls, routes: &[], profile });
+            let proof = meet(&them, &us, None).await.accepted.0;
+            let vouchers = proof.ok().map(|(_, proof)| proof.unwrap().vouchers);
+            let reserved: Arc<[Arc<str>]> = Arc::new(["b.test".into(), "c.test".into()]);
+            let expected = expected.map(|(is_common, routes)| Vouchers {
+                is_common,
+                routes: routes.iter().map(|&domain| domain.into()).collect(),
+                reserved,
+            });
+            assert_eq!(vouchers, expected, "{names:?}");
+            // The other way around, it is known who is meant, and who may vouch.
+            for (domain, authority) in [("b.test", &own), ("d.test", &common)] {
+                let dialled = meet(&us, &them, Some(domain)).await.dialled;
+                assert_eq!(dialled.is_ok(), std::ptr::eq(authority, issuer), "{names:?} {domain}");
+                let domains = ["b.test", "c.test", "d.test"];
+                let proven = |proof: &PeerProof| domains.iter().any(|d| proof.proves(d, profile, &[d]));
+                assert!(dialled.ok().is_none_or(|(_, proof)| !proven(&proof) || {
+                    proof.proves(domain, profile, &["sip.b.test", domain])
+                }));
+            }
+        }
+    }
+
+    #[actix::test]
+    async fn a_session_is_resumed_and_its_certificates_are_checked_as_they_stand_then() {
+        for version in [TlsVersion::V1_2, TlsVersion::V1_3] {
+            let authority = Authority::new();
+            let theirs = authority.issue_numbered(&["dns:b.test"], &[], 7, 4096);
+            let ours = authority.issue_numbered(&["dns:us.test"], &[], 8, 4096);
+            let tls = Tls { minimum_tls_version: version, ..authority.trusted() };
+            let profile = Profile::Federation;
+            let us = mutual(TlsParts { certificate: Some(&ours), tls: &tls, routes: &[], profile });
+            let them = mutual(TlsParts { certificate: Some(&theirs), tls: &tls, routes: &[], profile });
+            for kind in [HandshakeKind::Full, HandshakeKind::Resumed, HandshakeKind::Resumed] {
+                let met = meet(&us, &them, Some("b.test")).await;
+                let ((dialled, server), (accepted, client)) = (met.dialled.unwrap(), met.accepted.0.unwrap());
+                let kinds = (dialled, accepted);
+                assert!(kinds == (kind, kind) || kind == HandshakeKind::Full, "{kinds:?}");
+                assert_eq!(
+                    (server.names.dns, client.unwrap().names.dns),
+                    (vec!["b.test".into()], vec!["us.test".into()])
+                );
+            }
+            // The sessions live on; what is believed has changed.
+            let revoking = |serial| Tls { revocation_lists: vec![authority.revoke(serial)], ..tls.clone() };
+            let now = revoking(7);
+            let stricter = mutual(TlsParts { certificate: Some(&ours), tls: &now, routes: &[], profile });
+            let us_now = StreamTls { trust: stricter.trust, ..us.clone() };
+            let refused = meet(&us_now, &them, Some("b.test")).await.dialled.unwrap_err();
+            assert!(refused.to_string().contains("Revoked"), "{refused}");
+            let now = revoking(8);
+            let stricter = mutual(TlsParts { certificate: Some(&theirs), tls: &now, routes: &[], profile });
+            let them_now = StreamTls { trust: stricter.trust, ..them.clone() };
+            let refused = meet(&us, &them_now, Some("b.test")).await.accepted.0.unwrap_err();
+            assert!(refused.to_string().contains("Revoked"), "{refused}");
+            us.forget_sessions(&ServerName::try_from("anything.example").unwrap(), None);
+            assert_eq!(meet(&us, &them, None).await.dialled.unwrap().0, HandshakeKind::Full);
+        }
     }
 }

@@ -12,10 +12,7 @@ use std::pin::pin;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, TrustAnchor, UnixTime};
-use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::{
-    CertRevocationListError, CertificateError, DigitallySignedStruct, DistinguishedName, SignatureScheme,
-};
+use rustls::{CertRevocationListError, CertificateError, DigitallySignedStruct, SignatureScheme};
 use webpki::{
     CertRevocationList, EndEntityCert, ExtendedKeyUsageValidator, KeyPurposeId, KeyPurposeIdIter, KeyUsage,
     RequiredEkuNotFoundContext, RevocationOptionsBuilder, UnknownStatusPolicy,
@@ -32,20 +29,7 @@ pub(super) struct CertificateVerifier {
 }
 
 impl CertificateVerifier {
-    fn verify(
-        &self,
-        certificate: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        now: UnixTime,
-    ) -> Result<(), rustls::Error> {
-        self.check(certificate, intermediates, now).map_err(|error| {
-            let summary = CertificateSummary::read(certificate);
-            REFUSED.with_borrow_mut(|refused| *refused = summary);
-            describe(error)
-        })
-    }
-
-    fn check(
+    pub(super) fn check(
         &self,
         certificate: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
@@ -80,45 +64,10 @@ impl ServerCertVerifier for CertificateVerifier {
         _ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        self.verify(end_entity, intermediates, now).map(|()| ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, certificate, signature, &self.algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, certificate, signature, &self.algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.algorithms.supported_schemes()
-    }
-}
-
-impl ClientCertVerifier for CertificateVerifier {
-    /// No hints: the subjects of all trusted authorities are many kilobytes, and a client has one certificate.
-    fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        &[]
-    }
-
-    fn verify_client_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        now: UnixTime,
-    ) -> Result<ClientCertVerified, rustls::Error> {
-        self.verify(end_entity, intermediates, now).map(|()| ClientCertVerified::assertion())
+        match self.check(end_entity, intermediates, now) {
+            Ok(()) => Ok(ServerCertVerified::assertion()),
+            Err(error) => Err(refuse(end_entity, error)),
+        }
     }
 
     fn verify_tls12_signature(
@@ -173,6 +122,13 @@ impl ExtendedKeyUsageValidator for Purpose {
         let context = RequiredEkuNotFoundContext { required: KeyUsage::server_auth(), present };
         Err(webpki::Error::RequiredEkuNotFoundContext(context))
     }
+}
+
+/// The error for a certificate that is refused; [`watched`] tells which it was.
+pub(super) fn refuse(certificate: &CertificateDer<'_>, error: webpki::Error) -> rustls::Error {
+    let summary = CertificateSummary::read(certificate);
+    REFUSED.with_borrow_mut(|refused| *refused = summary);
+    describe(error)
 }
 
 /// The error that makes rustls send the alert that fits.

@@ -75,7 +75,7 @@ async fn one_sip_message_is_one_web_socket_message_both_ways() {
     assert_eq!(next(&mut peer).await, WebMessage::binary(binary));
     // It is found by its connection alone: nobody may take it for a connection to its address.
     let remote = opened.flow.remote;
-    let key = Peer { interface: InterfaceId(0), transport: Transport::Ws, remote, expected: None };
+    let key = peer_at(Transport::Ws, remote);
     assert!(world.directory.connection_to(&key).is_none());
     assert!(world.directory.connection(opened.flow.connection.unwrap()).is_some());
 }
