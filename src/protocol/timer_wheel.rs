@@ -232,7 +232,10 @@ mod tests {
                 let rounded = start + TICK * ticks;
                 let mut wheel = TimerWheel::new(start, TICK);
                 wheel.schedule(rounded - Duration::from_nanos(early), 'a');
-                assert!(drain(&mut wheel, rounded - Duration::from_nanos(early)).is_empty(), "{ticks} {early}");
+                assert!(
+                    drain(&mut wheel, rounded - Duration::from_nanos(early)).is_empty(),
+                    "{ticks} {early}"
+                );
                 assert!(drain(&mut wheel, rounded - Duration::from_nanos(1)).is_empty(), "{ticks} {early}");
                 assert_eq!(drain(&mut wheel, rounded), ['a'], "{ticks} {early}");
             }

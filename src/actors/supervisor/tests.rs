@@ -41,7 +41,16 @@ macro_rules! collapses {
     };
 }
 
-collapses!(Router, Registrar, FederationResolver, Journal, DatagramListener, StreamListener, Connection, Supervisor);
+collapses!(
+    Router,
+    Registrar,
+    FederationResolver,
+    Journal,
+    DatagramListener,
+    StreamListener,
+    Connection,
+    Supervisor
+);
 
 /// The living children.
 #[derive(Default)]
