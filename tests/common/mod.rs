@@ -10,6 +10,7 @@
 pub(crate) mod agent;
 pub(crate) mod certificates;
 pub(crate) mod digest;
+pub(crate) mod dns;
 mod link;
 pub(crate) mod port;
 pub(crate) mod process;

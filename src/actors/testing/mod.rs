@@ -1,6 +1,10 @@
 //! What the tests of the actors share: probes in place of Routers, Registrar and supervisor.
 
 mod authority;
+// The black-box tests have the same.
+#[path = "../../../tests/common/dns.rs"]
+#[allow(dead_code)]
+pub(crate) mod dns;
 
 use std::fmt::Debug;
 use std::net::SocketAddr;
