@@ -8,7 +8,7 @@ use super::interfaces::dialled_protocol;
 use super::machine;
 use crate::config::reader::Section;
 use crate::config::rules::{address, domain, flag, host, port, unless_empty};
-use crate::config::{Federation, Host, Interface, Protocol, Service, StaticRoute};
+use crate::config::{Federation, Host, Interface, Protocol, Service, Side, StaticRoute};
 use crate::protocol::account::{AccountKind, Accounts};
 
 /// What routes are checked against.
@@ -99,7 +99,36 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Requests leave by an interface that speaks the route's protocol, so there has to be one.
+    fn warn_of_interfaces(&self, section: &Section<'_>, route: &StaticRoute) {
+        let protocol = route.transport_protocol;
+        let carries = |i: &&Interface| {
+            let is_tcp_beside_udp = (i.protocol, protocol) == (Protocol::Udp, Protocol::Tcp);
+            i.protocol.transport() == protocol.transport() || is_tcp_beside_udp
+        };
+        let is_on = |i: &&Interface| {
+            route.bind_to_ip_address.is_none_or(|ip| {
+                i.ip_address == ip
+                    || (i.ip_address.is_unspecified() && i.ip_address.is_ipv4() == ip.is_ipv4())
+            })
+        };
+        let mut candidates = self.interfaces.iter().filter(carries).filter(is_on).peekable();
+        if candidates.peek().is_none() {
+            let at = route.bind_to_ip_address.map(|ip| format!(" on {ip}")).unwrap_or_default();
+            let text = format!(
+                "no network interface speaks {protocol}{at}: the route will fail, add a `[[wan.network_interface]]`"
+            );
+            section.warn("transport_protocol", text);
+        } else if candidates.all(|i| i.side == Side::Lan) {
+            let text = format!(
+                "only the LAN speaks {protocol}: the route leaves by it, add a `[[wan.network_interface]]`"
+            );
+            section.warn("transport_protocol", text);
+        }
+    }
+
     fn warn(&self, section: &Section<'_>, route: &StaticRoute) {
+        self.warn_of_interfaces(section, route);
         let protocol = route.transport_protocol;
         if route.trusted_cas.is_some() && !protocol.is_secure() {
             section.warn("trusted_cas", format!("has no effect on {protocol}"));
@@ -230,6 +259,31 @@ mod tests {
         assert_any(&warnings(&udp), &["5: static_routes.route[0].trusted: ", "can be forged"]);
         let registrant = "[[registrar.account]]\nuser_name = \"b\"\npassword = \"b\"\n";
         let found = warnings(&format!("{}{registrant}", route("transport_protocol = \"tcp\"")));
-        assert!(!found.iter().any(|w| w.contains("route")), "{found:#?}");
+        assert!(!found.iter().any(|w| w.contains("trusted")), "{found:#?}");
+    }
+
+    #[test]
+    fn a_route_needs_an_interface_of_its_protocol() {
+        let wan = "[[wan.network_interface]]\nport = 5080\nprotocol = \"udp\"\n";
+        let table = [
+            ("", "mtls", None),
+            ("", "tls", None),
+            ("", "tcp", Some("only the LAN speaks tcp")),
+            ("", "udp", Some("no network interface speaks udp")),
+            (wan, "udp", None),
+            (wan, "tcp", None),
+        ];
+        for (interfaces, protocol, expected) in table {
+            let text = format!(
+                "{interfaces}[[static_routes.route]]\ndomain_name = \"b.example\"\naccess_server = \"192.0.2.7\"\n\
+                 transport_protocol = \"{protocol}\"\n"
+            );
+            let found = warnings(&text);
+            let told = |part: &str| found.iter().any(|line| line.contains(part));
+            match expected {
+                Some(part) => assert!(told(part), "{protocol}: {found:#?}"),
+                None => assert!(!told("network interface"), "{protocol}: {found:#?}"),
+            }
+        }
     }
 }
