@@ -1,7 +1,7 @@
 //! Stun: finds out the public address and the type of the NAT, at the start and every `stun.interval`.
 //!
-//! It shares a thread with a Router, to which it does nothing: it waits for answers, and for names in a thread that may
-//! block.
+//! It shares a thread with a Router and hardly uses it: all that it does is wait. Names are looked up in a thread that
+//! may block.
 //!
 //! # Restart
 //! What is lost: a question under way, which the next one begins anew. The supervisor has what was found, and is told
@@ -111,5 +111,59 @@ impl Actor for Stun {
 
     fn stopped(&mut self, _: &mut Context<Self>) {
         self.stopped.do_send(ChildStopped { child: ChildId::Stun, panicked: std::thread::panicking() });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::UdpSocket;
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::actors::testing::{log, probe};
+    use crate::protocol::stun::{answer, nat::NatType};
+
+    /// Answers requests, with an error where `answers` is false; at which second each question came, and what was found.
+    async fn questions(answers: [bool; 6]) -> Vec<(u64, NatType, bool)> {
+        tokio::time::pause();
+        let server = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let (determined, mut found) = probe();
+        let settings = StunSettings {
+            question: Question {
+                servers: vec![server.local_addr().unwrap().to_string().parse().unwrap()],
+                local: Vec::new(),
+                look_up_time: Duration::from_secs(1),
+            },
+            interval: Duration::from_secs(60),
+            log: log(),
+            determined,
+            stopped: probe().0,
+        };
+        let start = Instant::now();
+        Stun::new(settings).start();
+        let mut questions = Vec::new();
+        for is_answered in answers {
+            let mut octets = [0; 100];
+            let (length, source) = server.recv_from(&mut octets).await.unwrap();
+            let at = start.elapsed().as_secs();
+            let refusal = [&[1, 0x11, 0, 8][..], &octets[4..20], b"\0\x09\0\x04\0\0\x05\0"].concat();
+            let answer = answer(&octets[..length], source).filter(|_| is_answered);
+            server.send_to(&answer.unwrap_or(refusal), source).await.unwrap();
+            let NatDetermined(verdict) = found.next().await;
+            questions.push((at, verdict.nat_type, verdict.public.is_some()));
+        }
+        questions
+    }
+
+    #[actix::test]
+    async fn a_server_that_fails_is_asked_again_later_and_later_and_one_that_does_not_at_the_interval() {
+        let found = questions([false, false, false, false, true, true]).await;
+        let at: Vec<_> = found.iter().map(|(at, ..)| *at).collect();
+        assert_eq!(at, [0, 10, 30, 70, 130, 190]);
+        assert!(
+            found.iter().all(|(at, nat_type, is_found)| {
+                *nat_type == NatType::Unknown && *is_found == (*at >= 130)
+            })
+        );
     }
 }

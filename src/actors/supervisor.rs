@@ -29,7 +29,6 @@ use super::listener::{InterfaceStatus, ListenerKind, ListenerStopped};
 use super::registrar::{RegistrarBegun, RouterRestarted};
 use super::router::{Drain, InterfacesChanged};
 use super::state;
-use super::stun::NatDetermined;
 use super::tls::{TlsParts, TlsSettings};
 use crate::config::Config;
 use crate::diagnostics::Diagnostics;
@@ -395,26 +394,6 @@ impl Handler<InterfaceStatus> for Supervisor {
                 self.start_child(ChildId::Listener(interface, other), ctx);
             }
         }
-        self.interfaces_changed();
-    }
-}
-
-impl Handler<NatDetermined> for Supervisor {
-    type Result = ();
-
-    /// An address that was found stands in messages from now on, if none is configured. One that cannot be found again
-    /// stays: that a server is silent does not move us.
-    fn handle(&mut self, NatDetermined(verdict): NatDetermined, _: &mut Context<Self>) {
-        let Some(new) = verdict.public.map(|public| public.ip()) else { return };
-        let old = self.public_addresses.like(new);
-        if old == Some(new) {
-            return;
-        }
-        if let Some(old) = old {
-            let log = self.parts.logs.logger("stun");
-            warn!(log, "public_address_changed"; "old" => %old, "new" => %new);
-        }
-        self.public_addresses.learn(new);
         self.interfaces_changed();
     }
 }

@@ -1,9 +1,14 @@
-//! What listens: from what the Listeners report to what the protocol knows.
+//! What listens, and as what: from what Listeners and Stun report to what the protocol knows.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 
+use actix::prelude::*;
+use slog::warn;
+
+use super::Supervisor;
 use crate::actors::listener::{Companion, InterfaceState, ListenerKind, companion};
+use crate::actors::stun::NatDetermined;
 use crate::config::{Config, Protocol};
 use crate::protocol::flow::InterfaceId;
 use crate::protocol::interface::{Interface, Interfaces, Side};
@@ -152,6 +157,26 @@ fn local_addresses() -> Vec<IpAddr> {
         .collect();
     addresses.sort_by_key(IpAddr::is_loopback);
     addresses
+}
+
+impl Handler<NatDetermined> for Supervisor {
+    type Result = ();
+
+    /// An address that was found stands in messages from now on, if none is configured. One that cannot be found again
+    /// stays: that a server is silent does not move us.
+    fn handle(&mut self, NatDetermined(verdict): NatDetermined, _: &mut Context<Self>) {
+        let Some(new) = verdict.public.map(|public| public.ip()) else { return };
+        let old = self.public_addresses.like(new);
+        if old == Some(new) {
+            return;
+        }
+        if let Some(old) = old {
+            let log = self.parts.logs.logger("stun");
+            warn!(log, "public_address_changed"; "old" => %old, "new" => %new);
+        }
+        self.public_addresses.learn(new);
+        self.interfaces_changed();
+    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The form of STUN messages (RFC 8489 §5, §14).
 //!
-//! The attributes of RFC 3489 are those of RFC 8489 but for MAPPED-ADDRESS's siblings, and a server of RFC 3489 takes
-//! the cookie for a part of the transaction identifier and sends it back: one form does for both.
+//! RFC 3489 has the same form without the cookie, which its servers take for a part of the transaction identifier and
+//! send back: one form does for both.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
