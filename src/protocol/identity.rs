@@ -22,7 +22,7 @@ pub enum Profile {
     Federation,
 }
 
-/// Who a connection that we open has to lead to.
+/// Who a connection that we open has to lead to. Names are in lower case.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Expected {
     /// The host name that the addresses were found by; of a server that is given by its address, the domain. It goes

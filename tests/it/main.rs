@@ -32,6 +32,7 @@ mod registrar;
 mod responses;
 mod routing;
 mod search;
+mod secure;
 mod startup;
 mod streams;
 mod stun;

@@ -18,6 +18,7 @@
 mod codec;
 mod connect;
 mod deadlines;
+mod end;
 mod establish;
 mod failure;
 mod inbox;
@@ -26,7 +27,6 @@ mod outbox;
 mod stream;
 mod upgrade;
 
-use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -41,6 +41,7 @@ use actix::{
 use rustls::AlertDescription;
 use slog::{Logger, debug, error};
 
+use self::end::End;
 use self::establish::{Established, Origin};
 pub use self::failure::Failures;
 use self::failure::{Cause, Phase, Report};
@@ -48,12 +49,11 @@ use self::open::Open;
 use self::outbox::{Outbox, Overflow};
 use super::directory::{Admission, Directory, Peer, Reuse};
 use super::messages::{ConnectionClosed, ConnectionOpened, Outgoing, Transmit};
-use super::tls::{StreamTls, alert_of};
+use super::tls::StreamTls;
 use super::turns::Turns;
 use crate::protocol::flow::{Flow, InterfaceId, Transport};
 use crate::protocol::interface::Side;
-use crate::protocol::message::{Fault, MessageLimits};
-use crate::protocol::websocket::framing::Violation;
+use crate::protocol::message::MessageLimits;
 
 /// Messages from Routers that wait for the actor's turn. What a full mailbox refuses is a transport error of the
 /// sender's (RFC 3261 §17.1.4).
@@ -107,54 +107,6 @@ impl ConnectionSettings {
 pub struct Announce {
     /// The index of the Router.
     pub router: usize,
-}
-
-/// Why a connection ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
-    /// The peer closed it.
-    PeerClosed,
-    /// No traffic for `limits.idle_timeout`.
-    IdleTimeout,
-    /// A message took longer than `limits.message_timeout`.
-    MessageTimeout,
-    /// The peer did not read for `limits.message_timeout`.
-    WriteTimeout,
-    /// The peer read too slowly for what there was to send.
-    QueueFull,
-    /// What came was no SIP.
-    NotSip,
-    /// What came was no WebSocket.
-    WebSocket(Violation),
-    /// A message whose end cannot be found was refused.
-    Refused(Fault),
-    /// The peer has ended TLS, and said why.
-    Alert(AlertDescription),
-    /// The system's word.
-    Failed(io::ErrorKind),
-}
-
-impl From<io::Error> for End {
-    fn from(error: io::Error) -> Self {
-        alert_of(&error).map_or_else(|| Self::Failed(error.kind()), Self::Alert)
-    }
-}
-
-impl End {
-    const fn log_name(self) -> &'static str {
-        match self {
-            Self::PeerClosed => "peer_closed",
-            Self::IdleTimeout => "idle_timeout",
-            Self::MessageTimeout => "message_timeout",
-            Self::WriteTimeout => "write_timeout",
-            Self::QueueFull => "queue_full",
-            Self::NotSip => "not_sip",
-            Self::WebSocket(_) => "websocket_violation",
-            Self::Refused(_) => "refused",
-            Self::Alert(_) => "alert",
-            Self::Failed(_) => "failed",
-        }
-    }
 }
 
 /// One stream connection.
@@ -267,18 +219,11 @@ impl Connection {
     }
 
     fn end(&self, end: End, ctx: &mut Context<Self>) {
-        let detail = match end {
-            End::Refused(fault) => Some(fault.response().1.to_owned()),
-            End::WebSocket(violation) => Some(violation.to_string()),
-            End::Failed(kind) => Some(kind.to_string()),
-            End::Alert(alert) => {
-                self.report_alert(alert);
-                Some(format!("{alert:?}"))
-            }
-            _ => None,
-        };
+        if let End::Alert(alert) = end {
+            self.report_alert(alert);
+        }
         debug!(self.settings.log, "connection_ended"; "peer" => %self.remote, "connection" => self.admission.id().0,
-            "reason" => end.log_name(), "detail" => detail);
+            "reason" => end.log_name(), "detail" => end.detail());
         ctx.stop();
     }
 }

@@ -428,6 +428,36 @@ mod tests {
     }
 
     #[actix::test]
+    async fn the_addresses_of_a_server_are_tried_until_one_answers() {
+        let mut world = World::with_limits(1, ConnectionLimits { total: 10, per_address: 1 });
+        let both = ConnectionSettings { other_family: Some("::1".parse().unwrap()), ..world.connections() };
+        let listener = start(&world, both);
+        world.listening().await;
+        let peer = tokio_net::TcpListener::bind("[::1]:0").await.unwrap();
+        let dead = tokio_net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        let addresses = smallvec![dead, peer.local_addr().unwrap()];
+        let dial = |addresses, slot| {
+            let messages = vec![outgoing(request("1", slot), Some(slot))];
+            Dial { addresses, expected: None, messages }
+        };
+        listener.do_send(dial(addresses, 1));
+        let (mut stream, _) = timeout(PATIENCE, peer.accept()).await.expect("a connection").unwrap();
+        let mut received = vec![0; request("1", 1).len()];
+        timeout(PATIENCE, stream.read_exact(&mut received)).await.expect("the request").unwrap();
+        let opened = world.routers[0].opened.next().await;
+        assert_eq!(opened.flow.remote, peer.local_addr().unwrap());
+        // It counts where it has ended up, and is found there alone.
+        listener.do_send(dial(smallvec![dead], 2));
+        assert_eq!(world.routers[0].failed.next().await.branch, branch(2));
+        listener.do_send(dial(smallvec![opened.flow.remote], 1));
+        timeout(PATIENCE, stream.read_exact(&mut received)).await.expect("the request").unwrap();
+        let other = std::net::SocketAddr::new(opened.flow.remote.ip(), 9);
+        listener.do_send(dial(smallvec![other], 3));
+        assert_eq!(world.routers[0].failed.next().await.branch, branch(3));
+        assert_eq!(world.directory.connection_count(), 1);
+    }
+
+    #[actix::test]
     async fn a_web_socket_is_never_dialled() {
         let mut world = World::new(1);
         let peer = tokio_net::TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -82,10 +82,11 @@ impl TlsSettings {
     pub fn new(parts: TlsParts<'_>, log: &Logger) -> Result<Self, TlsFault> {
         let TlsParts { certificate, tls, routes, profile } = parts;
         let provider = Arc::new(aws_lc_rs::default_provider());
+        let revocation_lists = revocation_lists(tls)?;
         let verifier = |trusted: &TrustedCas| {
             Ok(Arc::new(CertificateVerifier {
                 anchors: anchors(trusted, log)?,
-                revocation_lists: revocation_lists(tls)?,
+                revocation_lists: Arc::clone(&revocation_lists),
                 algorithms: provider.signature_verification_algorithms,
             }))
         };
@@ -211,7 +212,7 @@ fn anchor(certificate: &CertificateDer<'_>) -> Result<TrustAnchor<'static>, webp
     webpki::anchor_from_trusted_cert(certificate).map(|anchor| anchor.to_owned())
 }
 
-fn revocation_lists(tls: &Tls) -> Result<Vec<CertRevocationList<'static>>, TlsFault> {
+fn revocation_lists(tls: &Tls) -> Result<Arc<[CertRevocationList<'static>]>, TlsFault> {
     let lists = tls.revocation_lists.iter().map(|der| OwnedCertRevocationList::from_der(der).map(Into::into));
     lists.collect::<Result<_, _>>().map_err(TlsFault::RevocationList)
 }

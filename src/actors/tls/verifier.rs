@@ -8,6 +8,7 @@
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
+use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
@@ -24,7 +25,8 @@ use super::names::CertificateSummary;
 #[derive(Debug)]
 pub(super) struct CertificateVerifier {
     pub(super) anchors: Vec<TrustAnchor<'static>>,
-    pub(super) revocation_lists: Vec<CertRevocationList<'static>>,
+    /// They may be large, and are shared.
+    pub(super) revocation_lists: Arc<[CertRevocationList<'static>]>,
     pub(super) algorithms: WebPkiSupportedAlgorithms,
 }
 
@@ -148,7 +150,7 @@ fn describe(error: webpki::Error) -> rustls::Error {
         E::InvalidCrlSignatureForPublicKey => CertRevocationListError::BadSignature.into(),
         E::IssuerNotCrlSigner => CertRevocationListError::IssuerInvalidForCrl.into(),
         E::RequiredEkuNotFoundContext(_) => CertificateError::InvalidPurpose.into(),
-        other => CertificateError::Other(rustls::OtherError(std::sync::Arc::new(other))).into(),
+        other => CertificateError::Other(rustls::OtherError(Arc::new(other))).into(),
     }
 }
 

@@ -9,7 +9,10 @@ use tokio_tungstenite::tungstenite::protocol::frame::Frame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{CloseCode, Data, OpCode};
 use tokio_tungstenite::tungstenite::{Error, Message as WebMessage};
 
+use super::tls::{Parties, secure};
 use super::*;
+use crate::config::Protocol;
+use crate::protocol::message::Fault;
 
 const HEAD: &str = "GET / HTTP/1.1\r\nHost: us.example\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
                     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n";
