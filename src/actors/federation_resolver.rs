@@ -23,7 +23,7 @@ use super::router::InterfacesChanged;
 use super::supervisor::{ChildId, ChildStopped};
 use super::turns::Turns;
 use crate::config::Dns;
-use crate::diagnostics::repeats::Repeats;
+use crate::diagnostics::repeats::{Repeats, Summary};
 use crate::protocol::flow::Transport;
 use crate::protocol::interface::Interfaces;
 use crate::protocol::location::ContextId;
@@ -186,20 +186,23 @@ impl FederationResolver {
         let wait = due.saturating_duration_since(Instant::now());
         self.summary = Some(ctx.run_later(wait, |resolver, ctx| {
             resolver.summary = None;
-            while let Some(summary) = resolver.repeats.poll_summary(Instant::now()) {
-                let repeated = summary.repeated;
-                match summary.key {
-                    Some(Fault::Unresolved(domain, cause)) => info!(resolver.log, "unresolved";
-                        "domain" => &*domain, "reason" => cause.as_str(), "repeated" => repeated),
-                    Some(Fault::LeadsToOurselves(domain)) => warn!(resolver.log, "leads_to_ourselves";
-                        "domain" => &*domain, "repeated" => repeated),
-                    None => {
-                        info!(resolver.log, "unresolved"; "reason" => "many domains", "repeated" => repeated)
-                    }
-                }
+            while let Some(Summary { key, repeated }) = resolver.repeats.poll_summary(Instant::now()) {
+                resolver.sum_up(key, repeated);
             }
             resolver.arm_summary(ctx);
         }));
+    }
+
+    fn sum_up(&self, fault: Option<Fault>, repeated: u64) {
+        match fault {
+            Some(Fault::Unresolved(domain, cause)) => {
+                info!(self.log, "unresolved"; "domain" => &*domain, "reason" => cause.as_str(), "repeated" => repeated);
+            }
+            Some(Fault::LeadsToOurselves(domain)) => {
+                warn!(self.log, "leads_to_ourselves"; "domain" => &*domain, "repeated" => repeated);
+            }
+            None => info!(self.log, "unresolved"; "reason" => "many domains", "repeated" => repeated),
+        }
     }
 
     /// One timer, moved only when something is due earlier than it would fire.

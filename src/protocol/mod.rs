@@ -15,9 +15,10 @@ pub mod location;
 pub mod message;
 pub mod next_hop;
 pub mod proxy;
-pub mod random;
 pub mod record_route;
 pub mod stun;
 pub mod timer_wheel;
 pub mod transaction;
 pub mod websocket;
+
+mod random;

@@ -7,19 +7,19 @@ use siphasher::sip::SipHasher13;
 /// Numbers that tell nothing of each other, though they are seen in branches and nonces: a counter under a key
 /// (SipHash).
 #[derive(Clone, Debug)]
-pub struct Random {
+pub(super) struct Random {
     key: [u8; 16],
     count: u64,
 }
 
 impl Random {
     /// The sequence of `key` from `count` on, which must differ between users of one key.
-    pub const fn new(key: [u8; 16], count: u64) -> Self {
+    pub(super) const fn new(key: [u8; 16], count: u64) -> Self {
         Self { key, count }
     }
 
     /// The next number.
-    pub fn next(&mut self) -> u64 {
+    pub(super) fn next(&mut self) -> u64 {
         self.count = self.count.wrapping_add(1);
         let mut hasher = SipHasher13::new_with_key(&self.key);
         hasher.write(b"random");

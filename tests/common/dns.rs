@@ -16,6 +16,9 @@ use tokio::task::JoinHandle;
 /// Types by name and number.
 const TYPES: [(&str, u16); 6] = [("A", 1), ("NS", 2), ("CNAME", 5), ("AAAA", 28), ("SRV", 33), ("NAPTR", 35)];
 
+/// Aliases in one answer.
+const MAXIMUM_ALIASES: usize = 16;
+
 const SOA: u16 = 6;
 const OPT: u16 = 41;
 
@@ -30,6 +33,8 @@ pub(crate) enum Mood {
     Code(u8),
     /// Has no room in datagrams: the answer is to be fetched by TCP.
     Truncates,
+    /// Leaves it to the client to ask for what a name is an alias of.
+    Reluctant,
     /// Names other servers to ask: it does not know the domain.
     Lame,
 }
@@ -254,9 +259,10 @@ impl State {
             }
             Some(Mood::Late(late)) => {
                 delay = late;
-                self.answer(question)
+                self.answer(question, MAXIMUM_ALIASES)
             }
-            Some(Mood::Truncates) | None => self.answer(question),
+            Some(Mood::Reluctant) => self.answer(question, 1),
+            Some(Mood::Truncates) | None => self.answer(question, MAXIMUM_ALIASES),
         };
         if !by_tcp && reply.len() > question.room {
             return (Some(message(question, 0x02, 0, &[], &[])), delay);
@@ -264,7 +270,7 @@ impl State {
         (Some(reply), delay)
     }
 
-    fn answer(&self, question: &Question) -> Vec<u8> {
+    fn answer(&self, question: &Question, aliases: usize) -> Vec<u8> {
         let (mut answers, mut name, mut seen) = (Vec::new(), question.name.clone(), Vec::new());
         loop {
             let entries = self.records.get(&name).map(Vec::as_slice).unwrap_or_default();
@@ -279,6 +285,9 @@ impl State {
             let Some((entry, target)) = alias.filter(|_| !seen.contains(&name)) else { break };
             answers.push(record(&name, entry.kind, entry.ttl, &entry.data));
             seen.push(std::mem::replace(&mut name, target));
+            if seen.len() == aliases {
+                return message(question, 0, 0, &answers, &[]);
+            }
         }
         let suffix = format!(".{name}");
         let exists = self.records.keys().any(|known| *known == name || known.ends_with(&suffix));
