@@ -21,7 +21,8 @@
 //! that has recorded it, which the Route names; of responses the one that the branch names. (A CANCEL that comes by
 //! another connection than its INVITE, against RFC 3261 §9.1, finds nothing to cancel.) The Router feeds its core ([`protocol::proxy::Proxy`]), which may ask the Registrar
 //! where a user is, or the FederationResolver where a domain's servers are; the answer resumes the context that asked. An answer that changes registrations goes by way of the
-//! Journal, which lets it go when the disk has the change. What leaves goes to a Listener or Connection in one batch.
+//! Journal, which lets it go when the disk has the change. Where the servers of another domain are, and whether a stranger's
+//! certificate proves its domain, the Router asks the FederationResolver in the same way. What leaves goes to a Listener or Connection in one batch.
 //!
 //! # Invariants
 //!
