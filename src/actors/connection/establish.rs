@@ -15,6 +15,7 @@ use tokio_rustls::{LazyConfigAcceptor, TlsConnector};
 use super::ConnectionSettings;
 use super::connect::connect;
 use super::failure::{Cause, Phase, Report};
+use super::pace::paced;
 use super::stream::Stream;
 use super::upgrade::{linger, upgrade};
 use crate::actors::directory::{Peer, Reuse};
@@ -118,7 +119,7 @@ impl<'a> Attempt<'a> {
         self.phase.set(Phase::Handshake);
         let hello = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
         self.sni.replace(hello.client_hello().server_name().map(str::to_owned));
-        let (accepted, seen) = watched(hello.into_stream(Arc::clone(&tls.server))).await;
+        let (accepted, seen) = paced(watched(hello.into_stream(Arc::clone(&tls.server)))).await;
         self.certificate.replace(seen);
         let stream = accepted?;
         let connection: &CommonState = stream.get_ref().1;
@@ -143,7 +144,7 @@ impl<'a> Attempt<'a> {
             server_name(expected, remote).ok_or(io::ErrorKind::InvalidInput).map_err(io::Error::from)?;
         self.sni.replace(expected.map(|expected| expected.server_name.to_string()));
         let connector = TlsConnector::from(Arc::clone(tls.client(expected)));
-        let (connected, seen) = watched(connector.connect(server.clone(), stream)).await;
+        let (connected, seen) = paced(watched(connector.connect(server.clone(), stream))).await;
         self.certificate.replace(seen);
         let stream = connected?;
         self.phase.set(Phase::Identity);

@@ -24,6 +24,7 @@ mod failure;
 mod inbox;
 mod open;
 mod outbox;
+mod pace;
 mod stream;
 mod upgrade;
 
