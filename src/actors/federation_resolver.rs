@@ -8,6 +8,7 @@
 //! What is lost: what was looked up, which servers were sick, and the questions that waited, whose contexts answer
 //! 500 when their patience ends. Who notices: the supervisor. The next FederationResolver looks up anew.
 
+mod inquiry;
 mod name_servers;
 
 use std::net::SocketAddr;
@@ -17,6 +18,7 @@ use std::time::{Duration, Instant};
 use actix::prelude::*;
 use slog::{Logger, debug, info, warn};
 
+pub use self::inquiry::{Inquiry, inquire};
 use self::name_servers::NameServers;
 use super::directory::Directory;
 use super::router::InterfacesChanged;

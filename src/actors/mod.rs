@@ -18,6 +18,7 @@ pub mod state;
 pub mod stun;
 pub mod supervisor;
 pub mod tls;
+pub mod trial;
 pub mod turns;
 
 #[cfg(test)]

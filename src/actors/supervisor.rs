@@ -23,6 +23,8 @@ use actix::prelude::*;
 use futures_util::future::{Either, select};
 use slog::{Logger, crit, error, info, warn};
 
+pub(crate) use self::children::{connection_settings, federation, message_limits, stream_protocol};
+pub(crate) use self::interfaces::as_configured;
 use super::directory::{ConnectionLimits, Directory, RouterAddress};
 use super::journal::Finish;
 use super::listener::{InterfaceStatus, ListenerKind, ListenerStopped};

@@ -1,15 +1,20 @@
 //! The command line (`docs/operations.md`): one file per group of commands.
 
 mod check;
+mod lookup;
 mod run;
 mod stun;
+mod table;
+mod visit;
 
+use std::future::Future;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand};
 
-use crate::config::{Config, Faults, HostPort, Warning};
+use crate::config::{Config, Faults, HostPort, Places, Warning, parse_name};
 
 /// Exit statuses; the numbers beyond 2 are those of sysexits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,9 +59,15 @@ enum Command {
     Run,
     /// Check without starting; prints all faults at once
     Check {
-        /// What to check
-        #[arg(value_enum, default_value_t = Subject::Config)]
-        subject: Subject,
+        /// What to check [default: everything]
+        #[command(subcommand)]
+        subject: Option<check::Subject>,
+    },
+    /// Say what the proxy would do for a domain, and try it: route, records, servers, certificates
+    Lookup {
+        /// The domain
+        #[arg(value_name = "DOMAIN", value_parser = domain)]
+        domain: String,
     },
     /// Find the public address and the NAT type; takes up to 40 s, as long as silence is waited for
     Stun {
@@ -66,12 +77,6 @@ enum Command {
     },
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Subject {
-    /// The configuration file and what it names
-    Config,
-}
-
 /// Runs the command that the process was started with.
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -79,7 +84,8 @@ pub fn main() -> ExitCode {
     let file = arguments.config.unwrap_or_else(default_file);
     let exit = match arguments.command.unwrap_or(Command::Run) {
         Command::Run => run::run(&file),
-        Command::Check { subject: Subject::Config } => check::config(&file, arguments.json),
+        Command::Check { subject } => check::check(&file, subject.as_ref(), arguments.json),
+        Command::Lookup { domain } => lookup::lookup(&file, &domain, arguments.json),
         Command::Stun { server } => stun::stun(&file, is_default, server, arguments.json),
     };
     exit.into()
@@ -92,10 +98,27 @@ fn default_file() -> PathBuf {
 }
 
 fn load(file: &Path) -> Result<(Config, Vec<Warning>), Faults> {
+    load_with_places(file).map(|(config, warnings, _)| (config, warnings))
+}
+
+fn load_with_places(file: &Path) -> Result<(Config, Vec<Warning>, Places), Faults> {
     // A variable that is no UTF-8 cannot be one of ours: they hold names, numbers and addresses.
     let environment = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    crate::config::load(file, environment)
+    crate::config::load_with_places(file, environment)
+}
+
+/// A domain of the command line.
+fn domain(text: &str) -> Result<String, &'static str> {
+    parse_name(text).ok_or("no domain name, allowed: labels of letters, digits and inner hyphens")
+}
+
+/// Runs a command that asks the network. What it has given up is not waited for.
+fn block_on<T>(command: impl Future<Output = T>) -> io::Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let output = runtime.block_on(command);
+    runtime.shutdown_background();
+    Ok(output)
 }
 
 /// Prints to standard output. Whoever has closed the other end does not want to read.

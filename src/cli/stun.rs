@@ -4,7 +4,8 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::{Exit, load, say};
+use super::table::row;
+use super::{Exit, block_on, load, say};
 use crate::actors::stun::{Finding, Question, ask};
 use crate::config::HostPort;
 
@@ -34,16 +35,13 @@ pub(super) fn stun(file: &Path, may_be_absent: bool, server: Option<HostPort>, a
         );
         return Exit::No;
     }
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
+    let finding = match block_on(ask(&question)) {
+        Ok(finding) => finding,
         Err(fault) => {
             eprintln!("no event queue: {fault}");
             return Exit::Internal;
         }
     };
-    let finding = runtime.block_on(ask(&question));
-    // A look-up that was given up is not waited for.
-    runtime.shutdown_background();
     let report = Report::new(&finding);
     say(&if as_json { report.to_json() } else { report.to_text() });
     if finding.verdict.public.is_some() { Exit::Done } else { Exit::No }
@@ -97,11 +95,9 @@ impl Report {
             ("reason", self.reason.as_deref()),
             ("server", self.server.as_deref()),
         ];
-        let row = |(name, value): &(&str, Option<&str>)| value.map(|value| format!("{name:<15} {value}"));
-        let mut lines: Vec<_> = rows.iter().filter_map(row).collect();
+        let mut lines: Vec<_> = rows.iter().filter_map(|(name, value)| Some(row(name, (*value)?))).collect();
         if self.server.is_some() {
-            let failed =
-                |Failure { server, reason }: &Failure| format!("{:<15} {server}: {reason}", "failed");
+            let failed = |Failure { server, reason }: &Failure| row("failed", &format!("{server}: {reason}"));
             lines.extend(self.failures.iter().map(failed));
         }
         lines.join("\n")

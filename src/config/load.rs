@@ -7,7 +7,7 @@ use std::path::Path;
 
 use config::{ConfigError, Map, Source, Value};
 
-use super::report::{Origins, Report};
+use super::report::{Origins, Places, Report};
 use super::{Config, Fault, Faults, Place, Warning, check, environment, file};
 
 /// Larger files are refused; ten thousand accounts need a tenth of it.
@@ -26,6 +26,18 @@ pub fn load(
     path: &Path,
     environment: impl Iterator<Item = (String, String)>,
 ) -> Result<(Config, Vec<Warning>), Faults> {
+    load_with_places(path, environment).map(|(config, warnings, _)| (config, warnings))
+}
+
+/// As [`load`]; tells also where each key was given.
+///
+/// # Errors
+///
+/// As of [`load`].
+pub fn load_with_places(
+    path: &Path,
+    environment: impl Iterator<Item = (String, String)>,
+) -> Result<(Config, Vec<Warning>, Places), Faults> {
     let octets = read_bounded(path, MAXIMUM_FILE_BYTES).map_err(|error| {
         fault(Place::File(path.to_owned()), format!("cannot be read: {error}, allowed: a TOML file"))
     })?;
@@ -42,7 +54,7 @@ pub(super) fn load_text(
     path: &Path,
     text: &str,
     environment: impl Iterator<Item = (String, String)>,
-) -> Result<(Config, Vec<Warning>), Faults> {
+) -> Result<(Config, Vec<Warning>, Places), Faults> {
     let file::Document { entries, mut origins } = file::parse(text).map_err(|faults| {
         let fault = |(line, text)| Fault {
             place: Place::Line { file: path.to_owned(), line },
@@ -67,14 +79,14 @@ fn check_layers(
     entries: Map<String, Value>,
     origins: Origins,
     faults: Vec<(String, String)>,
-) -> Result<(Config, Vec<Warning>), Faults> {
+) -> Result<(Config, Vec<Warning>, Places), Faults> {
     let report = Report::new(path.to_owned(), origins);
     for (name, text) in faults {
         report.fault_of_variable(name, text);
     }
     let config = check::check(&report, entries);
-    let (faults, warnings) = report.finish();
-    if faults.is_empty() { Ok((config, warnings)) } else { Err(Faults(faults)) }
+    let (faults, warnings, places) = report.finish();
+    if faults.is_empty() { Ok((config, warnings, places)) } else { Err(Faults(faults)) }
 }
 
 /// Lays the second layer over the first: tables merge key by key, everything else is replaced.

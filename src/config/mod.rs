@@ -39,7 +39,9 @@ use ipnet::IpNet;
 pub use self::certificate::{Certificate, Tls, TlsVersion, TrustedCas};
 pub use self::fault::{Fault, Faults, Place, Remark, Warning};
 pub use self::federation::{Federation, Host, HostPort, OpenFederation, Policy, StaticRoute};
-pub use self::load::load;
+pub use self::load::{load, load_with_places};
+pub use self::report::Places;
+pub use self::rules::parse_name;
 pub use self::settings::{
     Admin, Diagnostics, Dns, LOG_MODULES, Limits, LogFormat, LogLevel, Registrar, Sip, Stun, Token,
 };

@@ -29,11 +29,40 @@ pub(super) fn element_path(path: &str, index: usize) -> String {
     format!("{path}[{index}]")
 }
 
+/// Where keys were given, after the check: for faults that only the network tells.
+#[derive(Clone, Debug)]
+pub struct Places {
+    file: PathBuf,
+    origins: Origins,
+}
+
+impl Places {
+    /// A remark on `key`, at its place. `text` says what is wrong and what is allowed.
+    pub fn remark(&self, key: &str, text: impl Into<String>) -> Remark {
+        let place = match self.origin(key) {
+            Some(Origin::Line(line)) => Place::Line { file: self.file.clone(), line: *line },
+            Some(Origin::Variable(name)) => Place::Variable(name.clone()),
+            None => Place::File(self.file.clone()),
+        };
+        Remark { place, key: key.to_owned(), text: text.into() }
+    }
+
+    /// The origin of a key or, where it was not given, of what it would stand in.
+    fn origin(&self, path: &str) -> Option<&Origin> {
+        let mut path = path;
+        loop {
+            if let Some(origin) = self.origins.get(path) {
+                return Some(origin);
+            }
+            path = &path[..path.rfind(['.', '['])?];
+        }
+    }
+}
+
 /// Collects faults, warnings and names of keys while sections are read; shared by all of them.
 #[derive(Debug)]
 pub(super) struct Report {
-    file: PathBuf,
-    origins: Origins,
+    places: Places,
     faults: RefCell<Vec<Fault>>,
     warnings: RefCell<Vec<Warning>>,
     /// Paths of all keys that somebody asked for, without indices.
@@ -45,8 +74,7 @@ pub(super) struct Report {
 impl Report {
     pub(super) fn new(file: PathBuf, origins: Origins) -> Self {
         Self {
-            file,
-            origins,
+            places: Places { file, origins },
             faults: RefCell::default(),
             warnings: RefCell::default(),
             known: RefCell::default(),
@@ -56,12 +84,12 @@ impl Report {
 
     /// Notes that the configuration cannot be used. `text` says what is wrong and what is allowed.
     pub(super) fn fault(&self, key: &str, text: impl Into<String>) {
-        self.faults.borrow_mut().push(self.remark(key, text.into()));
+        self.faults.borrow_mut().push(self.places.remark(key, text));
     }
 
     /// Notes what is doubtful.
     pub(super) fn warn(&self, key: &str, text: impl Into<String>) {
-        self.warnings.borrow_mut().push(self.remark(key, text.into()));
+        self.warnings.borrow_mut().push(self.places.remark(key, text));
     }
 
     /// Notes a fault of a variable that names no key.
@@ -81,55 +109,35 @@ impl Report {
 
     /// Whether the value at `path` comes from the environment, where everything is a string.
     pub(super) fn is_from_environment(&self, path: &str) -> bool {
-        matches!(self.origin(path), Some(Origin::Variable(_)))
+        matches!(self.places.origin(path), Some(Origin::Variable(_)))
     }
 
     /// The first of `paths` that the file or the environment gives, else the first.
     pub(super) fn given<'p>(&self, paths: &[&'p str]) -> &'p str {
-        paths.iter().find(|path| self.origins.contains_key(**path)).unwrap_or(&paths[0])
+        paths.iter().find(|path| self.places.origins.contains_key(**path)).unwrap_or(&paths[0])
     }
 
     /// A path of the configuration, absolute: relative ones are relative to the file.
     pub(super) fn resolve(&self, path: &str) -> PathBuf {
-        let joined = self.file.parent().unwrap_or(Path::new("")).join(path);
+        let joined = self.places.file.parent().unwrap_or(Path::new("")).join(path);
         std::path::absolute(&joined).unwrap_or(joined)
     }
 
-    /// Ends the check: what was found, in order.
-    pub(super) fn finish(self) -> (Vec<Fault>, Vec<Warning>) {
+    /// Ends the check: what was found, in order, and where the keys are.
+    pub(super) fn finish(self) -> (Vec<Fault>, Vec<Warning>, Places) {
         for path in self.unknown.take() {
             self.fault(&path, self.describe_unknown(&path));
         }
         let (mut faults, mut warnings) = (self.faults.into_inner(), self.warnings.into_inner());
         faults.sort();
         warnings.sort();
-        (faults, warnings)
+        (faults, warnings, self.places)
     }
 
     /// Paths of all keys that were asked for, without indices.
     #[cfg(test)]
     pub(super) fn known(&self) -> BTreeSet<String> {
         self.known.borrow().clone()
-    }
-
-    fn remark(&self, key: &str, text: String) -> Remark {
-        let place = match self.origin(key) {
-            Some(Origin::Line(line)) => Place::Line { file: self.file.clone(), line: *line },
-            Some(Origin::Variable(name)) => Place::Variable(name.clone()),
-            None => Place::File(self.file.clone()),
-        };
-        Remark { place, key: key.to_owned(), text }
-    }
-
-    /// The origin of a key or, where it was not given, of what it would stand in.
-    fn origin(&self, path: &str) -> Option<&Origin> {
-        let mut path = path;
-        loop {
-            if let Some(origin) = self.origins.get(path) {
-                return Some(origin);
-            }
-            path = &path[..path.rfind(['.', '['])?];
-        }
     }
 
     /// Looks for the key that was meant: a similar name in this section, the same name in another one.

@@ -217,8 +217,9 @@ pub(super) fn parse_host_port(text: &str) -> Option<HostPort> {
     Some(HostPort { host, port: port.parse().ok().filter(|port| *port != 0)? })
 }
 
-/// A name in lower case, without the dot that may end it.
-fn parse_name(text: &str) -> Option<String> {
+/// A domain or host name in lower case, without the dot that may end it: labels of letters, digits, inner hyphens and
+/// underscores. `None`: it is none.
+pub fn parse_name(text: &str) -> Option<String> {
     let name = text.strip_suffix('.').unwrap_or(text);
     let octet = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
     let label = |l: &str| {

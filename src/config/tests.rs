@@ -18,7 +18,7 @@ fn pairs(environment: &[(&str, &str)]) -> impl Iterator<Item = (String, String)>
 }
 
 pub(super) fn load_with(text: &str, environment: &[(&str, &str)]) -> Result<(Config, Vec<Warning>), Faults> {
-    load::load_text(Path::new(FILE), text, pairs(environment))
+    load::load_text(Path::new(FILE), text, pairs(environment)).map(|(config, warnings, _)| (config, warnings))
 }
 
 /// The configuration of a text without faults.
@@ -294,7 +294,7 @@ fn the_sample_runs_and_shows_the_defaults() {
     let (path, text) = sample();
     let (shown, warnings) =
         load::load_text(&path, &text, pairs(&[])).unwrap_or_else(|faults| panic!("{faults}"));
-    let (mut built_in, _) = load::load_text(&path, "", pairs(&[])).unwrap();
+    let (mut built_in, ..) = load::load_text(&path, "", pairs(&[])).unwrap();
     assert_eq!(warnings.len(), 1, "only the empty password: {warnings:#?}");
     assert_eq!(shown.service.presence_domains, ["example.org"]);
     built_in.service.presence_domains = vec!["example.org".to_owned()];

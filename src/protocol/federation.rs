@@ -4,8 +4,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use super::flow::{Flow, Transport};
-use super::identity::Profile;
+use super::identity::{Expected, Profile};
+use super::interface::{Interfaces, Side};
 use super::message::reply::Reply;
+use super::next_hop::{Query, Server};
 
 /// What the configuration says of other domains. All names are in lower case.
 #[derive(Clone, Debug)]
@@ -137,7 +139,64 @@ impl Federation {
     }
 }
 
+impl Outward {
+    /// The domain that is reached.
+    pub fn domain(&self) -> &Arc<str> {
+        match self {
+            Self::Route(route) => &route.domain,
+            Self::Discovered(domain) => domain,
+        }
+    }
+
+    /// The static route, where it is one.
+    pub fn route(&self) -> Option<&Route> {
+        match self {
+            Self::Route(route) => Some(route),
+            Self::Discovered(_) => None,
+        }
+    }
+
+    /// The server that needs no look-up; else what to look up.
+    pub fn server(&self) -> Result<Server, Query> {
+        match self {
+            Self::Route(route) => route.server(),
+            Self::Discovered(domain) => Err(Query::Federation(Arc::clone(domain))),
+        }
+    }
+
+    /// Who the server `host` has to prove to be. One that is given by its address is called by the domain.
+    pub fn expected(&self, host: &Arc<str>) -> Expected {
+        let server_name = match self {
+            Self::Route(route) => route.host.as_ref().unwrap_or(&route.domain),
+            Self::Discovered(_) => host,
+        };
+        Expected { server_name: Arc::clone(server_name), domain: Some(Arc::clone(self.domain())) }
+    }
+
+    /// The flow to `remote` by an interface of the WAN; for a static route by the address that it is bound to, and
+    /// where the WAN has none that reaches it, by one of the LAN.
+    pub fn flow_to(&self, transport: Transport, remote: SocketAddr, interfaces: &Interfaces) -> Option<Flow> {
+        let bound = self.route().and_then(|route| route.bind_address);
+        let from = |side| interfaces.flow_from_address(side, transport, remote, bound);
+        from(Side::Wan).or_else(|| self.route().and_then(|_| from(Side::Lan)))
+    }
+}
+
 impl Route {
+    /// The access server, or what to look up for it.
+    fn server(&self) -> Result<Server, Query> {
+        let Some(address) = self.socket_address() else {
+            return Err(Query::Server {
+                host: self.host.clone().unwrap_or_else(|| Arc::from("")),
+                port: Some(self.port),
+                transport: Some(self.transport),
+                is_secure: false,
+            });
+        };
+        let host = Arc::from(address.ip().to_string());
+        Ok(Server { transport: self.transport, host, addresses: [address].into_iter().collect() })
+    }
+
     /// Where the access server is, if no name has to be looked up for that.
     pub fn socket_address(&self) -> Option<SocketAddr> {
         self.address.map(|ip| SocketAddr::new(ip, self.port))

@@ -113,7 +113,7 @@ fn is_same(name: &str, other: &str) -> bool {
 }
 
 /// Whether `host` is `domain`, or has one label more.
-fn is_at_most_directly_under(host: &str, domain: &str) -> bool {
+pub fn is_at_most_directly_under(host: &str, domain: &str) -> bool {
     let parent =
         host.split_once('.').map(|(label, parent)| (!label.contains('*') && !label.is_empty(), parent));
     is_same(host, domain) || parent.is_some_and(|(is_name, parent)| is_name && is_same(parent, domain))

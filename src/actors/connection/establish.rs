@@ -5,9 +5,9 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use rustls::CommonState;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::server::Acceptor;
+use rustls::{CommonState, ProtocolVersion};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::{LazyConfigAcceptor, TlsConnector};
@@ -69,17 +69,18 @@ pub(super) async fn establish(
 }
 
 /// One attempt, and how far it has come.
-struct Attempt<'a> {
+pub(super) struct Attempt<'a> {
     settings: &'a ConnectionSettings,
     remote: Cell<SocketAddr>,
     phase: Cell<Phase>,
     sni: RefCell<Option<String>>,
     expected: RefCell<Option<Arc<Expected>>>,
     certificate: RefCell<Option<CertificateSummary>>,
+    version: Cell<Option<ProtocolVersion>>,
 }
 
 impl<'a> Attempt<'a> {
-    const fn new(settings: &'a ConnectionSettings, remote: SocketAddr) -> Self {
+    pub(super) const fn new(settings: &'a ConnectionSettings, remote: SocketAddr) -> Self {
         Self {
             settings,
             remote: Cell::new(remote),
@@ -87,10 +88,11 @@ impl<'a> Attempt<'a> {
             sni: RefCell::new(None),
             expected: RefCell::new(None),
             certificate: RefCell::new(None),
+            version: Cell::new(None),
         }
     }
 
-    async fn run(&self, origin: Origin) -> Result<Established, Cause> {
+    pub(super) async fn run(&self, origin: Origin) -> Result<Established, Cause> {
         match origin {
             Origin::Accepted(stream) => self.accept(TcpStream::from_std(stream)?).await,
             Origin::Dialled(peer) => self.dial(peer).await,
@@ -166,13 +168,14 @@ impl<'a> Attempt<'a> {
         }
     }
 
-    /// Keeps for the log what there is to say of the peer's certificate.
-    fn describe(&self, connection: &CommonState) {
+    /// Keeps what there is to say of the peer's end of TLS.
+    pub(super) fn describe(&self, connection: &CommonState) {
+        self.version.set(connection.protocol_version());
         let certificate: Option<&CertificateDer<'_>> = connection.peer_certificates().and_then(<[_]>::first);
         self.certificate.replace(certificate.and_then(CertificateSummary::read));
     }
 
-    fn report(&self, is_incoming: bool) -> Report {
+    pub(super) fn report(&self, is_incoming: bool) -> Report {
         let name =
             |expected: Arc<Expected>| expected.domain.as_deref().unwrap_or(&expected.server_name).to_owned();
         Report {
@@ -182,6 +185,7 @@ impl<'a> Attempt<'a> {
             sni: self.sni.take(),
             expected: self.expected.take().map(name),
             certificate: self.certificate.take(),
+            version: self.version.get(),
         }
     }
 }

@@ -5,6 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Instant;
 
+use rustls::ProtocolVersion;
 use slog::{info, warn};
 
 use super::ConnectionSettings;
@@ -43,7 +44,7 @@ pub(super) enum Cause {
 }
 
 impl Cause {
-    fn failure(&self, phase: Phase) -> TlsFailure {
+    pub(super) fn failure(&self, phase: Phase) -> TlsFailure {
         match self {
             Self::Timeout => TlsFailure::Timeout,
             Self::WrongName => TlsFailure::WrongName,
@@ -89,6 +90,8 @@ pub(super) struct Report {
     pub(super) expected: Option<String>,
     /// The peer's certificate, where there is something to say of it.
     pub(super) certificate: Option<CertificateSummary>,
+    /// The version of TLS, where it came to that.
+    pub(super) version: Option<ProtocolVersion>,
 }
 
 impl Report {

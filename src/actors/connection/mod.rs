@@ -26,6 +26,7 @@ mod open;
 mod outbox;
 mod pace;
 mod stream;
+mod trial;
 mod upgrade;
 
 use std::net::{IpAddr, SocketAddr};
@@ -48,6 +49,8 @@ pub use self::failure::Failures;
 use self::failure::{Cause, Phase, Report};
 use self::open::Open;
 use self::outbox::{Outbox, Overflow};
+pub(crate) use self::stream::Stream;
+pub(crate) use self::trial::{Phase as TrialPhase, Trial, try_out};
 use super::directory::{Admission, Directory, Peer, Reuse};
 use super::messages::{ConnectionClosed, ConnectionOpened, Outgoing, Transmit};
 use super::tls::StreamTls;
@@ -239,6 +242,7 @@ impl Connection {
             sni: None,
             expected: None,
             certificate: None,
+            version: None,
         };
         report.log(&Cause::from(rustls::Error::AlertReceived(alert)), &self.settings);
     }

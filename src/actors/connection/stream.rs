@@ -1,6 +1,7 @@
 //! A stream in the clear or under TLS.
 
 use std::io::{self, IoSlice};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -10,11 +11,21 @@ use tokio_rustls::TlsStream;
 
 /// The octets' way.
 #[derive(Debug)]
-pub(super) enum Stream {
+pub(crate) enum Stream {
     /// TCP.
     Plain(TcpStream),
     /// TLS over TCP; boxed because its state is some kilobytes.
     Secure(Box<TlsStream<TcpStream>>),
+}
+
+impl Stream {
+    /// Our end.
+    pub(crate) fn local_address(&self) -> io::Result<SocketAddr> {
+        match self {
+            Self::Plain(stream) => stream.local_addr(),
+            Self::Secure(stream) => stream.get_ref().0.local_addr(),
+        }
+    }
 }
 
 /// Calls the method of the variant that there is.

@@ -10,7 +10,9 @@ use slog::{Drain as _, Logger, o};
 
 use super::{ChildId, Supervisor, interfaces};
 use crate::actors::connection::{ConnectionSettings, Failures};
-use crate::actors::directory::{FederationResolverAddress, JournalAddress, RegistrarAddress, RouterAddress};
+use crate::actors::directory::{
+    Directory, FederationResolverAddress, JournalAddress, RegistrarAddress, RouterAddress,
+};
 use crate::actors::federation_resolver::FederationResolver;
 use crate::actors::journal::{Backlog, Journal, JournalSettings};
 use crate::actors::listener::datagram::{DatagramListener, DatagramListenerSettings, PortSharing};
@@ -19,6 +21,7 @@ use crate::actors::listener::{Companion, InterfaceState, ListenerKind, Reports, 
 use crate::actors::registrar::Registrar;
 use crate::actors::router::Router;
 use crate::actors::stun::{Question, Stun, StunSettings};
+use crate::actors::tls::StreamTls;
 use crate::config::{Config, Host, Policy, Protocol, Side, StaticRoute};
 use crate::protocol::federation::{Federation, Route, RouteId};
 use crate::protocol::flow::InterfaceId;
@@ -71,7 +74,7 @@ pub(super) fn settings(config: &Config, cores: usize) -> Settings {
 }
 
 /// The part of the configuration that decides about other domains.
-fn federation(config: &Config) -> Federation {
+pub(crate) fn federation(config: &Config) -> Federation {
     let route = |(id, route): (u16, &StaticRoute)| {
         let (host, address) = match &route.access_server {
             Host::Name(name) => (Some(Arc::from(name.as_str())), None),
@@ -97,6 +100,49 @@ fn federation(config: &Config) -> Federation {
         blocked: config.federation.blocked_domains.clone(),
         allowed: config.federation.allowed_domains.clone(),
         routes: (0..).zip(&config.static_routes).map(route).collect(),
+    }
+}
+
+/// What the connections of an interface have in common; `address` is where it listens.
+pub(crate) fn connection_settings(
+    config: &Config,
+    tls: Option<StreamTls>,
+    interface: InterfaceId,
+    address: SocketAddr,
+    directory: Arc<Directory>,
+    log: impl Fn(&'static str) -> Logger,
+) -> ConnectionSettings {
+    ConnectionSettings {
+        interface,
+        side: config.interfaces[usize::from(interface.0)].side,
+        bind_address: address,
+        other_family: interfaces::other_family(&config.interfaces, interface),
+        transport: stream_protocol(config, interface).transport(),
+        tls,
+        message_limits: message_limits(config),
+        handshake_timeout: config.limits.handshake_timeout,
+        message_timeout: config.limits.message_timeout,
+        idle_timeout: config.limits.idle_timeout,
+        directory,
+        log: log("connection"),
+        security: log("security"),
+        failures: Failures::default(),
+    }
+}
+
+/// What streams of an interface speak. A UDP interface takes TCP on its port (RFC 3261 §18.2.1).
+pub(crate) fn stream_protocol(config: &Config, interface: InterfaceId) -> Protocol {
+    match config.interfaces[usize::from(interface.0)].protocol {
+        Protocol::Udp => Protocol::Tcp,
+        protocol => protocol,
+    }
+}
+
+/// Sizes past which a message is refused.
+pub(crate) fn message_limits(config: &Config) -> MessageLimits {
+    MessageLimits {
+        message_bytes: config.limits.maximum_message_bytes,
+        header_bytes: config.limits.maximum_header_bytes,
     }
 }
 
@@ -253,7 +299,7 @@ impl Supervisor {
             core,
             address: self.address_of(interface),
             sharing,
-            message_limits: self.message_limits(),
+            message_limits: message_limits(&self.parts.config),
             directory: Arc::clone(&self.parts.directory),
             reports: reports(ctx),
             log: self.interface_log("listener", interface, Protocol::Udp),
@@ -269,28 +315,18 @@ impl Supervisor {
 
     fn start_stream_listener(&self, interface: InterfaceId, ctx: &Context<Self>) {
         let config = &self.parts.config;
-        let entry = &config.interfaces[usize::from(interface.0)];
-        // A UDP interface takes TCP on its port (RFC 3261 §18.2.1).
-        let protocol = if entry.protocol == Protocol::Udp { Protocol::Tcp } else { entry.protocol };
-        let accounts = (entry.side == Side::Lan).then(|| Arc::clone(&self.parts.settings.accounts));
+        let (protocol, address) = (stream_protocol(config, interface), self.address_of(interface));
+        let is_lan = config.interfaces[usize::from(interface.0)].side == Side::Lan;
+        let accounts = is_lan.then(|| Arc::clone(&self.parts.settings.accounts));
         let tls = protocol.is_secure().then(|| self.parts.tls.for_interface(protocol, accounts));
-        let address = self.address_of(interface);
-        let connections = Arc::new(ConnectionSettings {
+        let connections = Arc::new(connection_settings(
+            config,
+            tls.flatten(),
             interface,
-            side: entry.side,
-            bind_address: address,
-            other_family: interfaces::other_family(&config.interfaces, interface),
-            transport: protocol.transport(),
-            tls: tls.flatten(),
-            message_limits: self.message_limits(),
-            handshake_timeout: config.limits.handshake_timeout,
-            message_timeout: config.limits.message_timeout,
-            idle_timeout: config.limits.idle_timeout,
-            directory: Arc::clone(&self.parts.directory),
-            log: self.interface_log("connection", interface, protocol),
-            security: self.interface_log("security", interface, protocol),
-            failures: Failures::default(),
-        });
+            address,
+            Arc::clone(&self.parts.directory),
+            |module| self.interface_log(module, interface, protocol),
+        ));
         let workers = self.arbiters.iter().map(Arbiter::handle).collect();
         let settings = StreamListenerSettings {
             address,
@@ -317,14 +353,6 @@ impl Supervisor {
             Some(InterfaceState::NotListening { .. }) | None => {
                 self.parts.config.interfaces[usize::from(interface.0)].socket_address()
             }
-        }
-    }
-
-    fn message_limits(&self) -> MessageLimits {
-        let limits = &self.parts.config.limits;
-        MessageLimits {
-            message_bytes: limits.maximum_message_bytes,
-            header_bytes: limits.maximum_header_bytes,
         }
     }
 

@@ -75,6 +75,11 @@ pub(super) fn configured(config: &Config, states: &States, public: &PublicAddres
     interfaces(config, public, all.map(address))
 }
 
+/// All interfaces, as far as the configuration alone tells.
+pub(crate) fn as_configured(config: &Config) -> Interfaces {
+    configured(config, &States::new(), &PublicAddresses::default())
+}
+
 /// Where connections of the interface `of` leave from to peers of the other address family: the address of another
 /// interface with the same side and protocol.
 pub(super) fn other_family(interfaces: &[crate::config::Interface], of: InterfaceId) -> Option<IpAddr> {

@@ -140,6 +140,29 @@ impl TlsFailure {
         }
     }
 
+    /// What has happened, in words.
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::Expired => "the certificate has expired",
+            Self::NotYetValid => "the certificate is not valid yet",
+            Self::UnknownIssuer => "no authority that we trust has issued the certificate",
+            Self::Revoked => "the certificate is revoked",
+            Self::WrongPurpose => "the certificate is for other things than SIP",
+            Self::WrongName => "the certificate is that of somebody else",
+            Self::BadCertificate => "the certificate is faulty",
+            Self::NoCertificate => "no certificate was shown",
+            Self::ProtocolVersion => "there is no version of TLS that both sides speak",
+            Self::NoCommonCipher => "there is no cipher suite that both sides have",
+            Self::OursRefused => "our certificate is refused",
+            Self::PeerAlert => "the peer has broken TLS off",
+            Self::NotTls => "what answers does not speak TLS",
+            Self::Closed => "the peer has closed the connection",
+            Self::Timeout => "nothing has come in time",
+            Self::Unreachable => "nobody can be reached there",
+            Self::Other => "it failed",
+        }
+    }
+
     /// What to do about it.
     pub const fn remedy(self) -> &'static str {
         match self {

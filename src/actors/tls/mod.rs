@@ -3,6 +3,7 @@
 //! That a certificate is good (`verifier.rs`) and whose it is ([`identity`](crate::protocol::identity)) are two steps:
 //! the first happens in the handshake, the second after it, where it is known who was meant.
 
+pub mod audit;
 mod failure;
 mod names;
 mod stream;

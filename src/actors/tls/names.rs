@@ -1,11 +1,12 @@
 //! What stands in a certificate: the names that its bearer may call itself by, and what a log line says of it.
 
 use std::net::IpAddr;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustls::pki_types::CertificateDer;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
+use x509_parser::time::ASN1Time;
 
 use crate::protocol::identity::PeerNames;
 
@@ -61,8 +62,7 @@ impl CertificateSummary {
         let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
         let addresses = names.addresses.iter().map(ToString::to_string);
         let all: Vec<_> = names.uris.into_iter().chain(names.dns).chain(addresses).collect();
-        let not_after = u64::try_from(certificate.validity().not_after.timestamp()).unwrap_or(0);
-        let not_after = UNIX_EPOCH + Duration::from_secs(not_after);
+        let not_after = system_time(certificate.validity().not_after);
         Some(Self {
             subject: certificate.subject().to_string(),
             names: all.join(","),
@@ -70,6 +70,11 @@ impl CertificateSummary {
             not_after: humantime::format_rfc3339_seconds(not_after).to_string(),
         })
     }
+}
+
+pub(super) fn system_time(time: ASN1Time) -> SystemTime {
+    // What has ended before 1970 has ended.
+    UNIX_EPOCH + Duration::from_secs(u64::try_from(time.timestamp()).unwrap_or(0))
 }
 
 #[cfg(test)]

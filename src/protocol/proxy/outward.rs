@@ -7,10 +7,10 @@ use std::time::Instant;
 
 use smallvec::SmallVec;
 
-use crate::protocol::federation::{Outward, Route};
-use crate::protocol::flow::{Flow, Transport};
+use crate::protocol::federation::Outward;
+use crate::protocol::flow::Flow;
 use crate::protocol::identity::Expected;
-use crate::protocol::interface::{Interfaces, Side};
+use crate::protocol::interface::Interfaces;
 use crate::protocol::location::ContextId;
 use crate::protocol::message::Message;
 use crate::protocol::message::reply::Reply;
@@ -65,15 +65,10 @@ pub(super) fn far_domain(request: &Message) -> Option<String> {
 impl Proxy {
     /// Finds out where a request that leaves can go.
     pub(super) fn depart(&mut self, now: Instant, slot: Slot, departure: Departure) {
-        let servers = match &departure.outward {
-            Outward::Route(route) => route.socket_address().map(|address| server_of(route, address)),
-            Outward::Discovered(_) => None,
-        };
-        if let Some(server) = servers {
-            return self.depart_to(now, slot, &departure, vec![server]);
+        match departure.outward.server() {
+            Ok(server) => self.depart_to(now, slot, &departure, vec![server]),
+            Err(query) => self.ask_dns(now, slot, query, Pending::Resolution(departure)),
         }
-        let query = query_of(&departure.outward);
-        self.ask_dns(now, slot, query, Pending::Resolution(departure));
     }
 
     /// Asks the FederationResolver. Its own budget ends before our patience does.
@@ -137,23 +132,6 @@ impl Proxy {
     }
 }
 
-fn query_of(outward: &Outward) -> Query {
-    match outward {
-        Outward::Route(route) => Query::Server {
-            host: route.host.clone().unwrap_or_else(|| Arc::from("")),
-            port: Some(route.port),
-            transport: Some(route.transport),
-            is_secure: false,
-        },
-        Outward::Discovered(domain) => Query::Federation(Arc::clone(domain)),
-    }
-}
-
-fn server_of(route: &Route, address: SocketAddr) -> Server {
-    let host = Arc::from(address.ip().to_string());
-    Server { transport: route.transport, host, addresses: SmallVec::from_iter([address]) }
-}
-
 /// One target for each server, that of the dialog first; servers that none of our interfaces reaches are left out.
 fn targets(departure: &Departure, mut servers: Vec<Server>, interfaces: &Interfaces) -> Vec<Target> {
     let is_preferred =
@@ -163,47 +141,15 @@ fn targets(departure: &Departure, mut servers: Vec<Server>, interfaces: &Interfa
 }
 
 fn target(departure: &Departure, server: Server, interfaces: &Interfaces) -> Option<Target> {
-    let route = match &departure.outward {
-        Outward::Route(route) => Some(route),
-        Outward::Discovered(_) => None,
-    };
+    let outward = &departure.outward;
     let Server { transport, host, mut addresses } = server;
-    let hop = addresses
-        .iter()
-        .find_map(|&remote| flow_out(route.map(|route| &**route), transport, remote, interfaces))?;
+    let hop = addresses.iter().find_map(|&remote| outward.flow_to(transport, remote, interfaces))?;
     // The socket that dials has one family.
-    addresses
-        .retain(|address| flow_out(route.map(|route| &**route), transport, *address, interfaces).is_some());
-    let expected = transport.is_secure().then(|| Arc::new(expected(departure, &host)));
+    addresses.retain(|address| outward.flow_to(transport, *address, interfaces).is_some());
+    let expected = transport.is_secure().then(|| Arc::new(outward.expected(&host)));
     let beyond = Some(Arc::new(Beyond { addresses, expected }));
-    let is_trusted = route.is_some_and(|route| route.is_trusted);
+    let is_trusted = outward.route().is_some_and(|route| route.is_trusted);
     Some(Target { kind: TargetKind::Beyond, beyond, is_trusted, ..Target::direct(hop) })
-}
-
-/// A server that is given by its address is called by the domain.
-fn expected(departure: &Departure, host: &Arc<str>) -> Expected {
-    match &departure.outward {
-        Outward::Route(route) => {
-            let server_name = Arc::clone(route.host.as_ref().unwrap_or(&route.domain));
-            Expected { server_name, domain: Some(Arc::clone(&route.domain)) }
-        }
-        Outward::Discovered(domain) => {
-            Expected { server_name: Arc::clone(host), domain: Some(Arc::clone(domain)) }
-        }
-    }
-}
-
-/// The flow to `remote` by an interface of the WAN; for a static route by the address that it is bound to, and where the
-/// WAN has none that reaches it, by one of the LAN.
-fn flow_out(
-    route: Option<&Route>,
-    transport: Transport,
-    remote: SocketAddr,
-    interfaces: &Interfaces,
-) -> Option<Flow> {
-    let bound = route.and_then(|route| route.bind_address);
-    let flow = interfaces.flow_from_address(Side::Wan, transport, remote, bound);
-    flow.or_else(|| route.and_then(|_| interfaces.flow_from_address(Side::Lan, transport, remote, bound)))
 }
 
 /// What a look-up without result means to who asks.
