@@ -12,6 +12,7 @@ use ipnet::IpNet;
 
 use super::reader::Entry;
 use super::{Host, HostPort};
+use crate::protocol::message::lexical::is_token_only;
 
 /// True or false.
 pub(super) fn flag(entry: &Entry<'_>) -> Option<bool> {
@@ -99,6 +100,16 @@ pub(super) fn domain(entry: &Entry<'_>) -> Option<String> {
     let allowed = "a domain name as \"example.org\"";
     let text = entry.text(allowed)?;
     parse_name(text).or_else(|| entry.refuse(&format!("`{text}` is no domain name"), allowed))
+}
+
+/// The name of an extension, in lower case (RFC 3261 §25.1, `option-tag`).
+pub(super) fn option_tag(entry: &Entry<'_>) -> Option<String> {
+    let allowed = "a token as \"ms-benotify\"";
+    let text = entry.text(allowed)?;
+    match is_token_only(text.as_bytes()) {
+        true => Some(text.to_ascii_lowercase()),
+        false => entry.refuse(&format!("`{text}` is no option tag"), allowed),
+    }
 }
 
 /// An IP address or a name.

@@ -35,7 +35,7 @@ pub struct Dns {
 /// `[sip]`: timers of RFC 3261 §17 and §16.6, and the size at which a request leaves by a stream.
 ///
 /// Reload: transactions begun afterwards.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sip {
     /// T1, the estimated round trip: 1 ms to 10 s, not above T2. Default 500 ms.
     pub t1: Duration,
@@ -53,6 +53,12 @@ pub struct Sip {
     /// Whether the proxy itself asks the contacts of a 3xx, as far as they are on the LAN (§16.7 step 4), or passes
     /// it on to the client. Default false.
     pub follow_redirections: bool,
+    /// Option tags that requests may have in Proxy-Require though the proxy knows nothing of them, lower case; others are
+    /// answered 420 (§16.3 step 5).
+    ///
+    /// Default `ms-benotify` and `ms-piggyback-first-notify`, which Microsoft's peers send (MS-SIP §4.4). Reload: requests
+    /// received afterwards.
+    pub tolerated_proxy_require: Vec<String>,
 }
 
 /// `[registrar]`: bindings (RFC 3261 §10.3) and digest (RFC 8760).

@@ -23,6 +23,7 @@ mod invite;
 mod log_on;
 mod loops;
 mod messages;
+mod microsoft;
 mod non_invite;
 mod octets;
 mod persistence;

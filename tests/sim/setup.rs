@@ -194,6 +194,8 @@ pub(crate) fn settings(profile: &Profile) -> Arc<Settings> {
     Arc::new(Settings {
         federation: Federation::default(),
         dns_timeout: Duration::from_secs(4),
+        tolerated_proxy_require: vec!["ms-benotify".to_owned(), "ms-piggyback-first-notify".to_owned()],
+        keep_alive_timeout: Duration::from_secs(540),
         presence_domains: vec![DOMAIN.to_owned()],
         realm: DOMAIN.to_owned(),
         accounts: accounts(profile.is_open),

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use actix::prelude::*;
 use slog::{Drain as _, Logger, o};
@@ -63,6 +63,8 @@ pub(super) fn settings(config: &Config, cores: usize) -> Settings {
         counts_guesses: config.registrar.failed_log_ons > 0,
         federation: federation(config),
         dns_timeout: config.dns.timeout,
+        tolerated_proxy_require: config.sip.tolerated_proxy_require.clone(),
+        keep_alive_timeout: promised_silence(config),
         timers: Timers::new(config.sip.t1, config.sip.t2, config.sip.t4),
         timer_c: config.sip.timer_c,
         udp_mtu: config.sip.udp_mtu,
@@ -71,6 +73,11 @@ pub(super) fn settings(config: &Config, cores: usize) -> Settings {
         // Call-IDs spread over the Routers, so each of them sees its share.
         requests_per_second_per_address: config.limits.requests_per_second_per_address.div_ceil(cores as u32),
     }
+}
+
+/// How long peers are told that they may be silent: a keep-alive that is late by a tenth still comes in time.
+fn promised_silence(config: &Config) -> Duration {
+    config.limits.idle_timeout * 9 / 10
 }
 
 /// The part of the configuration that decides about other domains.
@@ -210,8 +217,7 @@ impl Supervisor {
             maximum_expires: registrar.maximum_expires,
             maximum_contacts: registrar.maximum_contacts,
             accepts_path_without_support: registrar.accept_path_without_support,
-            // A keep-alive that is late by a tenth still comes in time.
-            flow_timer: self.parts.config.limits.idle_timeout * 9 / 10,
+            flow_timer: promised_silence(&self.parts.config),
             nonce_lifetime: registrar.nonce_lifetime,
             accounts: Arc::clone(&self.parts.settings.accounts),
             guard: GuardSettings {

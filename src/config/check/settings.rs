@@ -8,7 +8,8 @@ use super::accounts::read_secret_file;
 use super::machine;
 use crate::config::reader::{Entry, Section};
 use crate::config::rules::{
-    choice, domain, duration, flag, host_port, non_empty, path, range, set, socket_address, unless_empty,
+    choice, domain, duration, flag, host_port, non_empty, option_tag, path, range, set, socket_address,
+    unless_empty,
 };
 use crate::config::{
     Admin, Diagnostics, Dns, LOG_MODULES, Limits, LogFormat, LogLevel, Registrar, Service, Sip, Stun, Token,
@@ -76,6 +77,11 @@ pub(super) fn sip(mut section: Section<'_>) -> Sip {
         timer_c,
         udp_mtu: section.get("udp_mtu", range(500..=65535), 1300),
         follow_redirections: section.get("follow_redirections", flag, false),
+        tolerated_proxy_require: section.get(
+            "tolerated_proxy_require",
+            set(option_tag),
+            vec!["ms-benotify".to_owned(), "ms-piggyback-first-notify".to_owned()],
+        ),
     }
 }
 
@@ -242,6 +248,11 @@ mod tests {
                 "3: sip.timer_c: timer_c is too short for this t1, allowed: 18s",
             ),
             ("t4 = \"0s\"", "2: sip.t4: `0s` is out of range, allowed: \"1ms\" to \"1m\""),
+            (
+                "tolerated_proxy_require = [\"a b\"]",
+                "2: sip.tolerated_proxy_require[0]: `a b` is no option tag, allowed: a token as \"ms-benotify\"",
+            ),
+            ("tolerated_proxy_require = [\"a\", \"A\"]", "2: sip.tolerated_proxy_require[1]: is given twice"),
             ("udp_mtu = 1300.0", "2: sip.udp_mtu: is a number with a fraction, allowed: 500 to 65535"),
         ] {
             assert_only(&faults(&format!("[sip]\n{keys}")), &[part]);

@@ -39,6 +39,8 @@ names! {
     PPreferredIdentity = "P-Preferred-Identity";
     /// What an edge server of Microsoft's vouches for ([MS-SIPRE] §2.2).
     MsEdgeProxyMessageTrust = "ms-edge-proxy-message-trust";
+    /// Who keeps a connection alive ([MS-CONMGMT] §2.2.1).
+    MsKeepAlive = "ms-keep-alive";
     /// RFC 3323.
     Privacy = "Privacy";
     /// §20.42.

@@ -14,6 +14,7 @@ use crate::protocol::message::{Message, Method, Name};
 use crate::protocol::record_route::{self, Face, TokenKey};
 use crate::protocol::transaction::Branch;
 
+use super::keep_alive;
 use super::targets::Target;
 
 /// What is the same for all branches of a request.
@@ -97,6 +98,10 @@ impl Forwarding<'_> {
         let crosses = self.interfaces.side(hop.interface) == Side::Wan
             || self.interfaces.side(self.source.interface) == Side::Wan;
         remove_identities(&mut edit, self.request, self.is_trusted, target.is_trusted, crosses);
+        if keep_alive::is_asked(self.request, self.source) {
+            // The question was for us.
+            self.request.row_spans(Name::MsKeepAlive).for_each(|span| edit.replace(span, |_| ()));
+        }
         if hop.transport.is_reliable() {
             edit.measure_body();
         }

@@ -24,6 +24,7 @@ use crate::protocol::transaction::{LegacyKey, ServerInvite, ServerNonInvite, Tra
 use super::authenticate::Refusal;
 use super::border::Stranger;
 use super::forward::is_recorded;
+use super::keep_alive;
 use super::preprocess::preprocess;
 use super::response_context::{Passage, Pending, ResponseContext};
 use super::route::{Routing, Way, route};
@@ -31,7 +32,8 @@ use super::slots::Slot;
 use super::table::{ReplyPath, ServerMachine, ServerTransaction};
 use super::targets::TargetSet;
 use super::validate::{
-    MAXIMUM_BREADTH, MaxForwards, check_max_breadth, check_max_forwards, check_proxy_require, check_syntax,
+    MAXIMUM_BREADTH, MaxForwards, check_compression, check_max_breadth, check_max_forwards,
+    check_proxy_require, check_syntax,
 };
 use super::{DropReason, Event, EventDetail, Output, Proxy, is_unanswered};
 
@@ -136,6 +138,7 @@ impl Proxy {
         proof: Option<&Arc<PeerProof>>,
         incoming: &mut Incoming,
     ) -> Result<Accepted, Refusal> {
+        check_compression(&incoming.request)?;
         check_syntax(&incoming.request)?;
         let max_forwards = check_max_forwards(&incoming.request)?;
         let routing = self.route(incoming);
@@ -155,7 +158,7 @@ impl Proxy {
         if self.is_loop(request, loop_hash) {
             return Err(Reply::new(482).into());
         }
-        check_proxy_require(request)?;
+        check_proxy_require(request, &self.settings.tolerated_proxy_require)?;
         let max_breadth = if is_for_us { MAXIMUM_BREADTH } else { check_max_breadth(request)? };
         let passage = Passage { max_forwards, max_breadth, loop_hash };
         let author = self.author(now, proof, incoming, &routing)?;
@@ -338,6 +341,8 @@ impl Proxy {
         if is_unanswered(incoming.method) {
             return;
         }
+        let reply =
+            keep_alive::promised(reply, &incoming.request, &incoming.flow, self.settings.keep_alive_timeout);
         let bytes = reply.write(&incoming.request, incoming.flow.remote, &self.to_tag(incoming.key));
         self.transmit(incoming.reply_path.flow, incoming.reply_path.alternate(), bytes, None);
     }

@@ -14,6 +14,7 @@
 //! | answering | `upstream.rs`, `response_context.rs` (§16.7 to §16.9) |
 //! | asking those to whom a 3xx leads | `redirect.rs` (§16.7 step 4) |
 //! | ending it | `cancel.rs` (§16.10) |
+//! | how long connections may be silent, for peers that ask | `keep_alive.rs` (MS-CONMGMT) |
 //! | what nobody answers | `unanswered.rs` (§16.11) |
 //! | what is remembered meanwhile | `table.rs`, in tables of `slots.rs` |
 
@@ -25,6 +26,7 @@ mod forking;
 pub mod forward;
 mod guesses;
 mod incoming;
+mod keep_alive;
 mod locating;
 mod loop_check;
 pub mod outward;

@@ -1,6 +1,6 @@
 //! The response context (RFC 3261 §16.7): what has been asked for one request, and what came back.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use smallvec::SmallVec;
@@ -12,6 +12,7 @@ use crate::protocol::message::reply::Reply;
 use crate::protocol::message::{Message, Method, Name};
 
 use super::border::Claim;
+use super::keep_alive;
 use super::outward::Departure;
 use super::redirect::Redirections;
 use super::slots::{Slot, Tenant};
@@ -285,10 +286,21 @@ impl ResponseContext {
         }
     }
 
+    /// What a response says of keep-alives is for this hop; who has asked us is told how long it may be silent.
+    pub(super) fn promise_keep_alive(&self, edit: &mut Edit<'_, '_>, response: &Message, silence: Duration) {
+        if keep_alive::is_asked(&self.request, &self.source) {
+            response.row_spans(Name::MsKeepAlive).for_each(|span| edit.replace(span, |_| ()));
+            edit.append_row(Name::MsKeepAlive, |out| {
+                out.extend_from_slice(keep_alive::promise(silence).as_bytes())
+            });
+        }
+    }
+
     /// The best response as it goes upstream: without our Via, and with the challenges of all branches.
-    pub(super) fn write_best(&self, response: &Message, scratch: &mut Vec<u8>) -> Bytes {
+    pub(super) fn write_best(&self, response: &Message, silence: Duration, scratch: &mut Vec<u8>) -> Bytes {
         let mut edit = Edit::new(response, scratch);
         edit.remove_first_values(Name::Via, 1);
+        self.promise_keep_alive(&mut edit, response, silence);
         if self.source.transport.is_reliable() {
             edit.measure_body();
         }
@@ -451,7 +463,7 @@ mod tests {
         let mut scratch = Vec::new();
         let best = context.best.as_ref().unwrap().response.clone().unwrap();
         assert_eq!(
-            context.write_best(&best, &mut scratch),
+            context.write_best(&best, Duration::ZERO, &mut scratch),
             "SIP/2.0 603 X\r\nVia: SIP/2.0/UDP them\r\nWWW-Authenticate: Digest realm=\"603\"\r\n\
              Content-Length: 4\r\n\r\nbody"
         );

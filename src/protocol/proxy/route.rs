@@ -230,6 +230,8 @@ mod tests {
             nonce_lifetime: Duration::ZERO,
             federation: crate::protocol::federation::Federation::default(),
             dns_timeout: Duration::from_secs(4),
+            tolerated_proxy_require: vec!["ms-benotify".to_owned(), "ms-piggyback-first-notify".to_owned()],
+            keep_alive_timeout: Duration::from_secs(540),
             timers: Timers::default(),
             timer_c: Duration::ZERO,
             udp_mtu: 1300,

@@ -45,6 +45,10 @@ pub struct Settings {
     pub timers: Timers,
     /// Timer C (§16.6 step 11).
     pub timer_c: Duration,
+    /// Option tags in Proxy-Require that are none of our business, in lower case: whoever understands them is beyond us.
+    pub tolerated_proxy_require: Vec<String>,
+    /// How long a connection may be silent, as peers that ask are told (MS-CONMGMT).
+    pub keep_alive_timeout: Duration,
     /// Requests larger than this leave by a stream (§18.1.1), in octets.
     pub udp_mtu: usize,
     /// Whether the contacts of a 3xx are asked in the place of its sender (§16.7 step 4).

@@ -14,6 +14,7 @@ use crate::protocol::transaction::{Actions, Branch, ServerAction};
 use super::forking::{parse_own, user_of};
 use super::forward::remove_identities;
 use super::incoming::part_of;
+use super::keep_alive;
 use super::response_context::BranchState;
 use super::slots::Slot;
 use super::table::ClientMachine;
@@ -174,6 +175,7 @@ impl Proxy {
         let Some(context) = self.contexts.get(slot) else { return };
         let mut edit = Edit::new(response, &mut self.scratch);
         edit.remove_first_values(Name::Via, 1);
+        context.promise_keep_alive(&mut edit, response, self.settings.keep_alive_timeout);
         if context.source.transport.is_reliable() {
             edit.measure_body();
         }
@@ -195,7 +197,7 @@ impl Proxy {
             // What one server cannot do says nothing about us (§16.7 step 6).
             (Some(_), 503) => self.reply(now, slot, &Reply::new(500)),
             (Some(response), status) => {
-                let bytes = context.write_best(response, &mut self.scratch);
+                let bytes = context.write_best(response, self.settings.keep_alive_timeout, &mut self.scratch);
                 self.respond(now, slot, status, &bytes);
             }
             (None, _) if context.is_cancelled => self.reply(now, slot, &Reply::new(487)),
@@ -221,6 +223,8 @@ impl Proxy {
             self.contexts.remove(slot);
             return;
         };
+        let silence = self.settings.keep_alive_timeout;
+        let reply = keep_alive::promised(reply, &context.request, &context.source, silence);
         let bytes = reply.write(&context.request, context.source.remote, &self.to_tag(key));
         self.respond(now, slot, reply.status, &bytes);
     }

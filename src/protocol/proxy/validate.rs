@@ -88,13 +88,22 @@ pub fn check_max_breadth(request: &Message) -> Result<u32, Reply> {
     }
 }
 
-/// Step 5. The proxy supports no extension that a peer could require of it. CANCEL and ACK cannot be refused for
-/// it (§20.29).
-pub fn check_proxy_require(request: &Message) -> Result<(), Reply> {
+/// Whether a request offers compression (MS-SIPCOMP), which there is none of: its sender goes on without. It concerns this
+/// hop alone, so that it is never forwarded, whoever sends it.
+pub fn check_compression(request: &Message) -> Result<(), Reply> {
+    if request.method_token() == b"NEGOTIATE" { Err(Reply::new(405)) } else { Ok(()) }
+}
+
+/// Step 5. The proxy supports no extension that a peer could require of it; those of `tolerated` ask nothing of it. CANCEL
+/// and ACK cannot be refused for it (§20.29).
+pub fn check_proxy_require(request: &Message, tolerated: &[String]) -> Result<(), Reply> {
     if matches!(request.method(), Some(Method::Ack | Method::Cancel)) {
         return Ok(());
     }
-    Reply::refuse_extensions(request.values(Name::ProxyRequire), "Malformed Proxy-Require")
+    let is_tolerated =
+        |tag: &&[u8]| tolerated.iter().any(|tolerated| tag.eq_ignore_ascii_case(tolerated.as_bytes()));
+    let refused = request.values(Name::ProxyRequire).filter(|tag| !is_tolerated(tag));
+    Reply::refuse_extensions(refused, "Malformed Proxy-Require")
 }
 
 #[cfg(test)]
@@ -151,18 +160,29 @@ mod tests {
     }
 
     #[test]
-    fn required_extensions_are_listed_as_unsupported() {
-        let refusal = check_proxy_require(&request(|text| {
-            *text = text.replace("Call-ID", "Proxy-Require: foo, bar\r\nProxy-Require: baz\r\nCall-ID");
-        }));
-        assert_eq!(refusal.unwrap_err().rows.to_vec(), [("Unsupported", "foo,bar,baz".to_owned())]);
-        let malformed = check_proxy_require(&request(|text| {
-            *text = text.replace("Call-ID", "Proxy-Require: foo, \u{e9}\r\nCall-ID");
-        }));
-        assert_eq!(malformed.unwrap_err().status, 400);
-        assert!(
-            check_proxy_require(&request(|text| *text = text.replace("Call-ID", "Require: foo\r\nCall-ID")))
-                .is_ok()
+    fn required_extensions_are_listed_as_unsupported_unless_they_are_tolerated() {
+        let tolerated = ["ms-benotify".to_owned()];
+        let with = |rows: &str| {
+            let request = request(|text| *text = text.replace("Call-ID", &format!("{rows}\r\nCall-ID")));
+            check_proxy_require(&request, &tolerated)
+                .map_err(|refusal| (refusal.status, refusal.rows.to_vec()))
+        };
+        let unsupported = |tags: &str| Err((420, vec![("Unsupported", tags.to_owned())]));
+        assert_eq!(with("Proxy-Require: foo, bar\r\nProxy-Require: baz"), unsupported("foo,bar,baz"));
+        assert_eq!(
+            with("Proxy-Require: foo, MS-benotify\r\nProxy-Require: ms-benotify2"),
+            unsupported("foo,ms-benotify2")
         );
+        assert_eq!(with("Proxy-Require: ms-BENOTIFY\r\nProxy-Require: ms-benotify,ms-benotify"), Ok(()));
+        assert_eq!(with("Proxy-Require: foo, \u{e9}"), Err((400, Vec::new())));
+        assert_eq!(with("Require: foo"), Ok(()));
+    }
+
+    #[test]
+    fn compression_is_refused_by_its_method_alone() {
+        for (method, status) in [("NEGOTIATE", Some(405)), ("negotiate", None), ("MESSAGE", None)] {
+            let request = request(|text| *text = text.replace("MESSAGE", method));
+            assert_eq!(check_compression(&request).err().map(|refusal| refusal.status), status, "{method}");
+        }
     }
 }

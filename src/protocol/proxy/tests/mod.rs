@@ -15,6 +15,7 @@ mod federation;
 mod flows;
 mod forking;
 mod gruus;
+mod microsoft;
 mod redirection;
 mod refusals;
 mod search;

@@ -119,6 +119,8 @@ pub(crate) fn settings() -> Settings {
         nonce_lifetime: Duration::from_secs(300),
         federation: crate::protocol::federation::Federation::default(),
         dns_timeout: Duration::from_secs(4),
+        tolerated_proxy_require: vec!["ms-benotify".to_owned(), "ms-piggyback-first-notify".to_owned()],
+        keep_alive_timeout: Duration::from_secs(540),
         timers: Timers::default(),
         timer_c: Duration::from_secs(185),
         udp_mtu: 1300,
