@@ -94,7 +94,8 @@ impl Proxy {
         let from = request.from().and_then(|from| Uri::parse(from.uri).ok().and_then(|uri| domain_of(&uri)));
         let is_own = |domain: &str| self.settings.presence_domains.iter().any(|own| own == domain);
         if let Some(route) = federation.trusted_by_address(flow, &self.access_addresses) {
-            let domain = from.filter(|from| **from == *route.domain || is_own(from));
+            // On the LAN the same host may be a UC server, too.
+            let domain = from.filter(|from| **from == *route.domain || (side == Side::Wan && is_own(from)));
             return match (domain, side) {
                 (Some(domain), _) => {
                     federation.check_policy(&domain)?;

@@ -246,6 +246,23 @@ fn a_domain_is_looked_up_once_for_a_connection() {
 }
 
 #[test]
+fn who_shares_the_address_of_a_trusted_route_on_the_lan_is_what_it_says_by_from() {
+    let (mut bench, ucs) = bench();
+    let peer = Peer::at(Transport::Tcp, "127.0.0.9:40000".parse().unwrap());
+    // Of the route's domain: it comes by the route. Of ours: it has to log on as a UC server does.
+    for (from, is_route) in [("sip:x@c.test", true), ("sip:carol@a.test", false), ("sip:x@d.test", false)] {
+        bench.receive(peer, &from_outside("MESSAGE", peer, from, from));
+        if is_route {
+            let asked = bench.one(ucs, "MESSAGE");
+            bench.receive(ucs, &answer(&asked, 200));
+            bench.one(peer, "200");
+        } else {
+            bench.one(peer, "407");
+        }
+    }
+}
+
+#[test]
 fn nothing_is_relayed_from_outside_to_outside() {
     let (mut bench, _) = bench();
     let peer = Peer::outside(7000);
