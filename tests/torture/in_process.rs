@@ -21,7 +21,7 @@ fn parse(case: &Case, carriage: Carriage) -> Option<Message> {
 fn refusal(request: &Message) -> Option<(u16, &'static str)> {
     let limited = || match check_max_forwards(request) {
         Ok(MaxForwards::Forward(_)) => {
-            check_proxy_require(request).err().map(|reply| (reply.status, reply.reason))
+            check_proxy_require(request, &[]).err().map(|reply| (reply.status, reply.reason))
         }
         Ok(MaxForwards::Exhausted) => Some((483, "Too Many Hops")),
         Err(reply) => Some((reply.status, reply.reason)),

@@ -88,7 +88,7 @@ fn check_views(message: &Message) {
     assert!(!message.method_token().is_empty() && message.status().is_none());
     let span = message.request_uri_span();
     assert_eq!(&message.bytes()[span], message.request_uri(), "{method:?}");
-    for refusal in [check_max_forwards(message).err(), check_proxy_require(message).err()] {
+    for refusal in [check_max_forwards(message).err(), check_proxy_require(message, &[]).err()] {
         assert!(refusal.is_none_or(|reply| (400..500).contains(&reply.status)));
     }
     if check_syntax(message).is_ok() {
