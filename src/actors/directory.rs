@@ -26,6 +26,7 @@ use super::messages::{
     ConnectionClosed, ConnectionOpened, Dial, Outgoing, TransmitDatagrams, TransmitFailed,
 };
 use super::registrar::LogOn;
+use super::router::AccessServersMoved;
 use crate::protocol::account::AccountId;
 use crate::protocol::flow::{ConnectionId, Flow, InterfaceId};
 use crate::protocol::message::name_addr::NameAddr;
@@ -206,6 +207,13 @@ impl Directory {
     pub fn tell_opened(&self, opened: &ConnectionOpened) {
         for router in self.routers.iter().filter_map(|router| router.load_full()) {
             router.opened.do_send(opened.clone());
+        }
+    }
+
+    /// Tells every Router where the access servers of static routes are.
+    pub fn tell_access_servers(&self, moved: &AccessServersMoved) {
+        for router in self.routers.iter().filter_map(|router| router.load_full()) {
+            router.access_servers.do_send(moved.clone());
         }
     }
 

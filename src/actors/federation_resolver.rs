@@ -2,16 +2,17 @@
 //!
 //! It has a thread of its own, so that no answer of a name server and no look into the system's configuration holds
 //! up anybody. Look-ups are made by `name_servers.rs`; what is kept of them, and in which order servers are tried, is
-//! the core's.
+//! the core's. The access servers of static routes are looked up unasked (`access.rs`).
 //!
 //! # Restart
 //! What is lost: what was looked up, which servers were sick, and the questions that waited, whose contexts answer
 //! 500 when their patience ends. Who notices: the supervisor. The next FederationResolver looks up anew.
 
+mod access;
 mod inquiry;
 mod name_servers;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -26,9 +27,11 @@ use super::supervisor::{ChildId, ChildStopped};
 use super::turns::Turns;
 use crate::config::Dns;
 use crate::diagnostics::repeats::{Repeats, Summary};
+use crate::protocol::federation::Route;
 use crate::protocol::flow::Transport;
 use crate::protocol::interface::Interfaces;
 use crate::protocol::location::ContextId;
+use crate::protocol::next_hop::access::AccessServers;
 use crate::protocol::next_hop::health::Outcome;
 use crate::protocol::next_hop::records::Key;
 use crate::protocol::next_hop::resolver::{Event, Output, Resolver};
@@ -77,9 +80,11 @@ pub struct ServerHealth {
 pub struct FederationResolver {
     /// Who asks is a Router and one of its contexts.
     core: Resolver<(usize, ContextId)>,
+    access: AccessServers,
     name_servers: NameServers,
     directory: Arc<Directory>,
     timer: Option<(Instant, SpawnHandle)>,
+    access_timer: Option<SpawnHandle>,
     turns: Turns,
     log: Logger,
     /// What goes wrong, by domain.
@@ -93,12 +98,15 @@ pub struct FederationResolver {
 enum Fault {
     Unresolved(Arc<str>, Unresolved),
     LeadsToOurselves(Arc<str>),
+    /// A route, and where its access server is now.
+    Moved(Arc<str>, Vec<IpAddr>),
 }
 
 impl FederationResolver {
-    /// A resolver that asks the name servers of `settings`.
+    /// A resolver that asks the name servers of `settings`, unasked for the access servers of `routes`.
     pub fn new(
         settings: &Dns,
+        routes: &[Arc<Route>],
         interfaces: Arc<Interfaces>,
         seed: [u8; 16],
         directory: Arc<Directory>,
@@ -106,10 +114,12 @@ impl FederationResolver {
         stopped: Recipient<ChildStopped>,
     ) -> Self {
         Self {
+            access: AccessServers::new(routes, Arc::clone(&interfaces), Instant::now()),
             core: Resolver::new(settings.timeout, interfaces, seed),
             name_servers: NameServers::new(settings, &log),
             directory,
             timer: None,
+            access_timer: None,
             turns: Turns::default(),
             log,
             repeats: Repeats::new(REPEAT_INTERVAL, MAXIMUM_REPEATED),
@@ -168,11 +178,15 @@ impl FederationResolver {
             }
             Event::LeadsToOurselves { query, address } => {
                 let domain = Arc::clone(query.name());
-                if self.is_new(&Fault::LeadsToOurselves(Arc::clone(&domain)), ctx) {
-                    warn!(self.log, "leads_to_ourselves"; "domain" => &*domain, "address" => %address,
-                        "remedy" => "its DNS records name this proxy: make it a presence domain, or correct them");
-                }
+                self.tell_leads_to_ourselves(&domain, address, ctx);
             }
+        }
+    }
+
+    fn tell_leads_to_ourselves(&mut self, domain: &Arc<str>, address: SocketAddr, ctx: &mut Context<Self>) {
+        if self.is_new(&Fault::LeadsToOurselves(Arc::clone(domain)), ctx) {
+            warn!(self.log, "leads_to_ourselves"; "domain" => &**domain, "address" => %address,
+                "remedy" => "its DNS records name this proxy: make it a presence domain, or correct them");
         }
     }
 
@@ -203,6 +217,9 @@ impl FederationResolver {
             Some(Fault::LeadsToOurselves(domain)) => {
                 warn!(self.log, "leads_to_ourselves"; "domain" => &*domain, "repeated" => repeated);
             }
+            Some(Fault::Moved(domain, new)) => {
+                info!(self.log, "access_server_moved"; "route" => &*domain, "new" => access::list(&new), "repeated" => repeated);
+            }
             None => info!(self.log, "unresolved"; "reason" => "many domains", "repeated" => repeated),
         }
     }
@@ -231,6 +248,7 @@ impl Actor for FederationResolver {
 
     fn started(&mut self, ctx: &mut Context<Self>) {
         ctx.set_mailbox_capacity(MAILBOX);
+        self.look_after_access_servers(ctx);
     }
 
     fn stopped(&mut self, _: &mut Context<Self>) {
@@ -266,6 +284,7 @@ impl Handler<InterfacesChanged> for FederationResolver {
     type Result = ();
 
     fn handle(&mut self, InterfacesChanged(interfaces): InterfacesChanged, _: &mut Context<Self>) {
+        self.access.set_interfaces(Arc::clone(&interfaces));
         self.core.set_interfaces(interfaces);
     }
 }

@@ -105,7 +105,8 @@ pub struct FlowFailed(pub Flow);
 #[rtype(result = "()")]
 pub struct FlowEnded(pub Flow);
 
-/// A Router has begun anew and knows of no log-ons: tell it. From the supervisor.
+/// A Router has begun anew and knows nothing of what it was told before: tell it. To the Registrar and the
+/// FederationResolver, from the supervisor.
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "()")]
 pub struct RouterRestarted {

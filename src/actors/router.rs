@@ -31,6 +31,7 @@ use super::registrar::{Answers, Banned, FlowEnded, FlowFailed, FlowStanding, Lea
 use super::supervisor::{ChildId, ChildStopped};
 use super::turns::Turns;
 use crate::protocol::account::AccountId;
+use crate::protocol::federation::AccessAddresses;
 use crate::protocol::flow::{ConnectionId, Flow, InterfaceId, Transport};
 use crate::protocol::identity::Expected;
 use crate::protocol::interface::Interfaces;
@@ -60,6 +61,12 @@ pub struct Router {
 #[derive(Clone, Debug, Message)]
 #[rtype(result = "()")]
 pub struct InterfacesChanged(pub Arc<Interfaces>);
+
+/// From now on, the access servers of static routes that are given by name have these addresses. To every Router, from
+/// the FederationResolver.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "()")]
+pub struct AccessServersMoved(pub AccessAddresses);
 
 /// The Registrar has begun anew and knows of no log-ons: tell it. To every Router, from the Registrar.
 #[derive(Clone, Debug, Message)]
@@ -390,6 +397,14 @@ impl Handler<InterfacesChanged> for Router {
 
     fn handle(&mut self, InterfacesChanged(interfaces): InterfacesChanged, _: &mut Context<Self>) {
         self.core.set_interfaces(interfaces);
+    }
+}
+
+impl Handler<AccessServersMoved> for Router {
+    type Result = ();
+
+    fn handle(&mut self, AccessServersMoved(addresses): AccessServersMoved, _: &mut Context<Self>) {
+        self.core.set_access_addresses(addresses);
     }
 }
 

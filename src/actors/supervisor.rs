@@ -231,6 +231,9 @@ impl Supervisor {
                 if let Some(registrar) = directory.registrar().as_deref() {
                     registrar.router_restarted.do_send(RouterRestarted { router });
                 }
+                if let Some(resolver) = directory.federation_resolver().as_deref() {
+                    resolver.router_restarted.do_send(RouterRestarted { router });
+                }
             }
             // These ask for it themselves, or begin with nothing.
             ChildId::Registrar

@@ -1,5 +1,6 @@
 //! Where a domain's servers are: the order in which to try them, and which are known to be ill (RFC 3263, RFC 2782).
 
+pub mod access;
 pub mod health;
 pub mod records;
 pub mod resolver;

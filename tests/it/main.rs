@@ -9,6 +9,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod access_servers;
 mod authentication;
 mod bad_input;
 mod cancel;

@@ -9,7 +9,7 @@ use crate::actors::registrar::{
     Answers, Banned, FlowEnded, FlowFailed, FlowStanding, Learned, LogOn, Questions, Registrar,
     RouterRestarted, TellAll,
 };
-use crate::actors::router::{Drain, InterfacesChanged, RegistrarRestarted, Router};
+use crate::actors::router::{AccessServersMoved, Drain, InterfacesChanged, RegistrarRestarted, Router};
 
 /// The ways into one Router, as its many senders need them.
 #[derive(Clone, Debug)]
@@ -32,6 +32,8 @@ pub struct RouterAddress {
     pub banned: Recipient<Banned>,
     /// Which interfaces listen.
     pub interfaces: Recipient<InterfacesChanged>,
+    /// Where the access servers of static routes are.
+    pub access_servers: Recipient<AccessServersMoved>,
     /// That the Registrar has begun anew.
     pub registrar_restarted: Recipient<RegistrarRestarted>,
     /// That the process is about to end.
@@ -50,6 +52,7 @@ impl From<Addr<Router>> for RouterAddress {
             standing: address.clone().recipient(),
             banned: address.clone().recipient(),
             interfaces: address.clone().recipient(),
+            access_servers: address.clone().recipient(),
             registrar_restarted: address.clone().recipient(),
             drain: address.recipient(),
         }
@@ -104,6 +107,8 @@ pub struct FederationResolverAddress {
     pub health: Recipient<ServerHealth>,
     /// Which interfaces listen.
     pub interfaces: Recipient<InterfacesChanged>,
+    /// That a Router has begun anew.
+    pub router_restarted: Recipient<RouterRestarted>,
 }
 
 impl From<Addr<FederationResolver>> for FederationResolverAddress {
@@ -111,7 +116,8 @@ impl From<Addr<FederationResolver>> for FederationResolverAddress {
         Self {
             resolve: address.clone().recipient(),
             health: address.clone().recipient(),
-            interfaces: address.recipient(),
+            interfaces: address.clone().recipient(),
+            router_restarted: address.recipient(),
         }
     }
 }

@@ -250,6 +250,7 @@ impl Supervisor {
 
     fn start_federation_resolver(&mut self, ctx: &Context<Self>) {
         let settings = self.parts.config.dns.clone();
+        let routes = self.parts.settings.federation.routes.clone();
         let interfaces = Arc::clone(&self.interfaces);
         // Which of several servers comes first need not be a secret.
         let seed = crate::actors::state::random().unwrap_or(self.parts.location_key);
@@ -257,7 +258,7 @@ impl Supervisor {
         let log = self.parts.logs.logger("federation_resolver");
         let stopped = ctx.address().recipient();
         let address = FederationResolver::start_in_arbiter(&self.resolver_arbiter.handle(), move |_| {
-            FederationResolver::new(&settings, interfaces, seed, directory, log, stopped)
+            FederationResolver::new(&settings, &routes, interfaces, seed, directory, log, stopped)
         });
         #[cfg(test)]
         self.collapsible.add(ChildId::FederationResolver, address.clone().recipient());

@@ -140,6 +140,7 @@ impl Router {
             standing: probe().0,
             banned: probe().0,
             interfaces: probe().0,
+            access_servers: probe().0,
             registrar_restarted: probe().0,
             drain: Idle.start().recipient(),
         };
