@@ -9,6 +9,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod abroad;
 mod authentication;
 mod bad_input;
 mod cancel;
@@ -16,9 +17,11 @@ mod connections;
 mod dialogs;
 mod digest;
 mod events;
+mod federation;
 mod forking;
 mod forwarding;
 mod guessing;
+mod identity;
 mod invite;
 mod log_on;
 mod loops;
@@ -38,6 +41,7 @@ mod stun;
 mod support;
 mod timers;
 mod transactions;
+mod trust_domain;
 mod unwanted;
 mod web_clients;
 mod web_socket;
