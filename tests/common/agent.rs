@@ -64,9 +64,19 @@ impl Agent {
         peer: SocketAddr,
         config: Arc<ClientConfig>,
     ) -> std::io::Result<Self> {
+        Self::try_tls_named(local, peer, config, ServerName::from(peer.ip())).await
+    }
+
+    /// As [`Agent::try_tls`], by the name that the certificate must have; a host name goes out as SNI.
+    pub(crate) async fn try_tls_named(
+        local: IpAddr,
+        peer: SocketAddr,
+        config: Arc<ClientConfig>,
+        name: ServerName<'static>,
+    ) -> std::io::Result<Self> {
         let stream = connect(local, peer, PATIENCE).await;
         let address = stream.local_addr()?;
-        let stream = TlsConnector::from(config).connect(ServerName::from(peer.ip()), stream).await?;
+        let stream = TlsConnector::from(config).connect(name, stream).await?;
         Ok(Self::new(Link::stream(TlsStream::Client(stream)), "TLS", address, peer))
     }
 
@@ -198,6 +208,11 @@ impl Agent {
     /// Whether the peer closes the stream within the usual patience; messages before the end are dropped.
     pub(crate) async fn is_closed_by_peer(&mut self) -> bool {
         timeout(PATIENCE, self.link.end()).await.is_ok()
+    }
+
+    /// Whether the peer ends the stream within the usual patience and has said nothing before.
+    pub(crate) async fn ends_without_a_word(&mut self) -> bool {
+        self.waiting.is_empty() && matches!(timeout(PATIENCE, self.link.receive()).await, Ok(Err(_)))
     }
 
     /// Sends a request and waits for its final response. What else comes meanwhile is kept for

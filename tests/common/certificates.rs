@@ -4,14 +4,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, SanType,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, ExtendedKeyUsagePurpose,
+    IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SanType, SerialNumber,
+    date_time_ymd,
 };
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
+use super::agent::unique;
 use super::scratch::Directory;
 
 /// A certification authority of the test's own.
@@ -28,6 +30,7 @@ pub(crate) struct Identity {
     pub(crate) private_key: String,
     certificate: CertificateDer<'static>,
     key: Vec<u8>,
+    serial: u32,
 }
 
 /// What an identity is to be good for.
@@ -41,6 +44,8 @@ pub(crate) struct Names<'a> {
     pub(crate) uris: Vec<String>,
     /// Extended key usages; none leaves the extension out.
     pub(crate) usages: Vec<ExtendedKeyUsagePurpose>,
+    /// The years with whose first days the validity begins and ends; `None`: it has begun and does not end soon.
+    pub(crate) years: Option<(i32, i32)>,
 }
 
 impl Authority {
@@ -84,6 +89,12 @@ impl Authority {
         parameters.distinguished_name.push(DnType::CommonName, names.common_name);
         parameters.extended_key_usages.clone_from(&names.usages);
         parameters.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        let serial = unique();
+        parameters.serial_number = Some(SerialNumber::from(u64::from(serial)));
+        if let Some((first, last)) = names.years {
+            parameters.not_before = date_time_ymd(first, 1, 1);
+            parameters.not_after = date_time_ymd(last, 1, 1);
+        }
         for uri in &names.uris {
             let uri = uri.as_str().try_into().expect("URIs of certificates are ASCII");
             parameters.subject_alt_names.push(SanType::URI(uri));
@@ -95,7 +106,28 @@ impl Authority {
             private_key: key.serialize_pem(),
             certificate: certificate.der().clone(),
             key: key.serialize_der(),
+            serial,
         }
+    }
+
+    /// The list of what the authority has revoked, PEM.
+    pub(crate) fn revocation_list(&self, revoked: &[&Identity]) -> String {
+        let (then, next) = (date_time_ymd(2020, 1, 1), date_time_ymd(4000, 1, 1));
+        let revoked = revoked.iter().map(|identity| RevokedCertParams {
+            serial_number: SerialNumber::from(u64::from(identity.serial)),
+            revocation_time: then,
+            reason_code: None,
+            invalidity_date: None,
+        });
+        let list = CertificateRevocationListParams {
+            this_update: then,
+            next_update: next,
+            crl_number: SerialNumber::from(1u64),
+            issuing_distribution_point: None,
+            revoked_certs: revoked.collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        list.signed_by(&self.issuer).and_then(|list| list.pem()).expect("a signed list")
     }
 
     /// TLS as a client that trusts this authority and shows `identity`.

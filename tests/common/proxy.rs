@@ -52,6 +52,10 @@ pub(crate) struct Settings {
     address: IpAddr,
     /// `section`, `key = value`.
     keys: Vec<(String, String)>,
+    /// WAN interfaces; they share an address of their own.
+    outside: Vec<(Protocol, SocketAddr)>,
+    /// Files beside the configuration: name and content.
+    files: Vec<(String, String)>,
     /// Appended to the file as it stands.
     text: String,
     /// Files that the proxy writes may not be larger, in units of 512 octets.
@@ -68,6 +72,8 @@ impl Settings {
             certificate: None,
             address: loopback(),
             keys: Vec::new(),
+            outside: Vec::new(),
+            files: Vec::new(),
             text: String::new(),
             largest_file: None,
         };
@@ -105,6 +111,34 @@ impl Settings {
     /// A LAN interface on a free port.
     pub(crate) fn listen(mut self, protocol: Protocol) -> Self {
         self.interfaces.push(protocol);
+        self
+    }
+
+    /// A WAN interface on a free port.
+    pub(crate) fn listen_outside(mut self, protocol: Protocol) -> Self {
+        let address = self.outside.first().map_or_else(loopback, |(_, first)| first.ip());
+        self.outside.push((protocol, SocketAddr::new(address, free_port(address))));
+        let row = |(protocol, address): &(Protocol, SocketAddr)| {
+            let (ip, port, protocol) = (address.ip(), address.port(), protocol.key());
+            format!("{{ ip_address = \"{ip}\", port = {port}, protocol = \"{protocol}\" }}")
+        };
+        let rows: Vec<_> = self.outside.iter().map(row).collect();
+        self.key("wan", "network_interface", &format!("[{}]", rows.join(", ")))
+    }
+
+    /// Where it will listen on the WAN with this protocol.
+    pub(crate) fn outside_at(&self, protocol: Protocol) -> SocketAddr {
+        found(&self.outside, protocol)
+    }
+
+    /// The address that all its LAN interfaces will share.
+    pub(crate) fn ip(&self) -> IpAddr {
+        self.address
+    }
+
+    /// A file beside the configuration.
+    pub(crate) fn file(mut self, name: &str, content: &str) -> Self {
+        self.files.push((name.to_owned(), content.to_owned()));
         self
     }
 
@@ -148,9 +182,13 @@ impl Settings {
             .iter()
             .map(|protocol| (*protocol, SocketAddr::new(address, free_port(address))))
             .collect();
+        for (name, content) in &self.files {
+            directory.write(name, content);
+        }
         let file = directory.write("sip-proxy.toml", self.render(&directory, &addresses));
         let process = launch(&file, self.largest_file);
-        let mut proxy = Proxy { process, file, addresses, address, directory };
+        let outside = self.outside;
+        let mut proxy = Proxy { process, file, addresses, outside, address, directory };
         proxy.wait_until_ready().await;
         proxy
     }
@@ -232,15 +270,25 @@ pub(crate) struct Proxy {
     process: Process,
     file: PathBuf,
     addresses: Vec<(Protocol, SocketAddr)>,
+    outside: Vec<(Protocol, SocketAddr)>,
     address: IpAddr,
     directory: Directory,
 }
 
+fn found(addresses: &[(Protocol, SocketAddr)], protocol: Protocol) -> SocketAddr {
+    let found = addresses.iter().find(|(known, _)| *known == protocol);
+    found.unwrap_or_else(|| panic!("the test has no interface with {protocol:?}")).1
+}
+
 impl Proxy {
-    /// Where it listens with this protocol.
+    /// Where it listens with this protocol on the LAN.
     pub(crate) fn at(&self, protocol: Protocol) -> SocketAddr {
-        let found = self.addresses.iter().find(|(known, _)| *known == protocol);
-        found.unwrap_or_else(|| panic!("the test has no interface with {protocol:?}")).1
+        found(&self.addresses, protocol)
+    }
+
+    /// Where it listens with this protocol on the WAN.
+    pub(crate) fn outside_at(&self, protocol: Protocol) -> SocketAddr {
+        found(&self.outside, protocol)
     }
 
     /// The address that all its LAN interfaces share.
@@ -306,7 +354,7 @@ impl Proxy {
 
     /// Waits until every interface listens, as the line on standard output has it.
     async fn wait_until_ready(&mut self) {
-        let wanted = self.addresses.len();
+        let wanted = self.addresses.len() + self.outside.len();
         let ready = eventually(START_LIMIT, "the proxy says that it is ready", || {
             if let Some(status) = self.process.ended() {
                 panic!("the proxy ends with {status} before it is ready");

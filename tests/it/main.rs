@@ -9,6 +9,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod abroad;
 mod access_servers;
 mod authentication;
 mod bad_input;
@@ -17,9 +18,11 @@ mod connections;
 mod dialogs;
 mod digest;
 mod events;
+mod federation;
 mod forking;
 mod forwarding;
 mod guessing;
+mod identity;
 mod invite;
 mod log_on;
 mod loops;
@@ -41,6 +44,7 @@ mod stun;
 mod support;
 mod timers;
 mod transactions;
+mod trust_domain;
 mod unwanted;
 mod web_clients;
 mod web_socket;

@@ -62,7 +62,12 @@ impl Site {
     pub(crate) async fn open(settings: Settings, protocols: &[Protocol]) -> Self {
         let authority = Authority::new("tests");
         let settings = protocols.iter().fold(settings, |settings, protocol| settings.listen(*protocol));
-        let proxy = settings.tls(&authority).start().await;
+        Self::start(settings.tls(&authority), authority).await
+    }
+
+    /// Starts a proxy with these settings; `authority` has issued its certificate.
+    pub(crate) async fn start(settings: Settings, authority: Authority) -> Self {
+        let proxy = settings.start().await;
         let client = authority.client(CERTIFIED);
         Self { proxy, authority, client }
     }

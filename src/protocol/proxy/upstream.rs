@@ -5,6 +5,7 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use crate::protocol::flow::Flow;
+use crate::protocol::interface::Side;
 use crate::protocol::message::edit::Edit;
 use crate::protocol::message::reply::Reply;
 use crate::protocol::message::{Message, Name};
@@ -67,10 +68,8 @@ impl Proxy {
     /// A response has reached the context (§16.7 steps 3 to 10).
     pub(super) fn branch_answered(&mut self, now: Instant, slot: Slot, branch: u16, response: &Message) {
         let Some(status) = response.status() else { return };
-        let target = self.contexts.get(slot).and_then(|context| context.branches.get(usize::from(branch)));
-        let is_trusted = target.is_some_and(|record| record.target.is_trusted);
-        let believed = self.believed(response, is_trusted);
-        let response = believed.as_ref().unwrap_or(response);
+        let censored = self.censored(slot, branch, response);
+        let response = censored.as_ref().unwrap_or(response);
         let Some(context) = self.contexts.get_mut(slot) else { return };
         let is_invite = context.is_invite();
         let Some(record) = context.branches.get_mut(usize::from(branch)) else { return };
@@ -119,15 +118,21 @@ impl Proxy {
         }
     }
 
-    /// A response without what its sender, who is not trusted, says of identities (RFC 3325 §5); `None` where it says
-    /// nothing of them.
-    fn believed(&mut self, response: &Message, is_trusted: bool) -> Option<Message> {
-        let marks = [Name::PAssertedIdentity, Name::MsEdgeProxyMessageTrust];
-        if is_trusted || marks.into_iter().all(|name| response.row(name).is_none()) {
+    /// A response without what the client may not see, or not believe (RFC 3325 §5, §7); `None` where there is nothing
+    /// of that in it.
+    fn censored(&mut self, slot: Slot, branch: u16, response: &Message) -> Option<Message> {
+        let context = self.contexts.get(slot)?;
+        let target = &context.branches.get(usize::from(branch))?.target;
+        let is_outside = |flow: &Flow| self.interfaces.side(flow.interface) == Side::Wan;
+        let crosses = is_outside(&target.hop) || is_outside(&context.source);
+        let (is_trusted, trusts) = (target.is_trusted, context.is_trusted);
+        let marks = [Name::PAssertedIdentity, Name::PPreferredIdentity, Name::MsEdgeProxyMessageTrust];
+        let is_among_us = is_trusted && trusts && !crosses;
+        if is_among_us || marks.into_iter().all(|name| response.row(name).is_none()) {
             return None;
         }
         let mut edit = Edit::new(response, &mut self.scratch);
-        remove_identities(&mut edit, response, false, false, true);
+        remove_identities(&mut edit, response, is_trusted, trusts, crosses);
         parse_own(edit.write())
     }
 
