@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
@@ -41,6 +42,8 @@ pub(crate) struct Names<'a> {
     pub(crate) uris: Vec<String>,
     /// Extended key usages; none leaves the extension out.
     pub(crate) usages: Vec<ExtendedKeyUsagePurpose>,
+    /// When it ends; far away where nothing is given.
+    pub(crate) end: Option<SystemTime>,
 }
 
 impl Authority {
@@ -84,6 +87,9 @@ impl Authority {
         parameters.distinguished_name.push(DnType::CommonName, names.common_name);
         parameters.extended_key_usages.clone_from(&names.usages);
         parameters.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        if let Some(end) = names.end {
+            parameters.not_after = end.into();
+        }
         for uri in &names.uris {
             let uri = uri.as_str().try_into().expect("URIs of certificates are ASCII");
             parameters.subject_alt_names.push(SanType::URI(uri));

@@ -12,6 +12,7 @@ mod common;
 mod authentication;
 mod bad_input;
 mod cancel;
+mod checks;
 mod connections;
 mod dialogs;
 mod digest;
