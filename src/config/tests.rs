@@ -292,7 +292,7 @@ fn uncommented(text: &str) -> String {
 #[test]
 fn the_sample_runs_and_shows_the_defaults() {
     let (path, text) = sample();
-    let (shown, warnings) =
+    let (shown, warnings, _) =
         load::load_text(&path, &text, pairs(&[])).unwrap_or_else(|faults| panic!("{faults}"));
     let (mut built_in, ..) = load::load_text(&path, "", pairs(&[])).unwrap();
     assert_eq!(warnings.len(), 1, "only the empty password: {warnings:#?}");
