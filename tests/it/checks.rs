@@ -154,6 +154,24 @@ async fn answer(mut stream: impl AsyncRead + AsyncWrite + Unpin, habit: Habit) -
     Ok(())
 }
 
+/// A server that loses the first request.
+async fn serve_datagrams(ip: IpAddr) -> SocketAddr {
+    let socket = UdpSocket::bind((ip, 0)).await.expect("a UDP port of loopback");
+    let address = socket.local_addr().expect("a bound socket has an address");
+    tokio::spawn(async move {
+        let mut octets = vec![0; 4096];
+        for number in 0.. {
+            let (length, peer) = socket.recv_from(&mut octets).await.expect("a datagram");
+            let request = Sip::parse(&octets[..length]).expect("a request");
+            if number > 0 {
+                let answer = Sip::response(&request, 200, "OK", "t").to_bytes();
+                socket.send_to(&answer, peer).await.expect("loopback takes it");
+            }
+        }
+    });
+    address
+}
+
 #[test]
 fn lookup_tells_the_way_the_records_the_certificate_and_that_requests_arrive() {
     run(LIMIT, async {
@@ -284,20 +302,7 @@ fn check_connectivity_tries_every_route_and_the_domains_that_are_named() {
         let tcp = serve(place.ip, None, Habit::Answers(200)).await;
         let tls = serve(place.ip, Some(of_private), Habit::Answers(200)).await;
         let refusing = serve(place.ip, None, Habit::Answers(403)).await;
-        let socket = UdpSocket::bind((place.ip, 0)).await.expect("a UDP port of loopback");
-        let udp = socket.local_addr().expect("a bound socket has an address");
-        tokio::spawn(async move {
-            let mut octets = vec![0; 4096];
-            // The first is lost.
-            for number in 0.. {
-                let (length, peer) = socket.recv_from(&mut octets).await.expect("a datagram");
-                let request = Sip::parse(&octets[..length]).expect("a request");
-                if number > 0 {
-                    let answer = Sip::response(&request, 200, "OK", "t").to_bytes();
-                    socket.send_to(&answer, peer).await.expect("loopback takes it");
-                }
-            }
-        });
+        let udp = serve_datagrams(place.ip).await;
         let well = place
             .with(&route("t.test", tcp, "tcp", ""))
             .with(&route("m.test", tls, "mtls", "trusted_cas = \"private.pem\"\n"))
@@ -311,7 +316,7 @@ fn check_connectivity_tries_every_route_and_the_domains_that_are_named() {
             "warning  r.test",
             "OPTIONS is answered with 403 Said So",
             "static_routes.route[3]: ",
-            "0 failed, 1 warnings",
+            "0 failed, 1 warning\n",
         ];
         well.says(&["check", "connectivity"], 0, &parts).await;
         well.says(&["lookup", "m.test"], 0, &["static route to ", "(static_routes.route[1])"]).await;
