@@ -22,4 +22,4 @@ pub mod trial;
 pub mod turns;
 
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;

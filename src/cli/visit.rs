@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::io;
+use std::net::IpAddr;
 use std::time::SystemTime;
 
 use futures_util::{StreamExt as _, stream};
@@ -102,7 +103,7 @@ impl Attempt {
     /// `host at address, transport`; of a server that is given by its address, that alone.
     pub(super) fn place(&self) -> String {
         let Self { host, transport, address, .. } = self;
-        if address.contains(host.as_str()) {
+        if host.parse::<IpAddr>().is_ok() {
             format!("{address} {transport}")
         } else {
             format!("{host} at {address} {transport}")

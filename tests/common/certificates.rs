@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, ExtendedKeyUsagePurpose,
@@ -46,6 +47,8 @@ pub(crate) struct Names<'a> {
     pub(crate) usages: Vec<ExtendedKeyUsagePurpose>,
     /// The years with whose first days the validity begins and ends; `None`: it has begun and does not end soon.
     pub(crate) years: Option<(i32, i32)>,
+    /// When it ends; far away where nothing is given.
+    pub(crate) end: Option<SystemTime>,
 }
 
 impl Authority {
@@ -94,6 +97,9 @@ impl Authority {
         if let Some((first, last)) = names.years {
             parameters.not_before = date_time_ymd(first, 1, 1);
             parameters.not_after = date_time_ymd(last, 1, 1);
+        }
+        if let Some(end) = names.end {
+            parameters.not_after = end.into();
         }
         for uri in &names.uris {
             let uri = uri.as_str().try_into().expect("URIs of certificates are ASCII");

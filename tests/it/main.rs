@@ -14,6 +14,7 @@ mod access_servers;
 mod authentication;
 mod bad_input;
 mod cancel;
+mod checks;
 mod connections;
 mod dialogs;
 mod digest;

@@ -93,9 +93,11 @@ impl Ours {
     fn judge(&self, domain: &str, inquiry: &Inquiry) -> Vec<Finding> {
         let records: Vec<&Srv> =
             inquiry.srv().into_iter().filter(|srv| !srv.target.is_empty() && srv.port != 0).collect();
+        // Where only routes are used, nobody has to find us.
+        let worst = if self.is_open { Grade::Failed } else { Grade::Warning };
         if records.is_empty() {
             let cause = inquiry.resolution.as_ref().err().copied().unwrap_or(Unresolved::NoRecord);
-            return vec![self.without_record(domain, cause)];
+            return vec![self.without_record(domain, cause).at_most(worst)];
         }
         let mut findings = Vec::new();
         let mut fits = false;
@@ -111,8 +113,6 @@ impl Ours {
                 format!("one record that does is enough: {}", self.proposal(domain)),
             ));
         }
-        // Where only routes are used, nobody has to find us.
-        let worst = if self.is_open { Grade::Failed } else { Grade::Warning };
         findings.into_iter().map(|finding| finding.at_most(worst)).collect()
     }
 

@@ -95,6 +95,7 @@ fn run(
 fn sum(findings: &Findings) -> String {
     match (findings.count(Grade::Failed), findings.count(Grade::Warning)) {
         (0, 0) => "all is well".to_owned(),
+        (failed, 1) => format!("{failed} failed, 1 warning"),
         (failed, warnings) => format!("{failed} failed, {warnings} warnings"),
     }
 }
