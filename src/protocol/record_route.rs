@@ -332,6 +332,8 @@ pub struct Face<'a> {
     pub flow: &'a Flow,
     /// The UC server at its end.
     pub account: Option<AccountId>,
+    /// Whether the request, as it is on this side, has `sips` in its Request-URI or topmost Route.
+    pub is_sips: bool,
 }
 
 /// Appends the Record-Route rows' values for a request from `upstream` to `downstream`, topmost first. `pass` is its
@@ -353,28 +355,32 @@ pub fn values(
         let (ends, accounts) = ([up.remote, down.remote], [upstream.account, downstream.account]);
         let (interface, local) = (up.interface, interfaces.chosen_address(up));
         let token = Token::Between { interface, local, ends, accounts };
-        row(&|out| write_value(key, interfaces, (&token, pass), up, out));
+        row(&|out| write_value(key, interfaces, (&token, pass), upstream, out));
         return;
     }
     for face in [downstream, upstream] {
         let hop = Hop { local: interfaces.chosen_address(face.flow), ..Hop::from(face.flow) };
         let token = Token::Toward { hop, account: face.account };
-        row(&|out| write_value(key, interfaces, (&token, pass), face.flow, out));
+        row(&|out| write_value(key, interfaces, (&token, pass), face, out));
     }
 }
 
+/// The scheme of a side under TLS is `sips` where the request's is, and no other (§16.6 step 4); then a transport
+/// parameter `tls`, which RFC 5658 §6.2 does not want, says nothing more.
 fn write_value(
     key: &TokenKey,
     interfaces: &Interfaces,
     (token, pass): (&Token, u8),
-    face: &Flow,
+    face: Face<'_>,
     out: &mut Vec<u8>,
 ) {
-    out.extend_from_slice(b"<sip:");
+    let transport = face.flow.transport;
+    let is_sips = face.is_sips && transport.is_secure();
+    out.extend_from_slice(if is_sips { b"<sips:" } else { b"<sip:" });
     key.write(token, pass, interfaces, out);
     out.push(b'@');
-    interfaces.write_sent_by(face, out);
-    if let Some(transport) = face.transport.uri_parameter() {
+    interfaces.write_sent_by(face.flow, out);
+    if let Some(transport) = transport.uri_parameter().filter(|_| !is_sips || transport.is_web_socket()) {
         out.extend_from_slice(b";transport=");
         out.extend_from_slice(transport.as_bytes());
     }
@@ -453,6 +459,32 @@ mod tests {
         }
         assert_eq!(key.read(&[b'A'; 500], &interfaces(7)), None);
         assert_eq!(key.read(b"alice", &interfaces(7)), None);
+    }
+
+    #[test]
+    fn a_side_under_tls_has_the_scheme_of_the_request() {
+        let table = [
+            (Transport::Udp, "sip", ";lr>", "sip", ";lr>"),
+            (Transport::Tcp, "sip", ";transport=tcp;lr>", "sip", ";transport=tcp;lr>"),
+            (Transport::Tls, "sip", ";transport=tls;lr>", "sips", ";lr>"),
+            (Transport::Wss, "sip", ";transport=ws;lr>", "sips", ";transport=ws;lr>"),
+        ];
+        for (transport, scheme, end, sips_scheme, sips_end) in table {
+            for (is_sips, scheme, end) in [(false, scheme, end), (true, sips_scheme, sips_end)] {
+                let (near, far) =
+                    (flow(Transport::Tcp, "10.0.0.1:9", Some(1)), flow(transport, "10.0.0.2:9", None));
+                let face = |flow| Face { flow, account: None, is_sips };
+                let mut rows = Vec::new();
+                values(&key(), &interfaces(7), face(&near), face(&far), 70, |write| {
+                    let mut row = Vec::new();
+                    write(&mut row);
+                    rows.push(String::from_utf8(row).unwrap());
+                });
+                let (start, end) = (format!("<{scheme}:"), format!("@127.0.0.1:5060{end}"));
+                assert!(rows[0].starts_with(&start) && rows[0].ends_with(&end), "{transport} {rows:?}");
+                assert!(rows[1].starts_with("<sip:") && rows[1].ends_with(";transport=tcp;lr>"), "{rows:?}");
+            }
+        }
     }
 
     /// Dialogs outlive an upgrade: what was written once is read ever after.
@@ -561,7 +593,7 @@ mod tests {
             (tcp, vec![None, Some("127.1.2.3")]),
         ] {
             let mut found = Vec::new();
-            let face = |flow| Face { flow, account: None };
+            let face = |flow| Face { flow, account: None, is_sips: false };
             values(&key(), &interfaces, face(&ours), face(&down), 70, |write| {
                 let mut out = Vec::new();
                 write(&mut out);
@@ -628,7 +660,7 @@ mod tests {
         let key = TokenKey::new([1; 16]);
         let rows_of_pass = |up: &Flow, down: &Flow, pass| {
             let mut rows = Vec::new();
-            let face = |flow| Face { flow, account: None };
+            let face = |flow| Face { flow, account: None, is_sips: false };
             values(&key, &Interfaces::default(), face(up), face(down), pass, |write| {
                 let mut out = Vec::new();
                 write(&mut out);

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use tokio::io::AsyncReadExt as _;
 use tokio::net::UdpSocket;
 use tokio::time::timeout;
 
@@ -14,7 +15,7 @@ use crate::common::proxy::Protocol;
 use crate::common::run;
 use crate::common::scratch::loopback;
 use crate::common::sip::{Sip, host_port_of, parameter, uri_of};
-use crate::support::{DOMAIN, Dialog, LIMIT, SILENCE, Site, relay, uri};
+use crate::support::{DOMAIN, Dialog, LIMIT, PROMPT, SILENCE, Site, relay, uri};
 
 const BOB: &str = "sip:bob@b.test";
 
@@ -249,10 +250,82 @@ fn a_domain_that_is_looked_up_is_reached_by_tls_or_not_at_all() {
         let deaf = tokio::net::TcpListener::bind((host, 0)).await.expect("a TCP port of loopback");
         border.publish("c.test", "sip.c.test", deaf.local_addr().expect("it is bound"));
         alice.send(&alice.message(&uri("alice"), "sip:carol@c.test", "to abroad")).await;
-        let (stream, _) = deaf.accept().await.expect("accepting on loopback does not fail");
-        stream.readable().await.expect("a hello comes");
-        let read = stream.try_read(&mut octets).expect("it is there");
-        assert_eq!((read, octets), (1, [0x16]), "a record of a handshake (RFC 8446 §5.1)");
+        let (mut stream, _) = deaf.accept().await.expect("accepting on loopback does not fail");
+        timeout(PROMPT * 5, stream.read_exact(&mut octets)).await.expect("in time").expect("a hello comes");
+        assert_eq!(octets, [0x16], "a record of a handshake (RFC 8446 §5.1)");
+    });
+}
+
+/// Scheme and transport parameter.
+fn kind(recorded: &str) -> (&str, Option<&str>) {
+    let uri = uri_of(recorded);
+    (uri.split(':').next().unwrap_or_default(), parameter(uri, "transport"))
+}
+
+#[test]
+fn a_sips_uri_is_recorded_as_such_where_there_is_tls_and_does_not_leave_without() {
+    run(LIMIT, async {
+        let (plain, datagrams) = (Port::tcp(loopback()).await, UdpSocket::bind((loopback(), 0)).await);
+        let datagrams = datagrams.expect("a UDP port of loopback");
+        let border = Border::with(|settings, _| {
+            let (tcp, udp) = (plain.local(), datagrams.local_addr().expect("it is bound"));
+            settings.text(&route("tcp.test", "tcp", &tcp.ip().to_string(), tcp.port(), "")).text(&route(
+                "udp.test",
+                "udp",
+                &udp.ip().to_string(),
+                udp.port(),
+                "",
+            ))
+        })
+        .await;
+        let foreign = border.usual("b.test").await;
+        let (tls, tcp) = (("sips", None), ("sip", Some("tcp")));
+        let compatible = ("sip", Some("tls"));
+        let mut dialled: Option<Agent> = None;
+        // From the LAN by each transport, to a domain by TLS: what the two sides are shown, the outer one first.
+        for (protocol, scheme, expected) in [
+            (Protocol::Tls, "sips", [tls, tls]),
+            (Protocol::Tcp, "sips", [tls, tcp]),
+            (Protocol::Udp, "sips", [tls, ("sip", None)]),
+            (Protocol::Tls, "sip", [compatible, compatible]),
+            (Protocol::Tcp, "sip", [compatible, tcp]),
+        ] {
+            let mut alice = border.site.server(protocol, &format!("alice-{protocol:?}-{scheme}")).await;
+            for domain in ["tcp.test", "udp.test"].into_iter().filter(|_| scheme == "sips") {
+                let target = format!("sips:bob@{domain}");
+                let refused =
+                    alice.exchange(&alice.request("SUBSCRIBE", &target, &uri("alice"), &target)).await;
+                assert_eq!(refused.status(), 480, "{refused}");
+            }
+            let target = format!("{scheme}:bob@b.test");
+            let subscribe = alice.request("SUBSCRIBE", &target, &uri("alice"), &target);
+            alice.send(&subscribe).await;
+            let mut bob = match dialled.take() {
+                Some(bob) => bob,
+                None => foreign.port.accept().await,
+            };
+            let arrived = bob.receive_request("SUBSCRIBE").await;
+            let recorded = arrived.values("Record-Route");
+            assert_eq!(recorded.iter().map(|value| kind(value)).collect::<Vec<_>>(), expected, "{arrived}");
+            let accepted = bob.response(&arrived, 200).with("Contact", bob.contact("bob"));
+            bob.send(&accepted).await;
+            let mut caller = Dialog::of_caller(&subscribe, &alice.receive_response(200).await);
+            let mut callee = Dialog::of_callee(&arrived, &accepted);
+            relay(&callee.request(&bob, "NOTIFY"), &mut bob, &mut alice, 200).await;
+            relay(&caller.request(&alice, "SUBSCRIBE"), &mut alice, &mut bob, 200).await;
+            dialled = Some(bob);
+        }
+        // In from abroad, to a user that has registered by TCP: within our domain our policy holds.
+        let mut alice = border.server("alice").await;
+        let mut bob = border.enter(Some(&foreign.identity)).await;
+        let target = format!("sips:alice@{DOMAIN}");
+        let subscribe = bob.request("SUBSCRIBE", &target, BOB, &target);
+        let (arrived, _) = relay(&subscribe, &mut bob, &mut alice, 200).await;
+        let recorded = arrived.values("Record-Route");
+        assert_eq!(recorded.iter().map(|value| kind(value)).collect::<Vec<_>>(), [tcp, tls], "{arrived}");
+        let mut octets = [0; 1];
+        assert!(timeout(SILENCE, datagrams.recv(&mut octets)).await.is_err(), "a datagram");
+        assert!(!plain.is_approached(SILENCE).await, "a connection");
     });
 }
 

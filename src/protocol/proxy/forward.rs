@@ -86,8 +86,9 @@ impl Forwarding<'_> {
         }
         self.write_routes(&mut edit, target);
         if self.is_recorded {
-            let upstream = Face { flow: self.source, account: self.account };
-            let downstream = Face { flow: hop, account: target.account };
+            let [is_sips_above, is_sips_below] = self.schemes(target);
+            let upstream = Face { flow: self.source, account: self.account, is_sips: is_sips_above };
+            let downstream = Face { flow: hop, account: target.account, is_sips: is_sips_below };
             // Counted down from 255 at most.
             let pass = self.max_forwards as u8;
             record_route::values(self.token_key, self.interfaces, upstream, downstream, pass, |write| {
@@ -106,6 +107,18 @@ impl Forwarding<'_> {
             edit.measure_body();
         }
         edit.write()
+    }
+
+    /// Whether the request has `sips` in its Request-URI or topmost Route, as it came and as it leaves (step 4).
+    fn schemes(&self, target: &Target) -> [bool; 2] {
+        let is_sips = |uri: &[u8]| uri.get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"sips:"));
+        let is_secure = |route: &[u8]| NameAddr::parse(route).is_some_and(|route| is_sips(route.uri));
+        let came = self.request.request_uri();
+        let leaves = target.request_uri.as_deref().unwrap_or(came);
+        let path = target.path.first().map(|value| &value[..]);
+        let next = path.or_else(|| self.request.values(Name::Route).nth(self.own_routes));
+        let first = self.request.values(Name::Route).next();
+        [(came, first), (leaves, next)].map(|(uri, route)| is_sips(uri) || route.is_some_and(is_secure))
     }
 
     /// Ours on top (step 8); the one below says where the request came from (§18.2.1).

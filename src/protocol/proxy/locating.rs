@@ -30,6 +30,10 @@ impl Proxy {
         source: &Flow,
         way: &Way,
     ) -> Result<(Pending, Ask), Reply> {
+        if request.target().is_ok_and(|uri| uri.is_secure) && way.is_insecure() {
+            let warning = "399 sip-proxy \"the way of a sips URI needs TLS, and that to its host has none\"";
+            return Err(Reply::with_reason(480, "No Secure Way").row("Warning", warning.to_owned()));
+        }
         let route = match way {
             Way::Nowhere(reply) => return Err(reply.clone()),
             Way::Ourselves => return Err(Reply::with_reason(404, "No User In Request-URI")),

@@ -116,7 +116,7 @@ mod tests {
     fn recorded() -> String {
         let key = TokenKey::new([1; 16]).of_router(0, &Arc::new(Accounts::default()));
         let (up, down) = (Peer::udp(7).0, Peer::udp(9).0);
-        let [up, down] = [&up, &down].map(|flow| Face { flow, account: None });
+        let [up, down] = [&up, &down].map(|flow| Face { flow, account: None, is_sips: false });
         let mut out = Vec::new();
         record_route::values(&key, &interfaces(), up, down, 70, |write| write(&mut out));
         String::from_utf8(out).unwrap()

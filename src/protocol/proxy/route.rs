@@ -32,6 +32,22 @@ pub enum Way {
     Nowhere(Reply),
 }
 
+impl Way {
+    /// Whether it leads by an unprotected hop to where no policy of ours holds: what is said to a `sips` URI may not go
+    /// there (§26.2.2). Our own users are reached as they have registered, and dialogs as they have begun.
+    pub(super) fn is_insecure(&self) -> bool {
+        match self {
+            Self::Direct(hop) => !hop.transport.is_secure(),
+            Self::Outward(Outward::Route(route)) => !route.transport.is_secure(),
+            Self::Outward(Outward::Discovered(_))
+            | Self::Ourselves
+            | Self::Location
+            | Self::Token(_)
+            | Self::Nowhere(_) => false,
+        }
+    }
+}
+
 /// Where tokens of ours lead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lead {
@@ -342,7 +358,7 @@ mod tests {
     /// What is recorded of a request that passes from one to the next, topmost first.
     fn recorded(ways: &[(Flow, Flow)]) -> Vec<String> {
         let key = TokenKey::new([1; 16]);
-        let face = |flow| Face { flow, account: None };
+        let face = |flow| Face { flow, account: None, is_sips: false };
         let mut recorded = Vec::new();
         for ((up, down), pass) in ways.iter().zip(0..) {
             let mut own = Vec::new();

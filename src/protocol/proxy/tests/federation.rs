@@ -190,6 +190,25 @@ fn a_static_route_needs_no_record() {
 }
 
 #[test]
+fn what_is_said_to_a_sips_uri_goes_by_tls_or_not_at_all() {
+    let (mut bench, ucs) = bench();
+    // By an unprotected route, and beside a Route to a UDP port of the LAN.
+    let direct = "Route: <sip:127.0.0.1:6000;lr>";
+    for (number, (uri, rows)) in
+        [("sips:x@c.test", "X: y"), ("sips:bob@b.test", direct)].into_iter().enumerate()
+    {
+        bench.receive(ucs, &with(&request("INVITE", uri, ucs, &number.to_string()), rows));
+        assert!(value(&bench.one(ucs, "480"), "Warning").contains("TLS"), "{uri}");
+        bench.nothing_more();
+    }
+    bench.receive(ucs, &request("MESSAGE", "sips:x@m.test", ucs, "c"));
+    bench.resolve(Ok(vec![server("sip.m.test", &["127.0.0.9:5061"])]));
+    let sent = bench.one(dialled(5061), "MESSAGE");
+    bench.receive(Peer::outside(5061), &answer(&sent, 200));
+    bench.one(ucs, "200");
+}
+
+#[test]
 fn a_certificate_proves_from_at_once_or_by_the_record_or_not() {
     // The names, From, the hosts of the record if that is asked for, what comes of it.
     type Row<'a> = (&'a [&'a str], &'a str, Option<&'a [&'a str]>, &'a str);
