@@ -15,6 +15,9 @@ use super::message::uri::{Uri, UriFault, are_equivalent, unescape};
 use super::message::{Message, Method, Name};
 use super::proxy::settings::Settings;
 
+/// So many rows of credentials are read, of Authorization and Proxy-Authorization together.
+const CREDENTIALS_READ: usize = 8;
+
 /// What is known of a request's sender before its headers are read.
 #[derive(Clone, Copy, Debug)]
 pub struct Sender<'a> {
@@ -106,6 +109,17 @@ pub fn identify(
     by_credentials
 }
 
+/// Whether a request shows credentials that are meant for us: those of another realm are for whoever asked for them
+/// (RFC 3261 §22.3).
+pub fn has_credentials(request: &Message, settings: &Settings) -> bool {
+    let mut rows = request.rows(Name::ProxyAuthorization).take(CREDENTIALS_READ);
+    rows.any(|row| Credentials::parse(row).is_ok_and(|credentials| is_ours(&credentials, settings)))
+}
+
+fn is_ours(credentials: &Credentials<'_>, settings: &Settings) -> bool {
+    *credentials.realm == *settings.realm.as_bytes()
+}
+
 /// Whether the standing of the flow speaks for this request. The source of a datagram can be forged, so what changes
 /// the bindings of a server is proven each time.
 fn counts(request: &Message, sender: &Sender<'_>) -> bool {
@@ -140,7 +154,7 @@ fn by_credentials(
     let mut denied = Denied::Challenge { is_stale: false, fault: None, is_guess: false };
     // REGISTER answers a 401 and all else a 407, but peers mix the two up, and nobody gains by that.
     let rows = request.rows(Name::Authorization).chain(request.rows(Name::ProxyAuthorization));
-    for row in rows.take(8) {
+    for row in rows.take(CREDENTIALS_READ) {
         let credentials = match Credentials::parse(row) {
             Ok(credentials) => credentials,
             // What we never offer is no answer to us: it may be for another realm.
@@ -156,7 +170,7 @@ fn by_credentials(
             }
         };
         // Another realm's are for somebody behind us (§22.3).
-        if *credentials.realm != *settings.realm.as_bytes() {
+        if !is_ours(&credentials, settings) {
             continue;
         }
         match check(&credentials, request, sender, settings, nonces, now_millis) {

@@ -1,4 +1,5 @@
-//! Interoperability with software that others have written: SIPp, linphone and baresip.
+//! Interoperability with software that others have written: SIPp, linphone, baresip, and Kamailio as another
+//! organisation.
 //!
 //! Needs the packages in `tests/packages.txt`; a missing one fails the tests and says so. All traffic stays on
 //! loopback.
@@ -10,7 +11,9 @@
 mod common;
 
 mod clients;
+mod federation;
 mod harness;
+mod kamailio;
 mod real_clients;
 mod sipp;
 mod uc_server;

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::clients::{Baresip, Client, Linphone, Subscriber, sees_online, shows};
+use crate::clients::{Baresip, Client, Linphone, Subscriber, converse};
 use crate::common::certificates::Authority;
 use crate::common::proxy::{Protocol, Proxy, Settings};
 use crate::common::run;
@@ -15,9 +15,9 @@ const DOMAIN: &str = "example.org";
 const ALICE: &str = "sip:alice@example.org";
 const BOB: &str = "sip:bob@example.org";
 /// For a whole test: two programs start, and each of their steps waits for timers of their own.
-const TEST_LIMIT: Duration = Duration::from_secs(150);
+pub(crate) const TEST_LIMIT: Duration = Duration::from_secs(150);
 /// For a client to start and to register.
-const REGISTER_LIMIT: Duration = Duration::from_secs(20);
+pub(crate) const REGISTER_LIMIT: Duration = Duration::from_secs(20);
 
 #[test]
 fn linphone_and_baresip_over_udp() {
@@ -78,28 +78,8 @@ async fn between<A: Client, B: Client>(transports: [Transport; 2], log_on: LogOn
     berlin.confirm_registrations();
     hamburg.confirm_registrations();
 
-    sees_online(&alice, BOB).await;
-    sees_online(&bob, ALICE).await;
-
-    alice.send_message(BOB, "from alice to bob");
-    shows(&bob, 0, "bob reads a message", |screen| B::shows_message(screen, "from alice to bob")).await;
-    bob.send_message(ALICE, "from bob to alice");
-    shows(&alice, 0, "alice reads a message", |screen| A::shows_message(screen, "from bob to alice")).await;
-
-    call(&mut alice, &mut bob, BOB).await;
-    call(&mut bob, &mut alice, ALICE).await;
+    converse((&mut alice, ALICE), (&mut bob, BOB)).await;
     assert!(!site.proxy.log().contains("panicked"), "an actor of the proxy has panicked");
-}
-
-/// A call that the caller begins and the callee ends.
-async fn call<A: Client, B: Client>(caller: &mut A, callee: &mut B, uri: &str) {
-    let (here, there) = (caller.screen().len(), callee.screen().len());
-    caller.call(uri);
-    shows(caller, here, "the caller's call is up", A::shows_call).await;
-    shows(callee, there, "the callee's call is up", B::shows_call).await;
-    callee.hang_up();
-    shows(callee, there, "the callee's call has ended", B::shows_end).await;
-    shows(caller, here, "the caller's call has ended", A::shows_end).await;
 }
 
 /// The proxy and what its surroundings have in common.
@@ -163,7 +143,7 @@ impl Site {
     }
 }
 
-fn protocol(transport: Transport) -> Protocol {
+pub(crate) fn protocol(transport: Transport) -> Protocol {
     match transport {
         Transport::Udp => Protocol::Udp,
         Transport::Tcp => Protocol::Tcp,

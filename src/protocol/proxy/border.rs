@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
 
+use crate::protocol::admission;
 use crate::protocol::federation::Federation;
 use crate::protocol::flow::{ConnectionId, Flow};
 use crate::protocol::identity::{PeerProof, Profile};
@@ -108,7 +109,7 @@ impl Proxy {
         let Some(proof) = proof.filter(|proof| side == Side::Wan && proof.account.is_none()) else {
             return Ok(None);
         };
-        if request.row(Name::ProxyAuthorization).is_some() {
+        if admission::has_credentials(request, &self.settings) {
             return Ok(None);
         }
         let domain = from.ok_or_else(|| Reply::with_reason(403, "From Names No Domain"))?;

@@ -75,7 +75,7 @@ pub(crate) trait Client {
 }
 
 /// Waits until the screen, from `mark` on, shows what is wanted.
-pub(crate) async fn shows<C: Client>(client: &C, mark: usize, what: &str, wanted: impl Fn(&str) -> bool) {
+async fn shows<C: Client>(client: &C, mark: usize, what: &str, wanted: impl Fn(&str) -> bool) {
     eventually(STEP_LIMIT, what, || {
         let screen = client.screen();
         screen.get(mark..).is_some_and(&wanted).then_some(())
@@ -84,7 +84,7 @@ pub(crate) async fn shows<C: Client>(client: &C, mark: usize, what: &str, wanted
 }
 
 /// Waits until the client has received a NOTIFY that says that `uri` is online.
-pub(crate) async fn sees_online<C: Client>(client: &C, uri: &str) {
+async fn sees_online<C: Client>(client: &C, uri: &str) {
     eventually(STEP_LIMIT, &format!("a NOTIFY says that {uri} is online"), || {
         let trace = client.trace();
         let mut documents =
@@ -92,4 +92,30 @@ pub(crate) async fn sees_online<C: Client>(client: &C, uri: &str) {
         documents.any(|document| document.contains(uri) && document.contains("open</")).then_some(())
     })
     .await;
+}
+
+/// Presence, MESSAGE and calls, each both ways, between two users and their URIs.
+pub(crate) async fn converse<A: Client, B: Client>(one: (&mut A, &str), other: (&mut B, &str)) {
+    let ((alice, alice_uri), (bob, bob_uri)) = (one, other);
+    sees_online(alice, bob_uri).await;
+    sees_online(bob, alice_uri).await;
+
+    alice.send_message(bob_uri, "from alice to bob");
+    shows(bob, 0, "bob reads a message", |screen| B::shows_message(screen, "from alice to bob")).await;
+    bob.send_message(alice_uri, "from bob to alice");
+    shows(alice, 0, "alice reads a message", |screen| A::shows_message(screen, "from bob to alice")).await;
+
+    call(alice, bob, bob_uri).await;
+    call(bob, alice, alice_uri).await;
+}
+
+/// A call that the caller begins and the callee ends.
+async fn call<A: Client, B: Client>(caller: &mut A, callee: &mut B, uri: &str) {
+    let (here, there) = (caller.screen().len(), callee.screen().len());
+    caller.call(uri);
+    shows(caller, here, "the caller's call is up", A::shows_call).await;
+    shows(callee, there, "the callee's call is up", B::shows_call).await;
+    callee.hang_up();
+    shows(callee, there, "the callee's call has ended", B::shows_end).await;
+    shows(caller, here, "the caller's call has ended", A::shows_end).await;
 }

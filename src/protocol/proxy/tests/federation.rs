@@ -245,6 +245,27 @@ fn a_certificate_proves_from_at_once_or_by_the_record_or_not() {
 }
 
 #[test]
+fn credentials_of_another_realm_leave_it_to_the_certificate() {
+    let credentials = |realm| {
+        format!(
+            "Proxy-Authorization: Digest username=\"bob\", realm=\"{realm}\", nonce=\"n\", uri=\"sip:alice@a.test\", \
+             response=\"0123456789abcdef0123456789abcdef\""
+        )
+    };
+    let (mut bench, ucs) = bench();
+    let peer = Peer::outside(7000);
+    let text = from_outside("MESSAGE", peer, B, "c");
+    bench.receive_proven(peer, proof(&["b.test"]), with(&text, &credentials("b.test")).as_bytes());
+    let asked = bench.one(ucs, "MESSAGE");
+    bench.receive(ucs, &answer(&asked, 200));
+    bench.one(peer, "200");
+    let text = from_outside("MESSAGE", peer, B, "d");
+    bench.receive_proven(peer, proof(&["b.test"]), with(&text, &credentials("a.test")).as_bytes());
+    bench.one(peer, "407");
+    bench.nothing_more();
+}
+
+#[test]
 fn a_domain_is_looked_up_once_for_a_connection() {
     let (mut bench, ucs) = bench();
     let peer = Peer::outside(7000);
