@@ -323,6 +323,7 @@ mod tests {
             digest_algorithms: vec![Algorithm::Sha256, Algorithm::Md5],
             nonce_lifetime: Duration::from_secs(60),
             federation: crate::protocol::federation::Federation::default(),
+            keep_alive: Duration::from_secs(540),
             dns_timeout: Duration::from_secs(4),
             timers: Timers::default(),
             timer_c: Duration::from_secs(185),

@@ -9,6 +9,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod abroad;
 mod authentication;
 mod bad_input;
 mod cancel;
@@ -20,11 +21,13 @@ mod forking;
 mod forwarding;
 mod guessing;
 mod invite;
+mod locating;
 mod log_on;
 mod loops;
 mod messages;
 mod non_invite;
 mod octets;
+mod peers;
 mod persistence;
 mod record_route;
 mod redirection;

@@ -82,6 +82,8 @@ pub struct ConnectionSettings {
     pub message_timeout: Duration,
     /// `limits.idle_timeout`.
     pub idle_timeout: Duration,
+    /// How long a peer that is there may take for any answer: 64*T1 (RFC 3261 §17.1.2.2).
+    pub answer_timeout: Duration,
     /// Where the Routers are.
     pub directory: Arc<Directory>,
     /// Child logger of the interface.
@@ -120,6 +122,8 @@ enum End {
     MessageTimeout,
     /// The peer did not read for `limits.message_timeout`.
     WriteTimeout,
+    /// Nothing came back for several requests in a row: the peer is gone, and TCP does not know yet.
+    Unanswered,
     /// The peer read too slowly for what there was to send.
     QueueFull,
     /// What came was no SIP.
@@ -147,6 +151,7 @@ impl End {
             Self::IdleTimeout => "idle_timeout",
             Self::MessageTimeout => "message_timeout",
             Self::WriteTimeout => "write_timeout",
+            Self::Unanswered => "unanswered",
             Self::QueueFull => "queue_full",
             Self::NotSip => "not_sip",
             Self::WebSocket(_) => "websocket_violation",

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use actix::prelude::*;
 use slog::{Drain as _, Logger, o};
@@ -59,6 +59,7 @@ pub(super) fn settings(config: &Config, cores: usize) -> Settings {
         accepts_digest_for_other_uri: config.registrar.accept_digest_for_other_uri,
         counts_guesses: config.registrar.failed_log_ons > 0,
         federation: federation(config),
+        keep_alive: keep_alive(config.limits.idle_timeout),
         dns_timeout: config.dns.timeout,
         timers: Timers::new(config.sip.t1, config.sip.t2, config.sip.t4),
         timer_c: config.sip.timer_c,
@@ -68,6 +69,11 @@ pub(super) fn settings(config: &Config, cores: usize) -> Settings {
         // Call-IDs spread over the Routers, so each of them sees its share.
         requests_per_second_per_address: config.limits.requests_per_second_per_address.div_ceil(cores as u32),
     }
+}
+
+/// How often keep-alives are asked for: one that is late by a tenth still comes in time.
+fn keep_alive(idle_timeout: Duration) -> Duration {
+    idle_timeout * 9 / 10
 }
 
 /// The part of the configuration that decides about other domains.
@@ -164,8 +170,7 @@ impl Supervisor {
             maximum_expires: registrar.maximum_expires,
             maximum_contacts: registrar.maximum_contacts,
             accepts_path_without_support: registrar.accept_path_without_support,
-            // A keep-alive that is late by a tenth still comes in time.
-            flow_timer: self.parts.config.limits.idle_timeout * 9 / 10,
+            flow_timer: keep_alive(self.parts.config.limits.idle_timeout),
             nonce_lifetime: registrar.nonce_lifetime,
             accounts: Arc::clone(&self.parts.settings.accounts),
             guard: GuardSettings {
@@ -286,6 +291,7 @@ impl Supervisor {
             handshake_timeout: config.limits.handshake_timeout,
             message_timeout: config.limits.message_timeout,
             idle_timeout: config.limits.idle_timeout,
+            answer_timeout: 64 * config.sip.t1,
             directory: Arc::clone(&self.parts.directory),
             log: self.interface_log("connection", interface, protocol),
             security: self.interface_log("security", interface, protocol),

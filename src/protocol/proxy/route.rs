@@ -229,6 +229,7 @@ mod tests {
             digest_algorithms: Vec::new(),
             nonce_lifetime: Duration::ZERO,
             federation: crate::protocol::federation::Federation::default(),
+            keep_alive: Duration::from_secs(540),
             dns_timeout: Duration::from_secs(4),
             timers: Timers::default(),
             timer_c: Duration::ZERO,

@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use crate::protocol::account::Accounts;
 use crate::protocol::digest::Algorithm;
 use crate::protocol::federation::Federation;
+use crate::protocol::flow::Flow;
 use crate::protocol::location::AddressOfRecord;
 use crate::protocol::message::uri::Host;
 use crate::protocol::transaction::Timers;
@@ -39,6 +40,8 @@ pub struct Settings {
     pub counts_guesses: bool,
     /// Which other domains there are, and who may speak for them.
     pub federation: Federation,
+    /// How often keep-alives must come by a connection for it to stay open.
+    pub keep_alive: Duration,
     /// The budget of the look-ups for one request.
     pub dns_timeout: Duration,
     /// T1, T2, T4.
@@ -59,6 +62,12 @@ impl Settings {
     /// Whether `host` is one of the presence domains.
     pub fn is_presence_domain(&self, host: &Host<'_>) -> bool {
         self.presence_domains.iter().any(|domain| host.is_name(domain))
+    }
+
+    /// How often the peer of `flow` is to send keep-alives, in seconds. Datagrams have no connection that would end: it
+    /// knows its NAT best, which 0 leaves to it (RFC 6223 §5).
+    pub const fn keep_alive_of(&self, flow: &Flow) -> u64 {
+        if flow.transport.is_reliable() { self.keep_alive.as_secs() } else { 0 }
     }
 
     /// Whether users of this address-of-record's domain are found here.

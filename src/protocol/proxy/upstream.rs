@@ -7,7 +7,7 @@ use bytes::Bytes;
 use crate::protocol::flow::Flow;
 use crate::protocol::message::edit::Edit;
 use crate::protocol::message::reply::Reply;
-use crate::protocol::message::{Message, Name};
+use crate::protocol::message::{Message, Method, Name};
 use crate::protocol::next_hop::health::Outcome;
 use crate::protocol::transaction::{Actions, Branch, ServerAction};
 
@@ -221,7 +221,11 @@ impl Proxy {
             self.contexts.remove(slot);
             return;
         };
-        let bytes = reply.write(&context.request, context.source.remote, &self.to_tag(key));
+        // Of a registration they keep the flow (RFC 6223 §4.4).
+        let is_granted = context.method == Method::Register && (200..300).contains(&reply.status);
+        let keep_alive = is_granted.then(|| self.settings.keep_alive_of(&context.source));
+        let (source, tag) = (context.source.remote, self.to_tag(key));
+        let bytes = reply.write_keeping_alive(&context.request, source, &tag, keep_alive);
         self.respond(now, slot, reply.status, &bytes);
     }
 
@@ -260,15 +264,15 @@ impl Proxy {
     fn send_response(&mut self, now: Instant, slot: Slot, bytes: &Bytes, actions: Actions<ServerAction>) {
         for action in &actions {
             let Some(server) = self.servers.get_mut(slot) else { return };
-            let path = server.reply_path;
+            let path = server.reply_path.clone();
             match action {
                 ServerAction::Transmit => {
                     server.last_response = Some(bytes.clone());
-                    self.transmit(path.flow, path.alternate(), bytes.clone(), None);
+                    self.transmit(path.flow, path.alternate.clone(), bytes.clone(), None);
                 }
                 ServerAction::TransmitOnce => {
                     server.last_response = None;
-                    self.transmit(path.flow, path.alternate(), bytes.clone(), None);
+                    self.transmit(path.flow, path.alternate.clone(), bytes.clone(), None);
                 }
                 ServerAction::Refused(_) => self.dropped(&path.flow, DropReason::ResponseRefused),
                 ServerAction::Retransmit
@@ -288,11 +292,11 @@ impl Proxy {
     pub(super) fn perform_server(&mut self, now: Instant, slot: Slot, actions: Actions<ServerAction>) {
         for action in actions {
             let Some(server) = self.servers.get_mut(slot) else { return };
-            let path = server.reply_path;
+            let path = server.reply_path.clone();
             match action {
                 ServerAction::Retransmit => {
                     if let Some(bytes) = server.last_response.clone() {
-                        self.transmit(path.flow, path.alternate(), bytes, None);
+                        self.transmit(path.flow, path.alternate.clone(), bytes, None);
                     }
                 }
                 ServerAction::Trying => self.send_trying(slot),
@@ -318,8 +322,8 @@ impl Proxy {
         let Some(context) = server.context.and_then(|context| self.contexts.get(context)) else { return };
         let bytes = Reply::new(100).write(&context.request, context.source.remote, b"");
         server.last_response = Some(bytes.clone());
-        let path = server.reply_path;
-        self.transmit(path.flow, path.alternate(), bytes, None);
+        let path = server.reply_path.clone();
+        self.transmit(path.flow, path.alternate.clone(), bytes, None);
     }
 
     pub(super) fn server_timeout(&mut self, now: Instant, slot: Slot) {

@@ -118,6 +118,7 @@ pub(crate) fn settings() -> Settings {
         digest_algorithms: vec![Algorithm::Sha512_256, Algorithm::Sha256, Algorithm::Md5],
         nonce_lifetime: Duration::from_secs(300),
         federation: crate::protocol::federation::Federation::default(),
+        keep_alive: Duration::from_secs(540),
         dns_timeout: Duration::from_secs(4),
         timers: Timers::default(),
         timer_c: Duration::from_secs(185),
