@@ -10,6 +10,8 @@
 //! Dialogs go on: they live in the peers and in flow tokens. The supervisor has every connection tell the new
 //! Router of itself, and the Registrar repeats which flows are logged on.
 
+mod homeless;
+
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,6 +22,7 @@ use actix::prelude::*;
 use slog::{Logger, debug, info, warn};
 use smallvec::{SmallVec, smallvec};
 
+use self::homeless::Homeless;
 use super::directory::Directory;
 use super::federation_resolver::{Resolve, Resolved, ServerHealth};
 use super::log_limit::LogLimit;
@@ -38,7 +41,7 @@ use crate::protocol::interface::Interfaces;
 use crate::protocol::location::{Ask, ContextId, Question};
 use crate::protocol::next_hop::Query;
 use crate::protocol::proxy::outward::Beyond;
-use crate::protocol::proxy::{Event, Output, Proxy};
+use crate::protocol::proxy::{Alternate, Event, Output, Proxy};
 
 /// Batches of messages that may wait for a Router. A batch holds up to 64, so this bounds what a slow Router can
 /// owe; the network is refused beyond it, control messages are not.
@@ -50,6 +53,7 @@ pub struct Router {
     core: Proxy,
     directory: Arc<Directory>,
     connections: HashMap<ConnectionId, Recipient<Transmit>>,
+    homeless: Homeless,
     timer: Option<(Instant, SpawnHandle)>,
     turns: Turns,
     log: Logger,
@@ -105,6 +109,7 @@ impl Router {
             core,
             directory,
             connections: HashMap::new(),
+            homeless: Homeless::default(),
             timer: None,
             turns: Turns::default(),
             log,
@@ -168,7 +173,7 @@ impl Router {
         &mut self,
         departures: &mut Departures,
         hop: &Flow,
-        alternate: Option<SocketAddr>,
+        alternate: Option<Alternate>,
         beyond: Option<&Beyond>,
         message: Outgoing,
     ) {
@@ -182,11 +187,25 @@ impl Router {
                 (Some(address), _) => {
                     self.connections.insert(connection, address);
                 }
-                (None, Some(alternate)) => return self.dial(hop, smallvec![alternate], None, message),
+                (None, Some(alternate)) => return self.depart_otherwise(departures, hop, alternate, message),
                 (None, None) => return self.directory.tell_all_failed(&[message]),
             }
         }
         departures.stream(connection, message);
+    }
+
+    /// By a new connection: where sent-by names a host, that is looked up first.
+    fn depart_otherwise(
+        &mut self,
+        departures: &mut Departures,
+        hop: &Flow,
+        alternate: Alternate,
+        message: Outgoing,
+    ) {
+        match self.homeless.admit(Instant::now(), hop, alternate, message) {
+            Ok(query) => departures.queries.push(query),
+            Err((address, message)) => self.dial(hop, smallvec![address], None, message),
+        }
     }
 
     fn dial(
@@ -196,9 +215,13 @@ impl Router {
         expected: Option<Arc<Expected>>,
         message: Outgoing,
     ) {
+        self.send_dial(hop, Dial { addresses, expected, messages: vec![message] });
+    }
+
+    fn send_dial(&self, hop: &Flow, dial: Dial) {
         match self.directory.stream_listener(hop.interface).as_deref() {
-            Some(listener) => listener.do_send(Dial { addresses, expected, messages: vec![message] }),
-            None => self.directory.tell_all_failed(&[message]),
+            Some(listener) => listener.do_send(dial),
+            None => self.directory.tell_all_failed(&dial.messages),
         }
     }
 
@@ -437,7 +460,10 @@ impl Handler<Resolved> for Router {
     fn handle(&mut self, Resolved(answers): Resolved, ctx: &mut Context<Self>) {
         let now = Instant::now();
         for (context, resolution) in answers {
-            self.core.handle_resolution(now, context, resolution);
+            match self.homeless.take(context, &resolution) {
+                Some((hop, dial)) => self.send_dial(&hop, dial),
+                None => self.core.handle_resolution(now, context, resolution),
+            }
         }
         self.settle(ctx);
         self.turns.count(ctx);

@@ -29,6 +29,12 @@ impl Port {
         Self { listener, tls: None }
     }
 
+    /// A TLS port that was known before.
+    pub(crate) async fn bind(at: SocketAddr, config: Arc<ServerConfig>) -> Self {
+        let listener = TcpListener::bind(at).await.unwrap_or_else(|error| panic!("{at}: {error}"));
+        Self { listener, tls: Some(config) }
+    }
+
     pub(crate) async fn tls(local: IpAddr, config: Arc<ServerConfig>) -> Self {
         Self { tls: Some(config), ..Self::tcp(local).await }
     }

@@ -12,15 +12,21 @@ use super::End;
 /// Between two attempts to hand messages to a Router that is full.
 const HELD_RETRY: Duration = Duration::from_millis(5);
 
+/// So many requests in a row for which not an octet comes back show that the peer is gone, though TCP does not know.
+const UNANSWERED: u32 = 3;
+
 /// The deadlines. Holds no clock.
 #[derive(Debug)]
 pub(super) struct Deadlines {
     message_timeout: Duration,
     idle_timeout: Duration,
+    answer_timeout: Duration,
     last_traffic: Instant,
     message_since: Option<Instant>,
     stalled_since: Option<Instant>,
     retry_at: Option<Instant>,
+    /// Requests since the peer was heard, and when the last of [`UNANSWERED`] left.
+    unanswered: (u32, Option<Instant>),
     /// When the connection ends in any case, and why.
     closing: Option<(Instant, End)>,
 }
@@ -35,14 +41,21 @@ pub(super) enum Due {
 }
 
 impl Deadlines {
-    pub(super) const fn new(now: Instant, message_timeout: Duration, idle_timeout: Duration) -> Self {
+    pub(super) const fn new(
+        now: Instant,
+        message_timeout: Duration,
+        idle_timeout: Duration,
+        answer_timeout: Duration,
+    ) -> Self {
         Self {
             message_timeout,
             idle_timeout,
+            answer_timeout,
             last_traffic: now,
             message_since: None,
             stalled_since: None,
             retry_at: None,
+            unanswered: (0, None),
             closing: None,
         }
     }
@@ -50,6 +63,20 @@ impl Deadlines {
     /// Octets came or went.
     pub(super) fn traffic(&mut self, now: Instant) {
         self.last_traffic = now;
+    }
+
+    /// So many requests have left.
+    pub(super) fn asked(&mut self, now: Instant, requests: u32) {
+        let (count, since) = &mut self.unanswered;
+        *count = count.saturating_add(requests);
+        if *count >= UNANSWERED {
+            since.get_or_insert(now);
+        }
+    }
+
+    /// Something has come from the peer.
+    pub(super) const fn heard(&mut self) {
+        self.unanswered = (0, None);
     }
 
     /// Whether a message is on its way in; `is_new` where the one before has been completed meanwhile.
@@ -73,6 +100,10 @@ impl Deadlines {
     /// Whether messages are held for a Router. While they are, the peer is not blamed for the time of its message.
     pub(super) fn held(&mut self, now: Instant, is_held: bool) {
         self.retry_at = is_held.then(|| now + HELD_RETRY);
+        if is_held {
+            // What it answers is not read meanwhile.
+            self.heard();
+        }
         if is_held && self.message_since.is_some() {
             self.message_since = Some(now);
         }
@@ -90,6 +121,7 @@ impl Deadlines {
             self.retry_at.map(|at| (at, Due::Retry)),
             self.message_since.map(|since| (since + self.message_timeout, Due::End(End::MessageTimeout))),
             self.stalled_since.map(|since| (since + self.message_timeout, Due::End(End::WriteTimeout))),
+            self.unanswered.1.map(|since| (since + self.answer_timeout, Due::End(End::Unanswered))),
             self.closing.map(|(at, end)| (at, Due::End(end))),
         ];
         others.into_iter().flatten().fold(idle, |next, other| if other.0 < next.0 { other } else { next })
@@ -133,11 +165,12 @@ mod tests {
 
     const MESSAGE: Duration = Duration::from_secs(10);
     const IDLE: Duration = Duration::from_secs(600);
+    const ANSWER: Duration = Duration::from_secs(32);
     const SECOND: Duration = Duration::from_secs(1);
 
     fn deadlines() -> (Instant, Deadlines) {
         let start = Instant::now();
-        (start, Deadlines::new(start, MESSAGE, IDLE))
+        (start, Deadlines::new(start, MESSAGE, IDLE, ANSWER))
     }
 
     #[test]
@@ -175,6 +208,24 @@ mod tests {
         assert_eq!(deadlines.due(start + MESSAGE + HELD_RETRY), Some(Due::Retry));
         deadlines.held(start + MESSAGE + HELD_RETRY, false);
         assert_eq!(deadlines.next(), (start + 2 * MESSAGE, Due::End(End::MessageTimeout)));
+    }
+
+    #[test]
+    fn a_peer_that_leaves_three_requests_unanswered_is_gone() {
+        let (start, mut deadlines) = deadlines();
+        deadlines.asked(start, 2);
+        assert_eq!(deadlines.next().1, Due::End(End::IdleTimeout));
+        deadlines.asked(start + SECOND, 1);
+        deadlines.asked(start + 2 * SECOND, 1);
+        assert_eq!(deadlines.next(), (start + SECOND + ANSWER, Due::End(End::Unanswered)));
+        deadlines.heard();
+        deadlines.asked(start + 3 * SECOND, 2);
+        assert_eq!(deadlines.next().1, Due::End(End::IdleTimeout));
+        deadlines.asked(start + 4 * SECOND, 1);
+        assert_eq!(deadlines.next().1, Due::End(End::Unanswered));
+        deadlines.held(start + 4 * SECOND, true);
+        deadlines.held(start + 4 * SECOND, false);
+        assert_eq!(deadlines.next().1, Due::End(End::IdleTimeout));
     }
 
     #[test]

@@ -19,6 +19,8 @@ pub(super) enum End {
     MessageTimeout,
     /// The peer did not read for `limits.message_timeout`.
     WriteTimeout,
+    /// Nothing came back for several requests in a row: the peer is gone, and TCP does not know yet.
+    Unanswered,
     /// The peer read too slowly for what there was to send.
     QueueFull,
     /// What came was no SIP.
@@ -46,6 +48,7 @@ impl End {
             Self::IdleTimeout => "idle_timeout",
             Self::MessageTimeout => "message_timeout",
             Self::WriteTimeout => "write_timeout",
+            Self::Unanswered => "unanswered",
             Self::QueueFull => "queue_full",
             Self::NotSip => "not_sip",
             Self::WebSocket(_) => "websocket_violation",
@@ -66,6 +69,7 @@ impl End {
             | Self::IdleTimeout
             | Self::MessageTimeout
             | Self::WriteTimeout
+            | Self::Unanswered
             | Self::QueueFull
             | Self::NotSip => None,
         }

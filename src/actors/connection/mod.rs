@@ -86,6 +86,8 @@ pub struct ConnectionSettings {
     pub message_timeout: Duration,
     /// `limits.idle_timeout`.
     pub idle_timeout: Duration,
+    /// How long a peer that is there may take for any answer: 64*T1 (RFC 3261 §17.1.2.2).
+    pub answer_timeout: Duration,
     /// Where the Routers are.
     pub directory: Arc<Directory>,
     /// Child logger of the interface.

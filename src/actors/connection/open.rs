@@ -64,7 +64,12 @@ impl Open {
         proof: Option<Arc<PeerProof>>,
         settings: &ConnectionSettings,
     ) -> Self {
-        let deadlines = Deadlines::new(Instant::now(), settings.message_timeout, settings.idle_timeout);
+        let deadlines = Deadlines::new(
+            Instant::now(),
+            settings.message_timeout,
+            settings.idle_timeout,
+            settings.answer_timeout,
+        );
         Self {
             stream,
             flow,
@@ -149,6 +154,7 @@ impl Open {
     /// Takes what was read.
     fn take(&mut self, settings: &ConnectionSettings, outbox: &mut Outbox, now: Instant) {
         self.deadlines.traffic(now);
+        self.deadlines.heard();
         let outcome = self.inbox.deliver(self.flow, self.proof.as_ref(), &settings.directory);
         self.deadlines.inside_message(now, self.inbox.is_inside_message(), self.inbox.has_completed());
         self.deadlines.held(now, self.inbox.is_held());
@@ -198,6 +204,7 @@ impl Open {
         let written = outbox.poll_write(&mut self.stream, cx, &mut progress);
         if progress {
             self.deadlines.traffic(now);
+            self.deadlines.asked(now, outbox.take_requests());
         }
         self.deadlines.stalled(now, written.is_pending(), progress);
         match written {

@@ -27,6 +27,8 @@ pub(super) struct Outbox {
     bytes: usize,
     /// TLS has taken octets that it may not have passed on yet.
     unflushed: bool,
+    /// Requests that have been written since they were last asked after.
+    requests: u32,
 }
 
 /// The queue is full; the message comes back.
@@ -97,8 +99,14 @@ impl Outbox {
                 return;
             }
             written -= first.bytes.len();
+            self.requests += u32::from(first.branch.is_some());
             self.waiting.pop_front();
         }
+    }
+
+    /// How many requests that await a response have been written since this was last asked.
+    pub(super) fn take_requests(&mut self) -> u32 {
+        std::mem::take(&mut self.requests)
     }
 
     /// Empties the queue; gives the branches of what was in it.

@@ -130,6 +130,7 @@ pub(crate) fn connection_settings(
         handshake_timeout: config.limits.handshake_timeout,
         message_timeout: config.limits.message_timeout,
         idle_timeout: config.limits.idle_timeout,
+        answer_timeout: 64 * config.sip.t1,
         directory,
         log: log("connection"),
         security: log("security"),

@@ -226,6 +226,7 @@ impl World {
             handshake_timeout: PATIENCE,
             message_timeout: PATIENCE,
             idle_timeout: PATIENCE,
+            answer_timeout: PATIENCE,
             directory: Arc::clone(&self.directory),
             log: log(),
             security: log(),

@@ -158,6 +158,7 @@ struct ViaPlaces {
     branch: Option<Place>,
     has_rport: bool,
     has_received: bool,
+    offers_keep_alives: bool,
     is_whole: bool,
 }
 
@@ -172,6 +173,7 @@ impl ViaPlaces {
             branch: via.branch.map(|branch| Place::of(branch, message)),
             has_rport: via.has_rport,
             has_received: via.has_received,
+            offers_keep_alives: via.offers_keep_alives,
             is_whole: via.is_whole,
         }
     }
@@ -188,6 +190,7 @@ impl ViaPlaces {
             branch: self.branch.map(|branch| branch.view(message)),
             has_rport: self.has_rport,
             has_received: self.has_received,
+            offers_keep_alives: self.offers_keep_alives,
             is_whole: self.is_whole,
         }
     }

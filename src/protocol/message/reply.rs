@@ -59,13 +59,24 @@ impl Reply {
     /// Writes it for `request`, which came from `source`. `to_tag` is added unless the request has one or the
     /// response is a 100 (§8.2.6.2).
     pub fn write(&self, request: &Message, source: SocketAddr, to_tag: &[u8]) -> Bytes {
+        self.write_keeping_alive(request, source, to_tag, None)
+    }
+
+    /// As [`Self::write`], to a sender whose offer of keep-alives is accepted: so often, in seconds (RFC 6223 §4.4).
+    pub fn write_keeping_alive(
+        &self,
+        request: &Message,
+        source: SocketAddr,
+        to_tag: &[u8],
+        keep_alive: Option<u64>,
+    ) -> Bytes {
         let mut out = Vec::with_capacity(512);
         out.extend_from_slice(b"SIP/2.0 ");
         super::lexical::push_decimal(&mut out, u64::from(self.status));
         out.push(b' ');
         out.extend_from_slice(self.reason.as_bytes());
         out.extend_from_slice(b"\r\n");
-        write_vias(&mut out, request, source);
+        write_vias(&mut out, request, source, keep_alive);
         if self.status == 100 {
             copy_row(&mut out, request, Name::Timestamp);
         }
@@ -93,14 +104,14 @@ impl Reply {
 
 /// Copies the rows as they came, so that a response is hardly longer than its request, and says in the first value where
 /// that came from.
-fn write_vias(out: &mut Vec<u8>, request: &Message, source: SocketAddr) {
+fn write_vias(out: &mut Vec<u8>, request: &Message, source: SocketAddr, keep_alive: Option<u64>) {
     let octets = request.bytes();
     for (at, (row, line)) in request.rows(Name::Via).zip(request.row_spans(Name::Via)).enumerate() {
         let mut copied = line.start;
         if let Some(via) = request.top_via().filter(|_| at == 0) {
             let span = request.span_of(via.text);
             out.extend_from_slice(&octets[copied..span.start]);
-            via.write_stamped(source, out);
+            via.write_stamped(source, keep_alive, out);
             copied = span.end;
         }
         out.extend_from_slice(&octets[copied..request.span_of(row).end]);

@@ -29,6 +29,8 @@ pub struct Via<'a> {
     pub has_rport: bool,
     /// Whether somebody has written `received`.
     pub has_received: bool,
+    /// Whether the sender is willing to send keep-alives, and asks how often (RFC 6223 §4.3).
+    pub offers_keep_alives: bool,
     /// Whether all parameters follow the grammar.
     pub is_whole: bool,
 }
@@ -55,6 +57,7 @@ impl<'a> Via<'a> {
         let parameters = Parameters(&rest[semicolon..]);
         let (host_text, host, port) = parse_sent_by(trim(&rest[..semicolon]))?;
         let (mut branch, mut has_rport, mut has_received, mut is_whole) = (None, false, false, true);
+        let mut offers_keep_alives = false;
         for parameter in parameters.iter() {
             let Ok(Parameter { name, value }) = parameter else {
                 is_whole = false;
@@ -65,6 +68,7 @@ impl<'a> Via<'a> {
             }
             has_rport |= name.eq_ignore_ascii_case(b"rport");
             has_received |= name.eq_ignore_ascii_case(b"received");
+            offers_keep_alives |= name.eq_ignore_ascii_case(b"keep") && value.is_none();
         }
         let branch = branch.flatten().filter(|branch| !branch.is_empty());
         Some(Self {
@@ -77,21 +81,27 @@ impl<'a> Via<'a> {
             branch,
             has_rport,
             has_received,
+            offers_keep_alives,
             is_whole,
         })
     }
 
     /// Whether [`Self::write_stamped`] would write anything but what came.
-    pub fn needs_stamp(&self, source: SocketAddr) -> bool {
-        self.has_rport || self.has_received || self.host != Host::Address(source.ip())
+    pub fn needs_stamp(&self, source: SocketAddr, keep_alive: Option<u64>) -> bool {
+        self.has_rport
+            || self.has_received
+            || self.host != Host::Address(source.ip())
+            || (self.offers_keep_alives && keep_alive.is_some())
     }
 
     /// Writes the value with `received` and `rport` telling where the request came from (RFC 3261 §18.2.1,
     /// RFC 3581 §4): whatever the sender wrote there itself is replaced, all else, and a second one, stays as it is.
-    pub fn write_stamped(&self, source: SocketAddr, out: &mut Vec<u8>) {
+    /// `keep_alive` is how often keep-alives are to come, in seconds, where the sender offers them (RFC 6223 §4.4);
+    /// 0 leaves it to the sender.
+    pub fn write_stamped(&self, source: SocketAddr, keep_alive: Option<u64>, out: &mut Vec<u8>) {
         let offset = |part: &[u8]| part.as_ptr() as usize - self.text.as_ptr() as usize;
         let needs_received = self.has_rport || self.host != Host::Address(source.ip());
-        let (mut has_rport, mut has_received) = (false, false);
+        let (mut has_rport, mut has_received, mut keep_alive) = (false, false, keep_alive);
         let mut copied = 0;
         for parameter in self.parameters.iter().filter_map(Result::ok) {
             let name_end = offset(parameter.name) + parameter.name.len();
@@ -107,6 +117,14 @@ impl<'a> Via<'a> {
                 out.extend_from_slice(&self.text[copied..name_end]);
                 out.push(b'=');
                 push_address(out, source.ip());
+                copied = end;
+            } else if parameter.name.eq_ignore_ascii_case(b"keep")
+                && parameter.value.is_none()
+                && let Some(seconds) = keep_alive.take()
+            {
+                out.extend_from_slice(&self.text[copied..name_end]);
+                out.push(b'=');
+                push_decimal(out, seconds);
                 copied = end;
             }
         }
@@ -197,6 +215,9 @@ mod tests {
                 "SIP/2.0/UDP 9.9.9.9;received=8.8.8.8;rport=7",
                 "SIP/2.0/UDP 9.9.9.9;received=192.0.2.1;rport=40",
             ),
+            ("SIP/2.0/TCP 192.0.2.1:40;Keep;x", "SIP/2.0/TCP 192.0.2.1:40;Keep=540;x"),
+            ("SIP/2.0/TCP 192.0.2.1:40;keep=30", "SIP/2.0/TCP 192.0.2.1:40;keep=30"),
+            ("SIP/2.0/TCP 192.0.2.1:40;keep;keep", "SIP/2.0/TCP 192.0.2.1:40;keep=540;keep"),
             // Else a response could be far longer than its request.
             ("SIP/2.0/UDP 192.0.2.1;rport;rport", "SIP/2.0/UDP 192.0.2.1;rport=40;rport;received=192.0.2.1"),
         ];
@@ -204,9 +225,9 @@ mod tests {
             let source = "192.0.2.1:40".parse().unwrap();
             let via = Via::parse(text.as_bytes()).unwrap();
             let mut out = Vec::new();
-            via.write_stamped(source, &mut out);
+            via.write_stamped(source, Some(540), &mut out);
             assert_eq!(String::from_utf8(out).unwrap(), expected);
-            assert_eq!(via.needs_stamp(source), text != expected);
+            assert_eq!(via.needs_stamp(source, Some(540)), text != expected);
         }
     }
 

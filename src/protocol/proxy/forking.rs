@@ -87,6 +87,7 @@ impl Proxy {
             interfaces: &self.interfaces,
             token_key: &self.token_key,
             is_trusted: context.is_trusted,
+            keep_alive: self.settings.keep_alive_of(&context.source),
         };
         let leg = (&target, branch, Some(breadth));
         let (hop, bytes) = forwarding.write_by_size(leg, self.settings.udp_mtu, &mut self.scratch);

@@ -42,6 +42,8 @@ pub struct Forwarding<'a> {
     pub token_key: &'a TokenKey,
     /// What the sender says of identities may be passed on.
     pub is_trusted: bool,
+    /// How often the sender is to send keep-alives if it offers that, in seconds; 0 leaves it to the sender.
+    pub keep_alive: u64,
 }
 
 /// What each branch has of its own.
@@ -134,8 +136,11 @@ impl Forwarding<'_> {
             out.extend_from_slice(b";branch=");
             out.extend_from_slice(&branch.to_octets());
         });
-        if let Some(via) = self.request.top_via().filter(|via| via.needs_stamp(self.source.remote)) {
-            edit.replace(self.request.span_of(via.text), |out| via.write_stamped(self.source.remote, out));
+        // Only who stays on the way of a dialog may accept them for it (RFC 6223 §4.4).
+        let keep_alive = self.is_recorded.then_some(self.keep_alive);
+        let (source, via) = (self.source.remote, self.request.top_via());
+        if let Some(via) = via.filter(|via| via.needs_stamp(source, keep_alive)) {
+            edit.replace(self.request.span_of(via.text), |out| via.write_stamped(source, keep_alive, out));
         }
     }
 
@@ -305,6 +310,7 @@ mod tests {
             interfaces: &Interfaces::default(),
             token_key: &TokenKey::new([1; 16]),
             is_trusted: true,
+            keep_alive: 540,
         };
         let hop = flow(Transport::Tcp, 9);
         let target = Target {
@@ -364,6 +370,7 @@ mod tests {
                 interfaces: &Interfaces::default(),
                 token_key: &TokenKey::new([1; 16]),
                 is_trusted: true,
+                keep_alive: 540,
             };
             let target = Target {
                 request_uri: uri.map(|uri| Bytes::from_static(uri.as_bytes())),

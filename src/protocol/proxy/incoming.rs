@@ -17,6 +17,7 @@ use crate::protocol::identity::PeerProof;
 use crate::protocol::location::{Ask, ContextId, Question, Registration, check_extensions};
 use crate::protocol::message::reply::Reply;
 use crate::protocol::message::rsip::capabilities;
+use crate::protocol::message::uri::Host;
 use crate::protocol::message::via::Via;
 use crate::protocol::message::{Message, Method};
 use crate::protocol::transaction::{LegacyKey, ServerInvite, ServerNonInvite, TransactionKey};
@@ -29,7 +30,7 @@ use super::preprocess::preprocess;
 use super::response_context::{Passage, Pending, ResponseContext};
 use super::route::{Routing, Way, route};
 use super::slots::Slot;
-use super::table::{ReplyPath, ServerMachine, ServerTransaction};
+use super::table::{Alternate, ReplyPath, SentBy, ServerMachine, ServerTransaction};
 use super::targets::TargetSet;
 use super::validate::{
     MAXIMUM_BREADTH, MaxForwards, check_compression, check_max_breadth, check_max_forwards,
@@ -276,7 +277,7 @@ impl Proxy {
             key: incoming.key,
             generation: self.random.next() as u32,
             machine,
-            reply_path: incoming.reply_path,
+            reply_path: incoming.reply_path.clone(),
             last_response: None,
             context: None,
             armed: None,
@@ -344,7 +345,7 @@ impl Proxy {
         let reply =
             keep_alive::promised(reply, &incoming.request, &incoming.flow, self.settings.keep_alive_timeout);
         let bytes = reply.write(&incoming.request, incoming.flow.remote, &self.to_tag(incoming.key));
-        self.transmit(incoming.reply_path.flow, incoming.reply_path.alternate(), bytes, None);
+        self.transmit(incoming.reply_path.flow, incoming.reply_path.alternate.clone(), bytes, None);
     }
 
     /// The To tag of our own responses to a transaction: the same each time, unknown to others beforehand.
@@ -379,7 +380,18 @@ fn reply_path(via: &Via<'_>, flow: &Flow) -> ReplyPath {
         return ReplyPath { flow: Flow { remote, ..*flow }, alternate: None };
     }
     // What `received` says, which is also what sent-by says where there is none. Nobody listens there for WebSocket.
-    ReplyPath { flow: *flow, alternate: flow.transport.is_dialled().then_some(sent_by_port) }
+    let alternate = flow.transport.is_dialled().then(|| Alternate {
+        address: SocketAddr::new(flow.remote.ip(), sent_by_port),
+        sent_by: sent_by(via),
+    });
+    ReplyPath { flow: *flow, alternate }
+}
+
+/// The host of sent-by, where that is a name.
+fn sent_by(via: &Via<'_>) -> Option<Arc<SentBy>> {
+    let Host::Name(_) = via.host else { return None };
+    let host = String::from_utf8(via.host.to_lowercase()).ok()?;
+    Some(Arc::new(SentBy { host: host.into(), port: via.port }))
 }
 
 /// A part of a message that keeps its buffer alive, without a copy.

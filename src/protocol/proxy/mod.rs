@@ -78,6 +78,7 @@ use settings::Settings;
 use slots::{Keys, Slot, Table, Tenant};
 use source_rate::SourceRate;
 use standings::Standings;
+pub use table::{Alternate, SentBy};
 use table::{ClientTransaction, Line, ServerTransaction, Waiting};
 
 /// How finely timers are kept. A retransmission that is late by this much harms nobody.
@@ -90,8 +91,8 @@ pub enum Output {
     Transmit {
         /// Where: for a stream the connection, or without one any that leads to the remote address.
         hop: Flow,
-        /// Where to open a connection if that of `hop` has ended (RFC 3261 §18.2.2).
-        alternate: Option<SocketAddr>,
+        /// Where to open a connection if that of `hop` has ended.
+        alternate: Option<Alternate>,
         /// What.
         bytes: Bytes,
         /// The client transaction to be told of a failure.
@@ -367,7 +368,7 @@ impl Proxy {
         Load { servers: self.servers.len(), clients: self.clients.len(), contexts: self.contexts.len() }
     }
 
-    fn transmit(&mut self, hop: Flow, alternate: Option<SocketAddr>, bytes: Bytes, branch: Option<Branch>) {
+    fn transmit(&mut self, hop: Flow, alternate: Option<Alternate>, bytes: Bytes, branch: Option<Branch>) {
         self.outputs.push_back(Output::Transmit { hop, alternate, bytes, branch, beyond: None });
     }
 

@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use crate::protocol::account::Accounts;
 use crate::protocol::digest::Algorithm;
 use crate::protocol::federation::Federation;
+use crate::protocol::flow::Flow;
 use crate::protocol::location::AddressOfRecord;
 use crate::protocol::message::uri::Host;
 use crate::protocol::transaction::Timers;
@@ -63,6 +64,12 @@ impl Settings {
     /// Whether `host` is one of the presence domains.
     pub fn is_presence_domain(&self, host: &Host<'_>) -> bool {
         self.presence_domains.iter().any(|domain| host.is_name(domain))
+    }
+
+    /// How often the peer of `flow` is to send keep-alives, in seconds. Datagrams have no connection that would end: it
+    /// knows its NAT best, which 0 leaves to it (RFC 6223 §5).
+    pub const fn keep_alive_of(&self, flow: &Flow) -> u64 {
+        if flow.transport.is_reliable() { self.keep_alive_timeout.as_secs() } else { 0 }
     }
 
     /// Whether users of this address-of-record's domain are found here.

@@ -16,20 +16,31 @@ use crate::protocol::transaction::{
 use super::outward::Beyond;
 use super::slots::{Slot, Table, Tenant};
 
+/// Where a response goes if the connection of its request has ended (RFC 3261 §18.2.2).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Alternate {
+    /// First: where the request came from, at the port of sent-by.
+    pub address: SocketAddr,
+    /// Then: the host of sent-by, where that is a name.
+    pub sent_by: Option<Arc<SentBy>>,
+}
+
+/// A host that is looked up as a client would (RFC 3263 §5).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SentBy {
+    /// Its name, lower case.
+    pub host: Arc<str>,
+    /// Its port, if one is written.
+    pub port: Option<u16>,
+}
+
 /// Where the responses to a request go (RFC 3261 §18.2.2, RFC 3581 §4).
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct ReplyPath {
     /// The flow of the request; for UDP its remote address is the one to answer to.
     pub(super) flow: Flow,
-    /// The port of the same host to which to open a connection if that of the request has ended.
-    pub(super) alternate: Option<u16>,
-}
-
-impl ReplyPath {
     /// Where to open a connection if that of the request has ended.
-    pub(super) fn alternate(&self) -> Option<SocketAddr> {
-        self.alternate.map(|port| SocketAddr::new(self.flow.remote.ip(), port))
-    }
+    pub(super) alternate: Option<Alternate>,
 }
 
 #[derive(Debug)]

@@ -143,6 +143,7 @@ impl Proxy {
             interfaces: &self.interfaces,
             token_key: &self.token_key,
             is_trusted: context.is_trusted,
+            keep_alive: self.settings.keep_alive_of(&context.source),
         };
         // A CANCEL forks nowhere (RFC 5393 §5.4.1).
         let max_breadth = (context.method != Method::Cancel).then_some(context.passage.max_breadth);

@@ -8,7 +8,7 @@ use crate::protocol::flow::Flow;
 use crate::protocol::interface::Side;
 use crate::protocol::message::edit::Edit;
 use crate::protocol::message::reply::Reply;
-use crate::protocol::message::{Message, Name};
+use crate::protocol::message::{Message, Method, Name};
 use crate::protocol::next_hop::health::Outcome;
 use crate::protocol::transaction::{Actions, Branch, ServerAction};
 
@@ -230,7 +230,11 @@ impl Proxy {
         };
         let silence = self.settings.keep_alive_timeout;
         let reply = keep_alive::promised(reply, &context.request, &context.source, silence);
-        let bytes = reply.write(&context.request, context.source.remote, &self.to_tag(key));
+        // Of a registration they keep the flow (RFC 6223 §4.4).
+        let is_granted = context.method == Method::Register && (200..300).contains(&reply.status);
+        let keep_alive = is_granted.then(|| self.settings.keep_alive_of(&context.source));
+        let (source, tag) = (context.source.remote, self.to_tag(key));
+        let bytes = reply.write_keeping_alive(&context.request, source, &tag, keep_alive);
         self.respond(now, slot, reply.status, &bytes);
     }
 
@@ -269,15 +273,15 @@ impl Proxy {
     fn send_response(&mut self, now: Instant, slot: Slot, bytes: &Bytes, actions: Actions<ServerAction>) {
         for action in &actions {
             let Some(server) = self.servers.get_mut(slot) else { return };
-            let path = server.reply_path;
+            let path = server.reply_path.clone();
             match action {
                 ServerAction::Transmit => {
                     server.last_response = Some(bytes.clone());
-                    self.transmit(path.flow, path.alternate(), bytes.clone(), None);
+                    self.transmit(path.flow, path.alternate.clone(), bytes.clone(), None);
                 }
                 ServerAction::TransmitOnce => {
                     server.last_response = None;
-                    self.transmit(path.flow, path.alternate(), bytes.clone(), None);
+                    self.transmit(path.flow, path.alternate.clone(), bytes.clone(), None);
                 }
                 ServerAction::Refused(_) => self.dropped(&path.flow, DropReason::ResponseRefused),
                 ServerAction::Retransmit
@@ -297,11 +301,11 @@ impl Proxy {
     pub(super) fn perform_server(&mut self, now: Instant, slot: Slot, actions: Actions<ServerAction>) {
         for action in actions {
             let Some(server) = self.servers.get_mut(slot) else { return };
-            let path = server.reply_path;
+            let path = server.reply_path.clone();
             match action {
                 ServerAction::Retransmit => {
                     if let Some(bytes) = server.last_response.clone() {
-                        self.transmit(path.flow, path.alternate(), bytes, None);
+                        self.transmit(path.flow, path.alternate.clone(), bytes, None);
                     }
                 }
                 ServerAction::Trying => self.send_trying(slot),
@@ -327,8 +331,8 @@ impl Proxy {
         let Some(context) = server.context.and_then(|context| self.contexts.get(context)) else { return };
         let bytes = Reply::new(100).write(&context.request, context.source.remote, b"");
         server.last_response = Some(bytes.clone());
-        let path = server.reply_path;
-        self.transmit(path.flow, path.alternate(), bytes, None);
+        let path = server.reply_path.clone();
+        self.transmit(path.flow, path.alternate.clone(), bytes, None);
     }
 
     pub(super) fn server_timeout(&mut self, now: Instant, slot: Slot) {

@@ -345,6 +345,7 @@ impl Bench {
         while let Some(output) = self.proxy.poll_output() {
             match output {
                 Output::Transmit { hop, alternate, bytes, branch, beyond } => {
+                    let alternate = alternate.map(|alternate| alternate.address);
                     self.transmit(Sent { at: self.now - self.start, hop, alternate, bytes, beyond }, branch);
                 }
                 Output::Resolve { context, query } => self.asked.push_back((context, query)),
