@@ -33,6 +33,7 @@ mod tests;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use ipnet::IpNet;
 
@@ -98,6 +99,11 @@ pub struct Config {
     ///
     /// Default: none. Reload: requests routed afterwards; connections to a route that went are drained.
     pub static_routes: Vec<StaticRoute>,
+    /// How long nothing may pass a static route until its access server is asked by an OPTIONS whether it is there
+    /// (`static_routes.probe_interval`): 1 s to 24 h; `None` (`"0s"`) = never.
+    ///
+    /// Default 30 s. Reload: at once.
+    pub probe_interval: Option<Duration>,
     /// `[stun]`.
     pub stun: Stun,
     /// `[dns]`.

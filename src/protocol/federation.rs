@@ -1,8 +1,11 @@
 //! Federation: which other domains there are, how each is reached, and who may speak for it (product rules).
 
+pub mod shaper;
+
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use self::shaper::Shaper;
 use super::flow::{Flow, Transport};
 use super::identity::Profile;
 use super::message::reply::Reply;
@@ -24,6 +27,8 @@ pub struct Federation {
     pub allowed: Vec<String>,
     /// Domains whose access servers are configured.
     pub routes: Vec<Arc<Route>>,
+    /// When requests may leave for discovered peers that are not allowed ones; one for all Routers.
+    pub shaper: Arc<Shaper>,
 }
 
 /// A static route.
@@ -72,6 +77,7 @@ impl Default for Federation {
             blocked: Vec::new(),
             allowed: Vec::new(),
             routes: Vec::new(),
+            shaper: Arc::default(),
         }
     }
 }

@@ -42,6 +42,11 @@ pub enum Event {
         /// What was wrong.
         reason: &'static str,
     },
+    /// More requests for a discovered peer than can leave before their senders give up: this one was refused.
+    PeerQueueFull {
+        /// The domain of the peer.
+        domain: String,
+    },
     /// A request was answered.
     Answered {
         /// The method, as written.

@@ -297,6 +297,7 @@ impl Proxy {
         let context = self.contexts.insert(ResponseContext {
             generation: self.random.next() as u32,
             server,
+            is_probe: false,
             is_recorded: is_recorded(&incoming.request, routing.has_token),
             request: incoming.request,
             method: incoming.method,

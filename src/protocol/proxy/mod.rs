@@ -10,6 +10,8 @@
 //! | where it goes | `preprocess.rs`, `route.rs` (§16.4), `locating.rs` and `targets.rs` (§16.5) |
 //! | what a wrong answer to a challenge costs | `guesses.rs` |
 //! | where the servers of another domain are | `outward.rs` (RFC 3263) |
+//! | whether static routes work | `probe.rs` |
+//! | when requests for discovered peers leave | `turns.rs` |
 //! | asking: branches, forking, failover | `forking.rs`, `forward.rs` (§16.6) |
 //! | answering | `upstream.rs`, `response_context.rs` (§16.7 to §16.9) |
 //! | asking those to whom a 3xx leads | `redirect.rs` (§16.7 step 4) |
@@ -31,6 +33,7 @@ mod locating;
 mod loop_check;
 pub mod outward;
 pub mod preprocess;
+mod probe;
 mod redirect;
 mod response_context;
 pub mod route;
@@ -40,6 +43,7 @@ mod source_rate;
 mod standings;
 mod table;
 pub mod targets;
+mod turns;
 mod unanswered;
 mod upstream;
 pub mod validate;
@@ -243,7 +247,7 @@ impl Proxy {
 
     /// Requests that are being answered.
     pub fn unanswered(&self) -> usize {
-        self.contexts.iter().filter(|context| !context.has_answered).count()
+        self.contexts.iter().filter(|context| !context.has_answered && !context.is_probe).count()
     }
 
     /// A message has come in. `proof` is what the certificate of its connection proves.

@@ -35,6 +35,8 @@ pub(super) enum Pending {
     Redirection(Bytes),
     /// Nobody: the request leaves the presence domains, and nobody has been asked yet where to.
     Departure(Departure),
+    /// Its turn among the requests for a discovered peer; then this.
+    Turn(Box<Pending>),
     /// The name servers' word on where the domain's servers are.
     Resolution(Departure),
     /// The name servers' word on whether the certificate of a stranger proves its domain.
@@ -136,6 +138,8 @@ pub(super) struct ResponseContext {
     pub(super) generation: u32,
     /// The transaction to answer; `None` for what is never answered (ACK, BENOTIFY).
     pub(super) server: Option<Slot>,
+    /// The request is our own: nobody is to be answered.
+    pub(super) is_probe: bool,
     pub(super) request: Message,
     pub(super) method: Method,
     pub(super) source: Flow,
@@ -354,6 +358,7 @@ mod tests {
         };
         ResponseContext {
             has_word: false,
+            is_probe: false,
             generation: 0,
             server: None,
             request: message("MESSAGE sip:bob@a.test SIP/2.0\r\n\r\n"),

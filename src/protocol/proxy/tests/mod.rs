@@ -19,5 +19,6 @@ mod microsoft;
 mod redirection;
 mod refusals;
 mod search;
+mod shaping;
 mod transactions;
 mod transport;
