@@ -31,6 +31,7 @@ use super::registrar::{Answers, Banned, FlowEnded, FlowFailed, FlowStanding, Lea
 use super::supervisor::{ChildId, ChildStopped};
 use super::turns::Turns;
 use crate::protocol::account::AccountId;
+use crate::protocol::federation::guard::{Figures, Notice};
 use crate::protocol::federation::{AccessAddresses, RouteId};
 use crate::protocol::flow::{ConnectionId, Flow, InterfaceId, Transport};
 use crate::protocol::identity::Expected;
@@ -283,9 +284,24 @@ impl Router {
                         "remedy" => "allow the domain (federation.allowed_domains) or raise open_federation.messages_per_second");
                 }
             }
+            Event::PeerWatched(notice) => self.tell_watched(notice),
             Event::Dropped { flow, reason } => {
                 debug!(self.log, "dropped"; "peer" => %flow, "reason" => reason.name());
             }
+        }
+    }
+}
+
+impl Router {
+    fn tell_watched(&self, Notice { domain, excess, figures }: &Notice) {
+        let Figures { requests, users, answers, failures } = figures;
+        let Some(repeated) = self.limit.pass(Instant::now()) else { return };
+        match excess {
+            Some(reason) => warn!(self.log, "peer_watched"; "domain" => &**domain, "reason" => reason,
+                "requests" => requests, "users" => users, "answers" => answers, "failures" => failures,
+                "repeated" => repeated),
+            None => info!(self.log, "peer_released"; "domain" => &**domain, "requests" => requests,
+                "users" => users, "answers" => answers, "failures" => failures, "repeated" => repeated),
         }
     }
 }

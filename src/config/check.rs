@@ -54,6 +54,7 @@ pub(super) fn check(report: &Report, entries: Map<String, Value>) -> Config {
         lan_allowed_networks,
         accounts,
         federation,
+        federation_guard: federation::read_guard(root.section("federation_guard")),
         open_federation,
         static_routes,
         probe_interval,

@@ -1,10 +1,12 @@
 //! Federation: which other domains there are, how each is reached, and who may speak for it (product rules).
 
+pub mod guard;
 pub mod shaper;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use self::guard::Guard;
 use self::shaper::Shaper;
 use super::flow::{Flow, Transport};
 use super::identity::Profile;
@@ -29,6 +31,8 @@ pub struct Federation {
     pub routes: Vec<Arc<Route>>,
     /// When requests may leave for discovered peers that are not allowed ones; one for all Routers.
     pub shaper: Arc<Shaper>,
+    /// What discovered peers that are not allowed ones do; one for all Routers.
+    pub guard: Arc<Guard>,
 }
 
 /// A static route.
@@ -78,6 +82,7 @@ impl Default for Federation {
             allowed: Vec::new(),
             routes: Vec::new(),
             shaper: Arc::default(),
+            guard: Arc::default(),
         }
     }
 }

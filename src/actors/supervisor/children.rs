@@ -20,6 +20,7 @@ use crate::actors::registrar::Registrar;
 use crate::actors::router::Router;
 use crate::actors::stun::{Question, Stun, StunSettings};
 use crate::config::{Config, Host, Policy, Protocol, Side, StaticRoute};
+use crate::protocol::federation::guard::Guard;
 use crate::protocol::federation::shaper::Shaper;
 use crate::protocol::federation::{Federation, Route, RouteId};
 use crate::protocol::flow::InterfaceId;
@@ -105,6 +106,7 @@ fn federation(config: &Config) -> Federation {
         blocked: config.federation.blocked_domains.clone(),
         allowed: config.federation.allowed_domains.clone(),
         routes: (0..).zip(&config.static_routes).map(route).collect(),
+        guard: Arc::new(Guard::new(config.federation_guard)),
         shaper: Arc::new(Shaper::new(config.open_federation.messages_per_second)),
     }
 }

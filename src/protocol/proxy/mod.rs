@@ -7,6 +7,7 @@
 //! |---|---|
 //! | which transaction, may it pass | `incoming.rs`, with `validate.rs`, `loop_check.rs` (§16.3), `authenticate.rs` |
 //! | who from the outside it comes from | `border.rs` (RFC 5922 §7.4) |
+//! | whether that domain is watched | `watch.rs` |
 //! | where it goes | `preprocess.rs`, `route.rs` (§16.4), `locating.rs` and `targets.rs` (§16.5) |
 //! | what a wrong answer to a challenge costs | `guesses.rs` |
 //! | where the servers of another domain are | `outward.rs` (RFC 3263) |
@@ -47,6 +48,7 @@ mod turns;
 mod unanswered;
 mod upstream;
 pub mod validate;
+mod watch;
 
 #[cfg(test)]
 pub(crate) mod tests;

@@ -1,5 +1,6 @@
 //! The response context (RFC 3261 §16.7): what has been asked for one request, and what came back.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -36,7 +37,7 @@ pub(super) enum Pending {
     /// Nobody: the request leaves the presence domains, and nobody has been asked yet where to.
     Departure(Departure),
     /// Its turn among the requests for a discovered peer; then this.
-    Turn(Box<Pending>),
+    Turn(Box<Self>),
     /// The name servers' word on where the domain's servers are.
     Resolution(Departure),
     /// The name servers' word on whether the certificate of a stranger proves its domain.
@@ -144,6 +145,8 @@ pub(super) struct ResponseContext {
     pub(super) method: Method,
     pub(super) source: Flow,
     pub(super) account: Option<AccountId>,
+    /// The domain of the discovered peer that has sent it.
+    pub(super) peer: Option<Arc<str>>,
     /// What it says of identities may be passed on (RFC 3325 §5).
     pub(super) is_trusted: bool,
     pub(super) own_routes: usize,
@@ -295,7 +298,7 @@ impl ResponseContext {
         if keep_alive::is_asked(&self.request, &self.source) {
             response.row_spans(Name::MsKeepAlive).for_each(|span| edit.replace(span, |_| ()));
             edit.append_row(Name::MsKeepAlive, |out| {
-                out.extend_from_slice(keep_alive::promise(silence).as_bytes())
+                out.extend_from_slice(keep_alive::promise(silence).as_bytes());
             });
         }
     }
@@ -365,6 +368,7 @@ mod tests {
             method: Method::Message,
             source: flow(),
             account: None,
+            peer: None,
             is_trusted: true,
             own_routes: 0,
             is_recorded: false,

@@ -252,6 +252,9 @@ impl Proxy {
         }
         let timers = self.settings.timers;
         let server_slot = context.server;
+        if let Some(peer) = context.peer.take_if(|_| is_first_final) {
+            self.guard_answer(now, &peer, status);
+        }
         let Some(server) = server_slot.and_then(|server| self.servers.get_mut(server)) else {
             return self.release_context(slot);
         };

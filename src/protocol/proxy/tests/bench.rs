@@ -238,6 +238,16 @@ impl Bench {
         full.collect()
     }
 
+    /// Who is watched or released since the last call, and why.
+    pub(super) fn watched(&mut self) -> Vec<(String, Option<&'static str>)> {
+        let events = std::mem::take(&mut self.events);
+        let notices = events.into_iter().filter_map(|event| match event {
+            Event::PeerWatched(notice) => Some((notice.domain.to_string(), notice.excess)),
+            _ => None,
+        });
+        notices.collect()
+    }
+
     /// Why peers from the outside were refused since the last call.
     pub(super) fn refused_peers(&mut self) -> Vec<(String, String, &'static str)> {
         let events = std::mem::take(&mut self.events);
@@ -246,6 +256,7 @@ impl Bench {
             Event::Refused { .. }
             | Event::CredentialsRefused { .. }
             | Event::PeerQueueFull { .. }
+            | Event::PeerWatched(_)
             | Event::Dropped { .. }
             | Event::Answered { .. } => None,
         });
@@ -342,6 +353,7 @@ impl Bench {
             | Event::CredentialsRefused { .. }
             | Event::PeerRefused { .. }
             | Event::PeerQueueFull { .. }
+            | Event::PeerWatched(_)
             | Event::Answered { .. } => None,
         });
         drops.collect()
@@ -355,6 +367,7 @@ impl Bench {
             Event::Refused { .. }
             | Event::PeerRefused { .. }
             | Event::PeerQueueFull { .. }
+            | Event::PeerWatched(_)
             | Event::Dropped { .. }
             | Event::Answered { .. } => None,
         });

@@ -22,3 +22,4 @@ mod search;
 mod shaping;
 mod transactions;
 mod transport;
+mod watching;
