@@ -2,7 +2,8 @@
 //!
 //! It has a thread of its own, so that no answer of a name server and no look into the system's configuration holds
 //! up anybody. Look-ups are made by `name_servers.rs`; what is kept of them, and in which order servers are tried, is
-//! the core's. The access servers of static routes are looked up unasked (`access.rs`).
+//! the core's. The access servers of static routes are looked up unasked (`access.rs`), and
+//! how those routes do is told (`routes.rs`).
 //!
 //! # Restart
 //! What is lost: what was looked up, which servers were sick, and the questions that waited, whose contexts answer
@@ -11,6 +12,7 @@
 mod access;
 mod inquiry;
 mod name_servers;
+mod routes;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -35,6 +37,7 @@ use crate::protocol::next_hop::access::AccessServers;
 use crate::protocol::next_hop::health::Outcome;
 use crate::protocol::next_hop::records::Key;
 use crate::protocol::next_hop::resolver::{Event, Output, Resolver};
+use crate::protocol::next_hop::route_health::RouteHealth;
 use crate::protocol::next_hop::{Query, Resolution, Unresolved};
 
 /// Batches of questions that may wait. Each Router has at most one per turn under way, so this is never reached
@@ -81,10 +84,12 @@ pub struct FederationResolver {
     /// Who asks is a Router and one of its contexts.
     core: Resolver<(usize, ContextId)>,
     access: AccessServers,
+    routes: RouteHealth,
     name_servers: NameServers,
     directory: Arc<Directory>,
     timer: Option<(Instant, SpawnHandle)>,
     access_timer: Option<SpawnHandle>,
+    probe_timer: Option<SpawnHandle>,
     turns: Turns,
     log: Logger,
     /// What goes wrong, by domain.
@@ -106,7 +111,7 @@ impl FederationResolver {
     /// A resolver that asks the name servers of `settings`, unasked for the access servers of `routes`.
     pub fn new(
         settings: &Dns,
-        routes: &[Arc<Route>],
+        (routes, probe_interval): (&[Arc<Route>], Option<Duration>),
         interfaces: Arc<Interfaces>,
         seed: [u8; 16],
         directory: Arc<Directory>,
@@ -114,12 +119,14 @@ impl FederationResolver {
         stopped: Recipient<ChildStopped>,
     ) -> Self {
         Self {
+            routes: RouteHealth::new(routes, probe_interval, Instant::now()),
             access: AccessServers::new(routes, Arc::clone(&interfaces), Instant::now()),
             core: Resolver::new(settings.timeout, interfaces, seed),
             name_servers: NameServers::new(settings, &log),
             directory,
             timer: None,
             access_timer: None,
+            probe_timer: None,
             turns: Turns::default(),
             log,
             repeats: Repeats::new(REPEAT_INTERVAL, MAXIMUM_REPEATED),
@@ -249,6 +256,7 @@ impl Actor for FederationResolver {
     fn started(&mut self, ctx: &mut Context<Self>) {
         ctx.set_mailbox_capacity(MAILBOX);
         self.look_after_access_servers(ctx);
+        self.look_after_routes(ctx);
     }
 
     fn stopped(&mut self, _: &mut Context<Self>) {
@@ -275,7 +283,10 @@ impl Handler<ServerHealth> for FederationResolver {
 
     fn handle(&mut self, health: ServerHealth, ctx: &mut Context<Self>) {
         let ServerHealth { transport, remote, outcome } = health;
-        self.core.handle_outcome(Instant::now(), transport, remote, outcome);
+        let now = Instant::now();
+        self.core.handle_outcome(now, transport, remote, outcome);
+        self.routes.handle_outcome(now, (transport, remote), outcome, &self.access.addresses());
+        self.look_after_routes(ctx);
         self.turns.count(ctx);
     }
 }

@@ -34,7 +34,8 @@ use super::registrar::{Answers, Banned, FlowEnded, FlowFailed, FlowStanding, Lea
 use super::supervisor::{ChildId, ChildStopped};
 use super::turns::Turns;
 use crate::protocol::account::AccountId;
-use crate::protocol::federation::AccessAddresses;
+use crate::protocol::federation::guard::{Figures, Notice};
+use crate::protocol::federation::{AccessAddresses, RouteId};
 use crate::protocol::flow::{ConnectionId, Flow, InterfaceId, Transport};
 use crate::protocol::identity::Expected;
 use crate::protocol::interface::Interfaces;
@@ -71,6 +72,11 @@ pub struct InterfacesChanged(pub Arc<Interfaces>);
 #[derive(Clone, Debug, Message)]
 #[rtype(result = "()")]
 pub struct AccessServersMoved(pub AccessAddresses);
+
+/// Ask the access server of this route whether it is there. To some Router, from the FederationResolver.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub struct ProbeRoute(pub RouteId);
 
 /// The Registrar has begun anew and knows of no log-ons: tell it. To every Router, from the Registrar.
 #[derive(Clone, Debug, Message)]
@@ -295,9 +301,30 @@ impl Router {
                         "names" => names, "reason" => reason, "repeated" => repeated);
                 }
             }
+            Event::PeerQueueFull { domain } => {
+                if let Some(repeated) = self.limit.pass(Instant::now()) {
+                    warn!(self.log, "peer_queue_full"; "domain" => domain, "repeated" => repeated,
+                        "remedy" => "allow the domain (federation.allowed_domains) or raise open_federation.messages_per_second");
+                }
+            }
+            Event::PeerWatched(notice) => self.tell_watched(notice),
             Event::Dropped { flow, reason } => {
                 debug!(self.log, "dropped"; "peer" => %flow, "reason" => reason.name());
             }
+        }
+    }
+}
+
+impl Router {
+    fn tell_watched(&self, Notice { domain, excess, figures }: &Notice) {
+        let Figures { requests, users, answers, failures } = figures;
+        let Some(repeated) = self.limit.pass(Instant::now()) else { return };
+        match excess {
+            Some(reason) => warn!(self.log, "peer_watched"; "domain" => &**domain, "reason" => reason,
+                "requests" => requests, "users" => users, "answers" => answers, "failures" => failures,
+                "repeated" => repeated),
+            None => info!(self.log, "peer_released"; "domain" => &**domain, "requests" => requests,
+                "users" => users, "answers" => answers, "failures" => failures, "repeated" => repeated),
         }
     }
 }
@@ -428,6 +455,15 @@ impl Handler<AccessServersMoved> for Router {
 
     fn handle(&mut self, AccessServersMoved(addresses): AccessServersMoved, _: &mut Context<Self>) {
         self.core.set_access_addresses(addresses);
+    }
+}
+
+impl Handler<ProbeRoute> for Router {
+    type Result = ();
+
+    fn handle(&mut self, ProbeRoute(route): ProbeRoute, ctx: &mut Context<Self>) {
+        self.core.handle_probe(Instant::now(), route);
+        self.settle(ctx);
     }
 }
 

@@ -40,8 +40,10 @@ pub(super) fn check(report: &Report, entries: Map<String, Value>) -> Config {
     let accounts =
         accounts::Reader::new(&service, &registrar, &interfaces).read(lan_enabled, lan, registrar_section);
     let shows_certificate = certificate.is_some() || tls.client_certificate.is_some();
+    let mut routes_section = root.section("static_routes");
+    let probe_interval = routes::probe_interval(&mut routes_section);
     let static_routes = routes::Reader::new(&service, &federation, &interfaces, &accounts, shows_certificate)
-        .read(root.section("static_routes"));
+        .read(routes_section);
 
     Config {
         service,
@@ -52,8 +54,10 @@ pub(super) fn check(report: &Report, entries: Map<String, Value>) -> Config {
         lan_allowed_networks,
         accounts,
         federation,
+        federation_guard: federation::read_guard(root.section("federation_guard")),
         open_federation,
         static_routes,
+        probe_interval,
         stun,
         dns: settings::dns(root.section("dns")),
         sip: settings::sip(root.section("sip")),

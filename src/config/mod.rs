@@ -33,6 +33,7 @@ mod tests;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use ipnet::IpNet;
 
@@ -46,6 +47,7 @@ pub use self::settings::{
     Admin, Diagnostics, Dns, LOG_MODULES, Limits, LogFormat, LogLevel, Registrar, Sip, Stun, Token,
 };
 use crate::protocol::account::Accounts;
+use crate::protocol::federation::guard::GuardLimits;
 use crate::protocol::flow::Transport;
 pub use crate::protocol::interface::Side;
 
@@ -94,12 +96,24 @@ pub struct Config {
     pub accounts: Accounts,
     /// `[federation]`.
     pub federation: Federation,
+    /// `[federation_guard]`: what a discovered peer that is not an allowed domain may send; one that does more is watched: one
+    /// request per second of its is let in, until it has kept within the limits for a whole window.
+    ///
+    /// `window`: 1 s to 24 h, default 10 min. `requests` in a window, default 12000; `users`: different ones asked for,
+    /// default 1000; both 0 to 1000000. `failures`: answers with 4xx in percent, 0 to 100, default 50. 0 = no limit.
+    /// Reload: at once, counted anew.
+    pub federation_guard: GuardLimits,
     /// `[open_federation]`, but its interface, which is among [`Config::interfaces`].
     pub open_federation: OpenFederation,
     /// `[[static_routes.route]]`: those that are enabled, none where `static_routes.enabled` is false.
     ///
     /// Default: none. Reload: requests routed afterwards; connections to a route that went are drained.
     pub static_routes: Vec<StaticRoute>,
+    /// How long nothing may pass a static route until its access server is asked by an OPTIONS whether it is there
+    /// (`static_routes.probe_interval`): 1 s to 24 h; `None` (`"0s"`) = never.
+    ///
+    /// Default 30 s. Reload: at once.
+    pub probe_interval: Option<Duration>,
     /// `[stun]`.
     pub stun: Stun,
     /// `[dns]`.

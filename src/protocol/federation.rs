@@ -1,8 +1,13 @@
 //! Federation: which other domains there are, how each is reached, and who may speak for it (product rules).
 
+pub mod guard;
+pub mod shaper;
+
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use self::guard::Guard;
+use self::shaper::Shaper;
 use super::flow::{Flow, Transport};
 use super::identity::{Expected, Profile};
 use super::interface::{Interfaces, Side};
@@ -26,6 +31,10 @@ pub struct Federation {
     pub allowed: Vec<String>,
     /// Domains whose access servers are configured.
     pub routes: Vec<Arc<Route>>,
+    /// When requests may leave for discovered peers that are not allowed ones; one for all Routers.
+    pub shaper: Arc<Shaper>,
+    /// What discovered peers that are not allowed ones do; one for all Routers.
+    pub guard: Arc<Guard>,
 }
 
 /// A static route.
@@ -84,6 +93,8 @@ impl Default for Federation {
             blocked: Vec::new(),
             allowed: Vec::new(),
             routes: Vec::new(),
+            shaper: Arc::default(),
+            guard: Arc::default(),
         }
     }
 }

@@ -4,6 +4,7 @@ pub mod access;
 pub mod health;
 pub mod records;
 pub mod resolver;
+pub mod route_health;
 
 mod cache;
 mod recent;

@@ -39,6 +39,7 @@ mod record_route;
 mod redirection;
 mod registrar;
 mod responses;
+mod route_health;
 mod routing;
 mod search;
 mod secure;

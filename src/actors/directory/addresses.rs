@@ -9,7 +9,9 @@ use crate::actors::registrar::{
     Answers, Banned, FlowEnded, FlowFailed, FlowStanding, Learned, LogOn, Questions, Registrar,
     RouterRestarted, TellAll,
 };
-use crate::actors::router::{AccessServersMoved, Drain, InterfacesChanged, RegistrarRestarted, Router};
+use crate::actors::router::{
+    AccessServersMoved, Drain, InterfacesChanged, ProbeRoute, RegistrarRestarted, Router,
+};
 
 /// The ways into one Router, as its many senders need them.
 #[derive(Clone, Debug)]
@@ -34,6 +36,8 @@ pub struct RouterAddress {
     pub interfaces: Recipient<InterfacesChanged>,
     /// Where the access servers of static routes are.
     pub access_servers: Recipient<AccessServersMoved>,
+    /// Which static routes are to be probed.
+    pub probe: Recipient<ProbeRoute>,
     /// That the Registrar has begun anew.
     pub registrar_restarted: Recipient<RegistrarRestarted>,
     /// That the process is about to end.
@@ -53,6 +57,7 @@ impl From<Addr<Router>> for RouterAddress {
             banned: address.clone().recipient(),
             interfaces: address.clone().recipient(),
             access_servers: address.clone().recipient(),
+            probe: address.clone().recipient(),
             registrar_restarted: address.clone().recipient(),
             drain: address.recipient(),
         }

@@ -49,7 +49,7 @@ impl Setup {
         let settings = Dns { name_servers, timeout };
         let directory = Arc::clone(&world.directory);
         let resolver =
-            FederationResolver::new(&settings, &[], Arc::default(), [5; 16], directory, log(), stopped)
+            FederationResolver::new(&settings, (&[], None), Arc::default(), [5; 16], directory, log(), stopped)
                 .start();
         Self { server, world, resolver, _stopped: seen }
     }

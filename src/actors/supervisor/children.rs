@@ -23,6 +23,8 @@ use crate::actors::router::Router;
 use crate::actors::stun::{Question, Stun, StunSettings};
 use crate::actors::tls::StreamTls;
 use crate::config::{Config, Host, Policy, Protocol, Side, StaticRoute};
+use crate::protocol::federation::guard::Guard;
+use crate::protocol::federation::shaper::Shaper;
 use crate::protocol::federation::{Federation, Route, RouteId};
 use crate::protocol::flow::InterfaceId;
 use crate::protocol::location::{GruuKey, GuardSettings, Location, LocationLimits, LocationSettings};
@@ -107,6 +109,8 @@ pub(crate) fn federation(config: &Config) -> Federation {
         blocked: config.federation.blocked_domains.clone(),
         allowed: config.federation.allowed_domains.clone(),
         routes: (0..).zip(&config.static_routes).map(route).collect(),
+        guard: Arc::new(Guard::new(config.federation_guard)),
+        shaper: Arc::new(Shaper::new(config.open_federation.messages_per_second)),
     }
 }
 
@@ -252,6 +256,7 @@ impl Supervisor {
     fn start_federation_resolver(&mut self, ctx: &Context<Self>) {
         let settings = self.parts.config.dns.clone();
         let routes = self.parts.settings.federation.routes.clone();
+        let probe_interval = self.parts.config.probe_interval;
         let interfaces = Arc::clone(&self.interfaces);
         // Which of several servers comes first need not be a secret.
         let seed = crate::actors::state::random().unwrap_or(self.parts.location_key);
@@ -259,7 +264,15 @@ impl Supervisor {
         let log = self.parts.logs.logger("federation_resolver");
         let stopped = ctx.address().recipient();
         let address = FederationResolver::start_in_arbiter(&self.resolver_arbiter.handle(), move |_| {
-            FederationResolver::new(&settings, &routes, interfaces, seed, directory, log, stopped)
+            FederationResolver::new(
+                &settings,
+                (&routes, probe_interval),
+                interfaces,
+                seed,
+                directory,
+                log,
+                stopped,
+            )
         });
         #[cfg(test)]
         self.collapsible.add(ChildId::FederationResolver, address.clone().recipient());

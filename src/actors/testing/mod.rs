@@ -141,6 +141,7 @@ impl Router {
             banned: probe().0,
             interfaces: probe().0,
             access_servers: probe().0,
+            probe: probe().0,
             registrar_restarted: probe().0,
             drain: Idle.start().recipient(),
         };

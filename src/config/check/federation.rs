@@ -1,9 +1,12 @@
 //! `[federation]` and `[open_federation]`.
 
+use std::time::Duration;
+
 use super::interfaces::ANY;
 use crate::config::reader::Section;
-use crate::config::rules::{address, choice, domain, flag, range, set};
+use crate::config::rules::{address, choice, domain, duration, flag, range, set};
 use crate::config::{Federation, Interface, OpenFederation, Policy, Protocol, Side};
+use crate::protocol::federation::guard::GuardLimits;
 use crate::protocol::identity::Profile;
 
 /// `[federation]`: no domain on both lists, nor one of our own on either.
@@ -39,6 +42,17 @@ pub(super) fn read(mut section: Section<'_>, presence_domains: &[String]) -> Fed
         "blocked",
     );
     federation
+}
+
+/// `[federation_guard]`.
+pub(super) fn read_guard(mut section: Section<'_>) -> GuardLimits {
+    let window = Duration::from_secs(1)..=Duration::from_secs(24 * 60 * 60);
+    GuardLimits {
+        window: section.get("window", duration(window), Duration::from_secs(600)),
+        requests: section.get("requests", range(0..=1_000_000), 12_000),
+        users: section.get("users", range(0..=1_000_000), 1000),
+        failures: section.get("failures", range(0..=100), 50),
+    }
 }
 
 /// `[open_federation]`; its interface joins `interfaces`, unless the same one is there already.
@@ -100,6 +114,17 @@ mod tests {
         let federation =
             config(&text[text.find("[fed").unwrap()..].replace("A.example", "c.example")).federation;
         assert_eq!((federation.identity, federation.policy), (Profile::Rfc5922, Policy::Closed));
+    }
+
+    #[test]
+    fn the_guard_has_limits_that_can_be_lifted() {
+        let guard =
+            config("[federation_guard]\nwindow = \"1m\"\nrequests = 0\nfailures = 0").federation_guard;
+        assert_eq!((guard.window.as_secs(), guard.requests, guard.users, guard.failures), (60, 0, 1000, 0));
+        assert_only(
+            &faults("[federation_guard]\nfailures = 101"),
+            &["2: federation_guard.failures: 101 is out of range, allowed: 0 to 100"],
+        );
     }
 
     #[test]

@@ -2,12 +2,13 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use super::certificates::trusted_cas;
 use super::interfaces::dialled_protocol;
 use super::machine;
 use crate::config::reader::Section;
-use crate::config::rules::{address, domain, flag, host, port, unless_empty};
+use crate::config::rules::{address, domain, duration, flag, host, port, unless, unless_empty};
 use crate::config::{Federation, Host, Interface, Protocol, Service, Side, StaticRoute};
 use crate::protocol::account::{AccountKind, Accounts};
 
@@ -152,6 +153,12 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// `static_routes.probe_interval`.
+pub(super) fn probe_interval(section: &mut Section<'_>) -> Option<Duration> {
+    let range = Duration::from_secs(1)..=Duration::from_secs(24 * 60 * 60);
+    section.get("probe_interval", unless("0s", duration(range)), Some(Duration::from_secs(30)))
+}
+
 fn read_route(section: &mut Section<'_>) -> Option<StaticRoute> {
     let domain_name = section.required("domain_name", domain);
     let access_server = section.required("access_server", host);
@@ -198,6 +205,18 @@ mod tests {
                 (protocol, port, trusted)
             );
         }
+    }
+
+    #[test]
+    fn probes_can_be_switched_off() {
+        let interval = |value: &str| config(&format!("[static_routes]\n{value}")).probe_interval;
+        assert_eq!(interval("").map(|interval| interval.as_secs()), Some(30));
+        assert_eq!(interval("probe_interval = \"2m\"").map(|interval| interval.as_secs()), Some(120));
+        assert_eq!(interval("probe_interval = \"0s\""), None);
+        assert_only(
+            &faults("[static_routes]\nprobe_interval = \"10ms\""),
+            &["2: static_routes.probe_interval: `10ms` is out of range"],
+        );
     }
 
     #[test]

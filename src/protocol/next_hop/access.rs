@@ -185,6 +185,9 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
+    /// What a look-up brings.
+    type Found<'a> = Result<&'a [&'a str], Failure>;
+
     fn route(id: u16, host: Option<&str>, port: u16) -> Arc<Route> {
         Arc::new(Route {
             id: RouteId(id),
@@ -206,12 +209,7 @@ mod tests {
     }
 
     /// Looks up what is due, answers both families, and gives what is told then.
-    fn round(
-        access: &mut AccessServers,
-        now: Instant,
-        [v4, v6]: [Result<&[&str], Failure>; 2],
-        ttl: u64,
-    ) -> Vec<Output> {
+    fn round(access: &mut AccessServers, now: Instant, [v4, v6]: [Found<'_>; 2], ttl: u64) -> Vec<Output> {
         access.handle_timeout(now);
         for (kind, answer) in [(RecordType::A, v4), (RecordType::Aaaa, v6)] {
             let key = Key { name: Arc::from("sip.c.test"), kind };
@@ -235,11 +233,11 @@ mod tests {
 
     #[test]
     fn a_change_is_told_once_and_what_was_known_outlives_a_failure() {
-        const NONE: Result<&[&str], Failure> = Err(Failure::NoRecord);
-        const SILENT: Result<&[&str], Failure> = Err(Failure::Timeout);
+        const NONE: Found<'static> = Err(Failure::NoRecord);
+        const SILENT: Found<'static> = Err(Failure::Timeout);
         let (mut access, mut now) = access(5070);
         let one: &[&str] = &["192.0.2.7"];
-        let steps: [([Result<&[&str], Failure>; 2], Vec<Output>); 8] = [
+        let steps: [([Found<'_>; 2], Vec<Output>); 8] = [
             ([SILENT, SILENT], vec![]),
             ([Ok(one), NONE], moved(&[], one)),
             ([Ok(one), NONE], vec![]),
@@ -265,7 +263,7 @@ mod tests {
 
     #[test]
     fn the_ttl_says_when_to_look_again_within_bounds() {
-        let one: Result<&[&str], Failure> = Ok(&["192.0.2.7"]);
+        let one: Found<'_> = Ok(&["192.0.2.7"]);
         for (ttl, other, seconds) in [
             (0, Err(Failure::NoRecord), 1),
             (30, Err(Failure::NoRecord), 30),

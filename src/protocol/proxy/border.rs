@@ -40,6 +40,13 @@ pub(super) struct Stranger {
     pub(super) is_claim: bool,
 }
 
+impl Stranger {
+    /// Whether it is a discovered peer, and has proven its domain.
+    pub(super) const fn is_guarded(&self) -> bool {
+        !self.is_trusted && !self.is_claim
+    }
+}
+
 /// A request whose sender is believed if the domain's record names a host that its certificate names.
 #[derive(Debug)]
 pub(super) struct Claim {
@@ -190,7 +197,12 @@ impl Proxy {
                 &Reply::with_reason(403, "Certificate Does Not Prove The Domain Of From"),
             );
         }
-        self.proven.insert(now, &flow, domain);
+        let request = context.request.clone();
+        context.peer = Some(Arc::clone(&domain));
+        self.proven.insert(now, &flow, Arc::clone(&domain));
+        if let Err(refusal) = self.guard_request(now, &domain, &request) {
+            return self.reply(now, slot, &refusal);
+        }
         self.pursue(now, slot, next);
     }
 

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use crate::protocol::federation::guard::Notice;
 use crate::protocol::flow::Flow;
 
 /// What is worth a line in a log. Nothing in here is needed for the proxy's work.
@@ -42,6 +43,13 @@ pub enum Event {
         /// What was wrong.
         reason: &'static str,
     },
+    /// More requests for a discovered peer than can leave before their senders give up: this one was refused.
+    PeerQueueFull {
+        /// The domain of the peer.
+        domain: String,
+    },
+    /// A discovered peer is watched from now on, or not any more.
+    PeerWatched(Notice),
     /// A request was answered.
     Answered {
         /// The method, as written.

@@ -15,7 +15,7 @@ use super::forward::{Forwarding, write_for_invite};
 use super::response_context::{BranchRecord, BranchState, Pending};
 use super::slots::Slot;
 use super::table::{ClientMachine, ClientTransaction};
-use super::targets::{Group, Target, TargetKind, TargetSet};
+use super::targets::{Target, TargetKind};
 use super::{Output, Proxy};
 
 /// The limits of messages that we have written ourselves.
@@ -25,12 +25,11 @@ impl Proxy {
     /// Asks the next group, if nobody is being asked; answers, if nobody is left.
     pub(super) fn go_on(&mut self, now: Instant, slot: Slot) {
         let Some(context) = self.contexts.get_mut(slot) else { return };
-        match std::mem::replace(&mut context.pending, Pending::Nothing) {
-            Pending::Spending(target) => context.waiting = TargetSet::from([Group::from_iter([target])]),
-            Pending::Departure(departure) => return self.depart(now, slot, departure),
-            _ => {}
+        let pending = std::mem::replace(&mut context.pending, Pending::Nothing);
+        if matches!(pending, Pending::Spending(_) | Pending::Departure(_)) {
+            return self.await_turn(now, slot, pending);
         }
-        if context.server.is_none() && !context.has_answered {
+        if context.server.is_none() && !context.has_answered && !context.is_probe {
             return self.forward_and_forget(slot);
         }
         let next = context.next_targets();
@@ -293,6 +292,7 @@ impl Proxy {
                 Pending::Nothing => self.patience_ended(now, slot),
                 Pending::Refusal(reply) => return self.reply(now, slot, &reply),
                 Pending::Redirection(_) => return self.go_on(now, slot),
+                Pending::Turn(pending) => return self.set_out(now, slot, *pending),
                 Pending::Resolution(_) | Pending::Identity(_) => {
                     return self.reply(now, slot, &Reply::with_reason(504, "Name Servers Did Not Answer"));
                 }

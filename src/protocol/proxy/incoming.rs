@@ -72,6 +72,8 @@ pub(super) struct Incoming {
 /// Who has sent a request that goes on, and what is still to be seen of that.
 struct Author {
     whose: Whose,
+    /// The discovered peer that it is.
+    peer: Option<Arc<str>>,
     /// The account that the flow has proven by this very request.
     log_on: Option<AccountId>,
     /// The use of a nonce that must not have been before.
@@ -187,21 +189,23 @@ impl Proxy {
     ) -> Result<Author, Refusal> {
         let request = &incoming.request;
         let stranger = match self.stranger(now, proof, &incoming.flow, request) {
-            Ok(Some(stranger)) => self.check_inward(&routing.way).map(|()| Some(stranger)),
+            Ok(Some(stranger)) => self.judge(now, stranger, &routing.way, request).map(Some),
             other => other,
         };
         let stranger =
             stranger.inspect_err(|refusal| self.tell_refused_stranger(incoming, proof, refusal))?;
-        if let Some(Stranger { domain, is_trusted, is_claim }) = stranger {
+        if let Some(stranger) = stranger {
+            let peer = stranger.is_guarded().then(|| Arc::clone(&stranger.domain));
+            let Stranger { domain, is_trusted, is_claim } = stranger;
             let whose = Whose { account: None, is_trusted };
             let claim = proof.filter(|_| is_claim).map(|proof| (domain, Arc::clone(proof)));
-            return Ok(Author { whose, log_on: None, nonce_use: None, claim });
+            return Ok(Author { whose, peer, log_on: None, nonce_use: None, claim });
         }
         let dialog = routing.dialog_account.filter(|_| request.is_in_dialog());
         let Admitted { account, is_new_proof, nonce_use } = self.admit(now, proof, incoming, dialog)?;
         self.check_right(request, &incoming.flow, account, &routing.way)?;
         let whose = Whose { account: Some(account), is_trusted: self.is_uc_server(account) };
-        Ok(Author { whose, log_on: is_new_proof.then_some(account), nonce_use, claim: None })
+        Ok(Author { whose, peer: None, log_on: is_new_proof.then_some(account), nonce_use, claim: None })
     }
 
     /// §16.4, and where the request goes then. Its URIs have been validated.
@@ -241,6 +245,9 @@ impl Proxy {
         let flow = incoming.flow;
         let server = (!is_unanswered(incoming.method)).then(|| self.insert_server(now, &incoming));
         let context = self.insert_context(incoming, server, author.whose, &routing, passage);
+        if let Some(context) = self.contexts.get_mut(context) {
+            context.peer = author.peer;
+        }
         if let Some((domain, proof)) = author.claim {
             return self.ask_identity(now, context, domain, proof, (pending, ask));
         }
@@ -298,11 +305,13 @@ impl Proxy {
         let context = self.contexts.insert(ResponseContext {
             generation: self.random.next() as u32,
             server,
+            is_probe: false,
             is_recorded: is_recorded(&incoming.request, routing.has_token),
             request: incoming.request,
             method: incoming.method,
             source: incoming.flow,
             account: whose.account,
+            peer: None,
             is_trusted: whose.is_trusted,
             own_routes: routing.own_routes,
             passage,

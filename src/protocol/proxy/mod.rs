@@ -7,9 +7,12 @@
 //! |---|---|
 //! | which transaction, may it pass | `incoming.rs`, with `validate.rs`, `loop_check.rs` (§16.3), `authenticate.rs` |
 //! | who from the outside it comes from | `border.rs` (RFC 5922 §7.4) |
+//! | whether that domain is watched | `watch.rs` |
 //! | where it goes | `preprocess.rs`, `route.rs` (§16.4), `locating.rs` and `targets.rs` (§16.5) |
 //! | what a wrong answer to a challenge costs | `guesses.rs` |
 //! | where the servers of another domain are | `outward.rs` (RFC 3263) |
+//! | whether static routes work | `probe.rs` |
+//! | when requests for discovered peers leave | `turns.rs` |
 //! | asking: branches, forking, failover | `forking.rs`, `forward.rs` (§16.6) |
 //! | answering | `upstream.rs`, `response_context.rs` (§16.7 to §16.9) |
 //! | asking those to whom a 3xx leads | `redirect.rs` (§16.7 step 4) |
@@ -31,6 +34,7 @@ mod locating;
 mod loop_check;
 pub mod outward;
 pub mod preprocess;
+mod probe;
 mod redirect;
 mod response_context;
 pub mod route;
@@ -40,9 +44,11 @@ mod source_rate;
 mod standings;
 mod table;
 pub mod targets;
+mod turns;
 mod unanswered;
 mod upstream;
 pub mod validate;
+mod watch;
 
 #[cfg(test)]
 pub(crate) mod tests;
@@ -244,7 +250,7 @@ impl Proxy {
 
     /// Requests that are being answered.
     pub fn unanswered(&self) -> usize {
-        self.contexts.iter().filter(|context| !context.has_answered).count()
+        self.contexts.iter().filter(|context| !context.has_answered && !context.is_probe).count()
     }
 
     /// A message has come in. `proof` is what the certificate of its connection proves.

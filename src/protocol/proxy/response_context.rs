@@ -1,5 +1,6 @@
 //! The response context (RFC 3261 §16.7): what has been asked for one request, and what came back.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -35,6 +36,8 @@ pub(super) enum Pending {
     Redirection(Bytes),
     /// Nobody: the request leaves the presence domains, and nobody has been asked yet where to.
     Departure(Departure),
+    /// Its turn among the requests for a discovered peer; then this.
+    Turn(Box<Self>),
     /// The name servers' word on where the domain's servers are.
     Resolution(Departure),
     /// The name servers' word on whether the certificate of a stranger proves its domain.
@@ -136,10 +139,14 @@ pub(super) struct ResponseContext {
     pub(super) generation: u32,
     /// The transaction to answer; `None` for what is never answered (ACK, BENOTIFY).
     pub(super) server: Option<Slot>,
+    /// The request is our own: nobody is to be answered.
+    pub(super) is_probe: bool,
     pub(super) request: Message,
     pub(super) method: Method,
     pub(super) source: Flow,
     pub(super) account: Option<AccountId>,
+    /// The domain of the discovered peer that has sent it.
+    pub(super) peer: Option<Arc<str>>,
     /// What it says of identities may be passed on (RFC 3325 §5).
     pub(super) is_trusted: bool,
     pub(super) own_routes: usize,
@@ -291,7 +298,7 @@ impl ResponseContext {
         if keep_alive::is_asked(&self.request, &self.source) {
             response.row_spans(Name::MsKeepAlive).for_each(|span| edit.replace(span, |_| ()));
             edit.append_row(Name::MsKeepAlive, |out| {
-                out.extend_from_slice(keep_alive::promise(silence).as_bytes())
+                out.extend_from_slice(keep_alive::promise(silence).as_bytes());
             });
         }
     }
@@ -354,12 +361,14 @@ mod tests {
         };
         ResponseContext {
             has_word: false,
+            is_probe: false,
             generation: 0,
             server: None,
             request: message("MESSAGE sip:bob@a.test SIP/2.0\r\n\r\n"),
             method: Method::Message,
             source: flow(),
             account: None,
+            peer: None,
             is_trusted: true,
             own_routes: 0,
             is_recorded: false,

@@ -93,7 +93,7 @@ impl Proxy {
     /// nothing may go on in a dialog that we have recorded, if it comes from an end of it; the credentials that an ACK
     /// repeats (§22.1) were for another method.
     fn whose_unanswered(
-        &self,
+        &mut self,
         now: Instant,
         proof: Option<&Arc<PeerProof>>,
         incoming: &Incoming,
@@ -102,6 +102,9 @@ impl Proxy {
         let request = &incoming.request;
         let is_from_end = routing.is_from_end && matches!(routing.way, Way::Token(_));
         if let Some(stranger) = self.stranger(now, proof, &incoming.flow, request).ok()? {
+            if request.method() == Some(Method::Benotify) && stranger.is_guarded() {
+                self.guard_request(now, &stranger.domain, request).ok()?;
+            }
             self.check_inward(&routing.way).ok()?;
             // There is no time to look its domain up: within a dialog that was done before.
             let passes = !stranger.is_claim || is_from_end;

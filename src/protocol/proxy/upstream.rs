@@ -49,8 +49,11 @@ impl Proxy {
             return self.cancel_answered(now, slot, status);
         }
         let is_invite = matches!(client.machine, ClientMachine::Invite(_));
-        // With no Via but ours it would answer a request of our own, and of those there is only CANCEL (§16.7 step 3).
-        if is_invite != (cseq.method == b"INVITE") || response.values(Name::Via).nth(1).is_none() {
+        // With no Via but ours it answers a request of our own (§16.7 step 3): a probe, for CANCEL has been dealt with.
+        let is_probe =
+            client.owner.and_then(|(owner, _)| self.contexts.get(owner)).is_some_and(|it| it.is_probe);
+        let is_for_us = response.values(Name::Via).nth(1).is_none();
+        if is_invite != (cseq.method == b"INVITE") || is_for_us != is_probe {
             return self.dropped(flow, DropReason::MalformedResponse);
         }
         let actions = client.machine.handle_response(now, &timers, status);
@@ -246,7 +249,7 @@ impl Proxy {
             context.has_answered = true;
             context.patience = None;
             context.waiting.clear();
-            if self.detail >= EventDetail::Transactions {
+            if self.detail >= EventDetail::Transactions && !context.is_probe {
                 self.outputs.push_back(Output::Event(Event::Answered {
                     method: part_of(&context.request, context.request.method_token()),
                     call_id: part_of(&context.request, context.request.call_id()),
@@ -258,6 +261,9 @@ impl Proxy {
         }
         let timers = self.settings.timers;
         let server_slot = context.server;
+        if let Some(peer) = context.peer.take_if(|_| is_first_final) {
+            self.guard_answer(now, &peer, status);
+        }
         let Some(server) = server_slot.and_then(|server| self.servers.get_mut(server)) else {
             return self.release_context(slot);
         };

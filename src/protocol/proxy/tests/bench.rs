@@ -12,6 +12,7 @@ use super::network::{Peer, UCS, interfaces, settings};
 use super::text::kind;
 use crate::protocol::account::AccountId;
 use crate::protocol::digest::{NonceLedger, Spending};
+use crate::protocol::federation::RouteId;
 use crate::protocol::flow::{Flow, Transport, host_of};
 use crate::protocol::identity::PeerProof;
 use crate::protocol::location::{
@@ -209,6 +210,12 @@ impl Bench {
         self.drain();
     }
 
+    /// This route is to be probed.
+    pub(super) fn probe(&mut self, route: RouteId) {
+        self.proxy.handle_probe(self.now, route);
+        self.drain();
+    }
+
     /// The oldest question to the FederationResolver that was not answered.
     pub(super) fn question(&self) -> Option<&Query> {
         self.asked.front().map(|(_, query)| query)
@@ -221,6 +228,26 @@ impl Bench {
         self.drain();
     }
 
+    /// Which discovered peers were not sent a request because of too many since the last call.
+    pub(super) fn full_queues(&mut self) -> Vec<String> {
+        let events = std::mem::take(&mut self.events);
+        let full = events.into_iter().filter_map(|event| match event {
+            Event::PeerQueueFull { domain } => Some(domain),
+            _ => None,
+        });
+        full.collect()
+    }
+
+    /// Who is watched or released since the last call, and why.
+    pub(super) fn watched(&mut self) -> Vec<(String, Option<&'static str>)> {
+        let events = std::mem::take(&mut self.events);
+        let notices = events.into_iter().filter_map(|event| match event {
+            Event::PeerWatched(notice) => Some((notice.domain.to_string(), notice.excess)),
+            _ => None,
+        });
+        notices.collect()
+    }
+
     /// Why peers from the outside were refused since the last call.
     pub(super) fn refused_peers(&mut self) -> Vec<(String, String, &'static str)> {
         let events = std::mem::take(&mut self.events);
@@ -228,6 +255,8 @@ impl Bench {
             Event::PeerRefused { domain, names, reason, .. } => Some((domain, names, reason)),
             Event::Refused { .. }
             | Event::CredentialsRefused { .. }
+            | Event::PeerQueueFull { .. }
+            | Event::PeerWatched(_)
             | Event::Dropped { .. }
             | Event::Answered { .. } => None,
         });
@@ -323,6 +352,8 @@ impl Bench {
             Event::Refused { .. }
             | Event::CredentialsRefused { .. }
             | Event::PeerRefused { .. }
+            | Event::PeerQueueFull { .. }
+            | Event::PeerWatched(_)
             | Event::Answered { .. } => None,
         });
         drops.collect()
@@ -335,6 +366,8 @@ impl Bench {
             Event::CredentialsRefused { fault, .. } => Some(fault),
             Event::Refused { .. }
             | Event::PeerRefused { .. }
+            | Event::PeerQueueFull { .. }
+            | Event::PeerWatched(_)
             | Event::Dropped { .. }
             | Event::Answered { .. } => None,
         });

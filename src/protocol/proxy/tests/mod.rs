@@ -19,5 +19,7 @@ mod microsoft;
 mod redirection;
 mod refusals;
 mod search;
+mod shaping;
 mod transactions;
 mod transport;
+mod watching;
