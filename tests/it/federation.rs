@@ -170,9 +170,14 @@ async fn passes_both_ways(border: &Border, foreign: &Foreign, domain: &str, alic
     let request = message_in(&peer, &bob, "alice");
     relay(&request, &mut peer, alice, 200).await;
     peer.close().await;
-    let request = alice.message(&uri("alice"), &bob, "to abroad");
+    goes_out(alice, domain, &foreign.port).await;
+}
+
+/// A MESSAGE to bob of a domain arrives at `port`, by a new connection, and is answered.
+async fn goes_out(alice: &mut Agent, domain: &str, port: &Port) {
+    let request = alice.message(&uri("alice"), &format!("sip:bob@{domain}"), "to abroad");
     alice.send(&request).await;
-    let mut peer = foreign.port.accept().await;
+    let mut peer = port.accept().await;
     let arrived = peer.receive_request("MESSAGE").await;
     peer.answer(&arrived, 200).await;
     alice.receive_response(200).await;
@@ -262,6 +267,14 @@ fn kind(recorded: &str) -> (&str, Option<&str>) {
     (uri.split(':').next().unwrap_or_default(), parameter(uri, "transport"))
 }
 
+/// Nothing is said to these for want of TLS.
+async fn stays_here(alice: &mut Agent, targets: [&str; 2]) {
+    for target in targets {
+        let refused = alice.exchange(&alice.request("SUBSCRIBE", target, &uri("alice"), target)).await;
+        assert_eq!(refused.status(), 480, "{refused}");
+    }
+}
+
 #[test]
 fn a_sips_uri_is_recorded_as_such_where_there_is_tls_and_does_not_leave_without() {
     run(LIMIT, async {
@@ -291,11 +304,8 @@ fn a_sips_uri_is_recorded_as_such_where_there_is_tls_and_does_not_leave_without(
             (Protocol::Tcp, "sip", [compatible, tcp]),
         ] {
             let mut alice = border.site.server(protocol, &format!("alice-{protocol:?}-{scheme}")).await;
-            for domain in ["tcp.test", "udp.test"].into_iter().filter(|_| scheme == "sips") {
-                let target = format!("sips:bob@{domain}");
-                let refused =
-                    alice.exchange(&alice.request("SUBSCRIBE", &target, &uri("alice"), &target)).await;
-                assert_eq!(refused.status(), 480, "{refused}");
+            if scheme == "sips" {
+                stays_here(&mut alice, ["sips:bob@tcp.test", "sips:bob@udp.test"]).await;
             }
             let target = format!("{scheme}:bob@b.test");
             let subscribe = alice.request("SUBSCRIBE", &target, &uri("alice"), &target);
@@ -353,12 +363,7 @@ fn static_routes_lead_out_and_trusted_ones_in() {
         border.names.add(&format!("sip.named.test 60 A {}", by_name.local().ip()));
         let mut alice = border.server("alice").await;
         for (port, domain) in [(&tcp, "tcp.test"), (&by_name, "named.test"), (&untrusted, "untrusted.test")] {
-            let request = alice.message(&uri("alice"), &format!("sip:bob@{domain}"), "to abroad");
-            alice.send(&request).await;
-            let mut peer = port.accept().await;
-            let arrived = peer.receive_request("MESSAGE").await;
-            peer.answer(&arrived, 200).await;
-            alice.receive_response(200).await;
+            goes_out(&mut alice, domain, port).await;
         }
         let request = alice.message(&uri("alice"), "sip:bob@udp.test", "to abroad");
         alice.send(&request).await;
