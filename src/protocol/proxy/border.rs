@@ -14,7 +14,7 @@ use crate::protocol::interface::Side;
 use crate::protocol::location::{Ask, ContextId, Question};
 use crate::protocol::message::reply::Reply;
 use crate::protocol::message::uri::Uri;
-use crate::protocol::message::{Message, Method, Name};
+use crate::protocol::message::{Message, Method};
 use crate::protocol::next_hop::{Query, Resolution};
 
 use super::incoming::{Incoming, part_of};
