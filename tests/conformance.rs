@@ -13,8 +13,19 @@ use std::process::{Command, Output};
 use serde::Deserialize;
 
 /// Sections and how many statements each has, numbered from 1.
-const SECTIONS: [(&str, u32); 9] =
-    [("A", 16), ("B", 18), ("C", 11), ("D", 14), ("E", 6), ("F", 4), ("J", 12), ("K", 10), ("L", 10)];
+const SECTIONS: [(&str, u32); 11] = [
+    ("A", 16),
+    ("B", 18),
+    ("C", 11),
+    ("D", 14),
+    ("E", 6),
+    ("F", 4),
+    ("G", 10),
+    ("H", 13),
+    ("J", 12),
+    ("K", 10),
+    ("L", 10),
+];
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
