@@ -193,6 +193,7 @@ pub(crate) fn interfaces() -> Arc<Interfaces> {
 pub(crate) fn settings(profile: &Profile) -> Arc<Settings> {
     Arc::new(Settings {
         federation: Federation::default(),
+        keep_alive: Duration::from_secs(540),
         dns_timeout: Duration::from_secs(4),
         presence_domains: vec![DOMAIN.to_owned()],
         realm: DOMAIN.to_owned(),
