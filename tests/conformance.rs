@@ -13,13 +13,15 @@ use std::process::{Command, Output};
 use serde::Deserialize;
 
 /// Sections and how many statements each has, numbered from 1.
-const SECTIONS: [(&str, u32); 12] = [
+const SECTIONS: [(&str, u32); 14] = [
     ("A", 16),
     ("B", 18),
     ("C", 11),
     ("D", 14),
     ("E", 6),
     ("F", 4),
+    ("G", 10),
+    ("H", 13),
     ("I", 14),
     ("J", 12),
     ("K", 10),

@@ -96,6 +96,45 @@ fn h12_servers_that_are_not_to_be_relied_on_end_in_unknown_and_noise_is_passed_o
 }
 
 #[test]
+fn h13_the_address_is_that_of_xor_mapped_address_and_may_be_of_ipv6() {
+    run(LIMIT, async {
+        let socket = tokio::net::UdpSocket::bind("[::1]:0").await.expect("a UDP port of loopback");
+        let server = socket.local_addr().expect("it is bound").to_string();
+        // What stands in the clear has been rewritten on its way, as some NATs do.
+        let (outside, rewritten) = ("2001:db8::7", "2001:db8::bad");
+        tokio::spawn(async move {
+            let mut octets = [0; 2048];
+            loop {
+                let (length, client) = socket.recv_from(&mut octets).await.expect("a socket of loopback");
+                let answer = answer_of_ipv6(&octets[..length], outside, rewritten);
+                socket.send_to(&answer, client).await.expect("loopback takes it");
+            }
+        });
+        let (status, table, errors) = stun(&["--server", &server]).await;
+        let shown = format!("{table}{errors}");
+        assert_eq!((status, row(&table, "public address")), (Some(0), Some(outside)), "{shown}");
+        assert_eq!(
+            (row(&table, "port"), row(&table, "NAT type")),
+            (Some("4242"), Some("Unknown")),
+            "{shown}"
+        );
+    });
+}
+
+/// Both mapped addresses in an answer: XOR-MAPPED-ADDRESS last (RFC 8489 §14.1, §14.2).
+fn answer_of_ipv6(request: &[u8], outside: &str, rewritten: &str) -> Vec<u8> {
+    let value = |ip: &str| {
+        let ip: std::net::Ipv6Addr = ip.parse().expect("an IPv6 address");
+        [&[0, 2][..], &4242_u16.to_be_bytes(), &ip.octets()].concat()
+    };
+    // The port by the cookie's first half, the address by cookie and transaction.
+    let mask = [&[0, 0][..], &request[4..6], &request[4..20]].concat();
+    let masked: Vec<u8> = value(outside).iter().zip(mask).map(|(octet, mask)| octet ^ mask).collect();
+    let attributes = [&[0, 1, 0, 20][..], &value(rewritten), &[0, 0x20, 0, 20], &masked].concat();
+    [&[1, 1, 0, 48][..], &request[4..20], &attributes].concat()
+}
+
+#[test]
 fn the_command_prints_one_object_and_names_the_servers_that_failed() {
     run(LIMIT, async {
         let broken = StunServer::start(Speech::Broken, Mapping::One, Filter::Anybody).await.address();

@@ -57,7 +57,7 @@ impl<'a> Via<'a> {
         let parameters = Parameters(&rest[semicolon..]);
         let (host_text, host, port) = parse_sent_by(trim(&rest[..semicolon]))?;
         let (mut branch, mut has_rport, mut has_received, mut is_whole) = (None, false, false, true);
-        let mut offers_keep_alives = false;
+        let mut keep = None;
         for parameter in parameters.iter() {
             let Ok(Parameter { name, value }) = parameter else {
                 is_whole = false;
@@ -68,7 +68,9 @@ impl<'a> Via<'a> {
             }
             has_rport |= name.eq_ignore_ascii_case(b"rport");
             has_received |= name.eq_ignore_ascii_case(b"received");
-            offers_keep_alives |= name.eq_ignore_ascii_case(b"keep") && value.is_none();
+            if name.eq_ignore_ascii_case(b"keep") {
+                keep.get_or_insert(value.is_none());
+            }
         }
         let branch = branch.flatten().filter(|branch| !branch.is_empty());
         Some(Self {
@@ -81,7 +83,7 @@ impl<'a> Via<'a> {
             branch,
             has_rport,
             has_received,
-            offers_keep_alives,
+            offers_keep_alives: keep.unwrap_or(false),
             is_whole,
         })
     }
@@ -119,8 +121,8 @@ impl<'a> Via<'a> {
                 push_address(out, source.ip());
                 copied = end;
             } else if parameter.name.eq_ignore_ascii_case(b"keep")
-                && parameter.value.is_none()
                 && let Some(seconds) = keep_alive.take()
+                && parameter.value.is_none()
             {
                 out.extend_from_slice(&self.text[copied..name_end]);
                 out.push(b'=');
@@ -217,6 +219,7 @@ mod tests {
             ),
             ("SIP/2.0/TCP 192.0.2.1:40;Keep;x", "SIP/2.0/TCP 192.0.2.1:40;Keep=540;x"),
             ("SIP/2.0/TCP 192.0.2.1:40;keep=30", "SIP/2.0/TCP 192.0.2.1:40;keep=30"),
+            ("SIP/2.0/TCP 192.0.2.1:40;keep=30;keep", "SIP/2.0/TCP 192.0.2.1:40;keep=30;keep"),
             ("SIP/2.0/TCP 192.0.2.1:40;keep;keep", "SIP/2.0/TCP 192.0.2.1:40;keep=540;keep"),
             // Else a response could be far longer than its request.
             ("SIP/2.0/UDP 192.0.2.1;rport;rport", "SIP/2.0/UDP 192.0.2.1;rport=40;rport;received=192.0.2.1"),

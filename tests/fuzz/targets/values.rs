@@ -82,11 +82,11 @@ fn check_via(value: &[u8]) {
     let source: SocketAddr = "[2001:db8::7]:4321".parse().expect("a socket address");
     let stamp = |via: &Via<'_>| {
         let mut out = Vec::new();
-        via.write_stamped(source, None, &mut out);
+        via.write_stamped(source, Some(540), &mut out);
         out
     };
     let stamped = stamp(&via);
-    assert!(via.needs_stamp(source, None) || stamped == via.text);
+    assert!(via.needs_stamp(source, Some(540)) || stamped == via.text);
     let again = Via::parse(&stamped).expect("a Via that was read once");
     assert_eq!((again.branch, again.host_text, again.port), (via.branch, via.host_text, via.port));
     if via.has_rport {

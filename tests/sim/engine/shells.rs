@@ -107,6 +107,7 @@ impl World<'_> {
             let Some(output) = core.poll_output() else { break };
             match output {
                 Output::Transmit { hop, alternate, bytes, branch, .. } => {
+                    // Nobody is looked up here.
                     let alternate = alternate.map(|alternate| alternate.address);
                     for (hop, bytes) in self.sabotage.distort(hop, bytes) {
                         let what = What::RouterSends { router: index, to: hop, bytes: bytes.clone() };

@@ -24,7 +24,7 @@ use crate::protocol::next_hop::health::Outcome;
 use crate::protocol::next_hop::{Query, Resolution};
 use crate::protocol::proxy::outward::Beyond;
 use crate::protocol::proxy::settings::Settings;
-use crate::protocol::proxy::{DropReason, Event, EventDetail, Load, Output, Proxy, Secrets};
+use crate::protocol::proxy::{Alternate, DropReason, Event, EventDetail, Load, Output, Proxy, Secrets};
 use crate::protocol::record_route::TokenKey;
 use crate::protocol::transaction::Branch;
 
@@ -37,7 +37,7 @@ pub(super) struct Sent {
     /// When, since the bench was made.
     pub(super) at: Duration,
     pub(super) hop: Flow,
-    pub(super) alternate: Option<SocketAddr>,
+    pub(super) alternate: Option<Alternate>,
     pub(super) bytes: Bytes,
     pub(super) beyond: Option<Arc<Beyond>>,
 }
@@ -378,7 +378,6 @@ impl Bench {
         while let Some(output) = self.proxy.poll_output() {
             match output {
                 Output::Transmit { hop, alternate, bytes, branch, beyond } => {
-                    let alternate = alternate.map(|alternate| alternate.address);
                     self.transmit(Sent { at: self.now - self.start, hop, alternate, bytes, beyond }, branch);
                 }
                 Output::Resolve { context, query } => self.asked.push_back((context, query)),

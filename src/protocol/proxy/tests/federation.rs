@@ -108,6 +108,19 @@ fn the_next_server_is_tried_when_one_fails_or_is_overloaded() {
 }
 
 #[test]
+fn a_sips_uri_leaves_by_tls_alone() {
+    let (mut bench, ucs) = bench();
+    bench.receive(ucs, &request("MESSAGE", "sips:bob@c.test", ucs, "c"));
+    assert!(bench.one(ucs, "480").starts_with("SIP/2.0 480 No Secure Route To Domain\r\n"));
+    bench.nothing_more();
+    for (call, domain) in [("m", "m.test"), ("b", "b.test")] {
+        bench.receive(ucs, &request("MESSAGE", &format!("sips:bob@{domain}"), ucs, call));
+        assert!(bench.question().is_some(), "{domain}");
+        bench.resolve(Err(Unresolved::Timeout));
+    }
+}
+
+#[test]
 fn an_invite_does_not_wait_for_a_silent_server_while_there_are_others() {
     let (mut bench, ucs) = bench();
     bench.receive(ucs, &request("INVITE", B, ucs, "c"));

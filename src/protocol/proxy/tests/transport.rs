@@ -183,7 +183,7 @@ fn a_web_socket_is_reached_over_the_connection_that_its_client_has_opened_or_not
         bench.bind("bob", b, 1000);
         bench.receive(A(), &request("MESSAGE", "sip:bob@a.test", A(), "c"));
         let sent = bench.take_sent(b).remove(0);
-        assert_eq!((sent.hop, sent.alternate), (b.0, None));
+        assert_eq!((sent.hop, &sent.alternate), (b.0, &None));
         let token = b.0.transport.via_token();
         assert!(value(&sent.text(), "Via").starts_with(&format!("SIP/2.0/{token} 127.0.0.1:8")), "{token}");
         assert!(sent.text().starts_with("MESSAGE sip:bob@web6000.invalid;transport=ws SIP/2.0\r\n"));
