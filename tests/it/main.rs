@@ -16,6 +16,7 @@ mod cancel;
 mod connections;
 mod dialogs;
 mod digest;
+mod discovered;
 mod events;
 mod forking;
 mod forwarding;
