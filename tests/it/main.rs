@@ -18,6 +18,7 @@ mod checks;
 mod connections;
 mod dialogs;
 mod digest;
+mod discovered;
 mod events;
 mod federation;
 mod forking;
