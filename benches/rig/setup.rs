@@ -61,7 +61,6 @@ pub(crate) fn proxy(now: Instant) -> Proxy {
         digest_algorithms: vec![Algorithm::Sha256, Algorithm::Md5],
         nonce_lifetime: NONCE_LIFETIME,
         federation: sip_proxy::protocol::federation::Federation::default(),
-        keep_alive: Duration::from_secs(540),
         dns_timeout: Duration::from_secs(4),
         tolerated_proxy_require: vec!["ms-benotify".to_owned(), "ms-piggyback-first-notify".to_owned()],
         keep_alive_timeout: Duration::from_secs(540),

@@ -193,7 +193,6 @@ pub(crate) fn interfaces() -> Arc<Interfaces> {
 pub(crate) fn settings(profile: &Profile) -> Arc<Settings> {
     Arc::new(Settings {
         federation: Federation::default(),
-        keep_alive: Duration::from_secs(540),
         dns_timeout: Duration::from_secs(4),
         tolerated_proxy_require: vec!["ms-benotify".to_owned(), "ms-piggyback-first-notify".to_owned()],
         keep_alive_timeout: Duration::from_secs(540),

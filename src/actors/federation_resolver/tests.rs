@@ -48,9 +48,16 @@ impl Setup {
         let (stopped, seen) = probe();
         let settings = Dns { name_servers, timeout };
         let directory = Arc::clone(&world.directory);
-        let resolver =
-            FederationResolver::new(&settings, (&[], None), Arc::default(), [5; 16], directory, log(), stopped)
-                .start();
+        let resolver = FederationResolver::new(
+            &settings,
+            (&[], None),
+            Arc::default(),
+            [5; 16],
+            directory,
+            log(),
+            stopped,
+        )
+        .start();
         Self { server, world, resolver, _stopped: seen }
     }
 

@@ -1,6 +1,7 @@
 //! Requests from the outside (product rule): whose they are, by the certificate of their connection or by the trusted
 //! route that they came in on, and what they may: nothing but reach our users (RFC 5922 §7.4, RFC 3325 §5).
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -56,9 +57,12 @@ pub(super) struct Claim {
     next: (Pending, Ask),
 }
 
+/// Domains, and until when each counts as proven.
+type ProvenDomains = SmallVec<[(Arc<str>, Instant); 1]>;
+
 /// The domains that connections have proven by records.
 #[derive(Debug, Default)]
-pub(super) struct Proven(std::collections::HashMap<ConnectionId, SmallVec<[(Arc<str>, Instant); 1]>>);
+pub(super) struct Proven(HashMap<ConnectionId, ProvenDomains>);
 
 impl Proven {
     fn has(&self, now: Instant, flow: &Flow, domain: &str) -> bool {
