@@ -217,7 +217,7 @@ impl FederationResolver {
                     Some(Fault::Moved(domain, new)) => info!(resolver.log, "access_server_moved";
                         "route" => &*domain, "new" => access::list(&new), "repeated" => repeated),
                     None => {
-                        info!(resolver.log, "unresolved"; "reason" => "many domains", "repeated" => repeated)
+                        info!(resolver.log, "unresolved"; "reason" => "many domains", "repeated" => repeated);
                     }
                 }
             }
