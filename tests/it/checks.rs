@@ -210,7 +210,8 @@ fn lookup_tells_why_requests_do_not_arrive_and_what_to_do() {
         let stranger = strangers.server_config(&strangers.server(&["b.test"]), false);
         // Believes no authority but its own.
         let picky = strangers.server_config(&ours.authority.server(&["b.test"]), true);
-        let table: [(Option<Arc<ServerConfig>>, Habit, &[&str]); 6] = [
+        type Row<'a> = (Option<Arc<ServerConfig>>, Habit, &'a [&'a str]);
+        let table: [Row<'_>; 6] = [
             (
                 Some(ours.server(&["sip.c.test"])),
                 Habit::Answers(200),

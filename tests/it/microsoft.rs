@@ -49,6 +49,7 @@ fn compression_is_refused_and_the_connection_goes_on_without() {
                 let offer = a.request("NEGOTIATE", &target, &uri("alice"), &uri("bob"));
                 let refused = a.exchange(&offer.with("Compression", "LZ77-64K")).await;
                 assert_eq!(refused.status(), 405, "{protocol:?}");
+                assert!(refused.values("Allow").contains(&"MESSAGE"), "{refused}");
             }
             b.receive_nothing(SILENCE).await;
             relay(&a.message(&uri("alice"), &uri("bob"), "plain"), &mut a, &mut b, 200).await;

@@ -103,11 +103,11 @@ impl Proxy {
         }
         let federation = &self.settings.federation;
         let side = self.interfaces.side(flow.interface);
-        let from = request.from().and_then(|from| Uri::parse(from.uri).ok().and_then(|uri| domain_of(&uri)));
+        let from = || request.from().and_then(|from| domain_of(&Uri::parse(from.uri).ok()?));
         let is_own = |domain: &str| self.settings.presence_domains.iter().any(|own| own == domain);
         if let Some(route) = federation.trusted_by_address(flow, &self.access_addresses) {
             // On the LAN the same host may be a UC server, too.
-            let domain = from.filter(|from| **from == *route.domain || (side == Side::Wan && is_own(from)));
+            let domain = from().filter(|from| **from == *route.domain || (side == Side::Wan && is_own(from)));
             return match (domain, side) {
                 (Some(domain), _) => {
                     federation.check_policy(&domain)?;
@@ -123,7 +123,7 @@ impl Proxy {
         if admission::has_credentials(request, &self.settings) {
             return Ok(None);
         }
-        let domain = from.ok_or_else(|| Reply::with_reason(403, "From Names No Domain"))?;
+        let domain = from().ok_or_else(|| Reply::with_reason(403, "From Names No Domain"))?;
         if is_own(&domain) {
             return match trusted_by_certificate(federation, proof) {
                 true => Ok(Some(Stranger { domain: domain.into(), is_trusted: true, is_claim: false })),

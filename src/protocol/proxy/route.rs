@@ -163,7 +163,7 @@ fn is_ours(uri: &Uri<'_>, settings: &Settings, interfaces: &Interfaces) -> bool 
 /// The domain of the far end of a dialog, if that is another one than ours: it is what is federated with, whatever host
 /// its Contact and Record-Route name.
 fn far_end(request: &Message, settings: &Settings) -> Option<String> {
-    let domain = far_domain(request).filter(|_| request.is_in_dialog())?;
+    let domain = if request.is_in_dialog() { far_domain(request)? } else { return None };
     (!settings.presence_domains.contains(&domain)).then_some(domain)
 }
 

@@ -4,6 +4,7 @@ use crate::protocol::message::headers::delta_seconds;
 use crate::protocol::message::lexical::decimal;
 use crate::protocol::message::name_addr::NameAddr;
 use crate::protocol::message::reply::Reply;
+use crate::protocol::message::rsip::capabilities;
 use crate::protocol::message::uri::{Uri, UriFault};
 use crate::protocol::message::{Message, Method, Name};
 
@@ -89,9 +90,13 @@ pub fn check_max_breadth(request: &Message) -> Result<u32, Reply> {
 }
 
 /// Whether a request offers compression (MS-SIPCOMP), which there is none of: its sender goes on without. It concerns this
-/// hop alone, so that it is never forwarded, whoever sends it.
+/// hop alone, so that it is never forwarded, whoever sends it. The answer says what may be asked instead (RFC 3261 §21.4.6).
 pub fn check_compression(request: &Message) -> Result<(), Reply> {
-    if request.method_token() == b"NEGOTIATE" { Err(Reply::new(405)) } else { Ok(()) }
+    if request.method_token() != b"NEGOTIATE" {
+        return Ok(());
+    }
+    let allowed = capabilities().rows.into_iter().filter(|(name, _)| *name == "Allow");
+    Err(allowed.fold(Reply::new(405), |reply, (name, value)| reply.row(name, value)))
 }
 
 /// Step 5. The proxy supports no extension that a peer could require of it; those of `tolerated` ask nothing of it. CANCEL
