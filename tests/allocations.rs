@@ -25,7 +25,8 @@ const MESSAGE: Reasons = &[
     ("domains in lower case: of From for its scope, of the Request-URI", 2),
     ("the list of targets in the Registrar's answer", 1),
     ("the target set that is made of it", 1),
-    ("the response context's place in its table", 1),
+    ("the contact, which its binding has packed", 1),
+    ("the slot of the timer wheel, one for all that is due in the same tick", 1),
 ];
 
 /// REGISTER that refreshes a binding, and 200.
@@ -48,6 +49,8 @@ const CALL: Reasons = &[
     ("the list of targets in the Registrar's answer", 1),
     ("the target set that is made of it", 1),
     ("the lists of those to be asked", 2),
+    ("the contact, which its binding has packed", 1),
+    ("the slots of the timer wheel, one for all that is due in the same tick", 2),
 ];
 
 const BOUNDS: [(&str, Exchange, Reasons); 3] =

@@ -73,16 +73,6 @@ pub enum Outward {
     Discovered(Arc<str>),
 }
 
-impl Outward {
-    /// Whether it is by TLS.
-    pub fn is_secure(&self) -> bool {
-        match self {
-            Self::Route(route) => route.transport.is_secure(),
-            Self::Discovered(_) => true,
-        }
-    }
-}
-
 impl Default for Federation {
     fn default() -> Self {
         Self {

@@ -253,7 +253,7 @@ fn sips_reaches_other_domains_by_tls_alone() {
         // A static route in the clear is none for it.
         let request = secret(&uc, "d.test");
         let refused = uc.exchange(&request).await;
-        assert_eq!(refused.start_line, "SIP/2.0 480 No Secure Route To Domain");
+        assert_eq!(refused.start_line, "SIP/2.0 480 No Secure Way");
         nobody_connects(&plain).await;
         let request = message_to(&uc, "d.test");
         delivered(&mut uc, &request, &plain).await;

@@ -155,7 +155,10 @@ impl Proxy {
     fn departure_in_dialog(&self, request: &Message, lead: &Lead) -> Option<Departure> {
         let is_beyond = self.interfaces.side(lead.hop.interface) == Side::Wan
             || lead.account.is_none() && lead.hop.connection.is_none();
-        let domain = far_domain(request).filter(|_| is_beyond && lead.hop.transport == Transport::Tls)?;
+        if !is_beyond || lead.hop.transport != Transport::Tls {
+            return None;
+        }
+        let domain = far_domain(request)?;
         let outward = self.settings.federation.outward(&domain).ok()?;
         Some(Departure { outward, preferred: Some(lead.hop.remote) })
     }

@@ -65,19 +65,10 @@ pub(super) fn far_domain(request: &Message) -> Option<String> {
 impl Proxy {
     /// Finds out where a request that leaves can go.
     pub(super) fn depart(&mut self, now: Instant, slot: Slot, departure: Departure) {
-        if self.is_to_be_secure(slot) && !departure.outward.is_secure() {
-            return self.nowhere_to_go(now, slot, &Reply::with_reason(480, "No Secure Route To Domain"));
-        }
         match departure.outward.server() {
             Ok(server) => self.depart_to(now, slot, &departure, vec![server]),
             Err(query) => self.ask_dns(now, slot, query, Pending::Resolution(departure)),
         }
-    }
-
-    /// Whether the request wants TLS on every hop (RFC 3261 §26.2.2).
-    fn is_to_be_secure(&self, slot: Slot) -> bool {
-        let request = self.contexts.get(slot).map(|context| &context.request);
-        request.and_then(|request| request.target().ok()).is_some_and(|target| target.is_secure)
     }
 
     /// Asks the FederationResolver. Its own budget ends before our patience does.

@@ -111,7 +111,7 @@ fn the_next_server_is_tried_when_one_fails_or_is_overloaded() {
 fn a_sips_uri_leaves_by_tls_alone() {
     let (mut bench, ucs) = bench();
     bench.receive(ucs, &request("MESSAGE", "sips:bob@c.test", ucs, "c"));
-    assert!(bench.one(ucs, "480").starts_with("SIP/2.0 480 No Secure Route To Domain\r\n"));
+    assert!(bench.one(ucs, "480").starts_with("SIP/2.0 480 No Secure Way\r\n"));
     bench.nothing_more();
     for (call, domain) in [("m", "m.test"), ("b", "b.test")] {
         bench.receive(ucs, &request("MESSAGE", &format!("sips:bob@{domain}"), ucs, call));
