@@ -239,7 +239,7 @@ impl Proxy {
         let successor = record.successor(status, false);
         let fallback = record.target.fallback.take();
         let is_open = context.is_open();
-        self.note_health(kind, hop, if status == 503 { Outcome::Refused } else { Outcome::Failed });
+        self.note_health(now, kind, hop, if status == 503 { Outcome::Refused } else { Outcome::Failed });
         if let Some(target) = successor.filter(|_| is_open) {
             return self.start_branch(now, slot, target, breadth);
         }

@@ -78,7 +78,7 @@ use crate::protocol::transaction::{Branch, KeyHasher};
 use border::Proven;
 pub use event::{DropReason, Event, EventDetail};
 use guesses::Guesses;
-use outward::Beyond;
+use outward::{Beyond, ToldWell};
 use response_context::ResponseContext;
 use settings::Settings;
 use slots::{Keys, Slot, Table, Tenant};
@@ -183,6 +183,7 @@ pub struct Proxy {
     source_rate: SourceRate,
     guesses: Guesses,
     proven: Proven,
+    told_well: ToldWell,
     access_addresses: AccessAddresses,
     is_draining: bool,
     wheel: TimerWheel<Due>,
@@ -220,6 +221,7 @@ impl Proxy {
             standing: Standings::default(),
             guesses: Guesses::default(),
             proven: Proven::default(),
+            told_well: ToldWell::default(),
             access_addresses: AccessAddresses::default(),
             is_draining: false,
             wheel: TimerWheel::new(now, TICK),

@@ -1,14 +1,15 @@
 //! The way out: requests for other domains (product rule), whose servers are looked up first (RFC 3263), and what
 //! comes of the servers that are tried.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
 
 use crate::protocol::federation::Outward;
-use crate::protocol::flow::Flow;
+use crate::protocol::flow::{Flow, Transport};
 use crate::protocol::identity::Expected;
 use crate::protocol::interface::Interfaces;
 use crate::protocol::location::ContextId;
@@ -120,15 +121,44 @@ impl Proxy {
         if context.branches.is_empty() { self.reply(now, slot, reply) } else { self.go_on(now, slot) }
     }
 
-    /// Tells the FederationResolver how a server of another domain does.
-    pub(super) fn note_health(&mut self, kind: TargetKind, hop: Flow, outcome: Outcome) {
-        if kind == TargetKind::Beyond {
+    /// Tells the FederationResolver how a server of another domain does. What it has been told of a server that is well
+    /// holds for a while, so that not every message wakes it.
+    pub(super) fn note_health(&mut self, now: Instant, kind: TargetKind, hop: Flow, outcome: Outcome) {
+        if kind == TargetKind::Beyond && self.told_well.is_news(now, (hop.transport, hop.remote), outcome) {
             self.outputs.push_back(Output::ServerHealth {
                 transport: hop.transport,
                 remote: hop.remote,
                 outcome,
             });
         }
+    }
+}
+
+/// How long it is no news that a server is well.
+const NEWS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Servers of which it is remembered when they were told to be well; with more, all are told anew.
+const MAXIMUM_TOLD: usize = 1_024;
+
+/// When the FederationResolver was told last that a server is well.
+#[derive(Debug, Default)]
+pub(super) struct ToldWell(HashMap<(Transport, SocketAddr), Instant>);
+
+impl ToldWell {
+    fn is_news(&mut self, now: Instant, server: (Transport, SocketAddr), outcome: Outcome) -> bool {
+        if outcome != Outcome::Answered {
+            self.0.remove(&server);
+            return true;
+        }
+        let is_known =
+            self.0.get(&server).is_some_and(|told| now.saturating_duration_since(*told) < NEWS_INTERVAL);
+        if !is_known {
+            if self.0.len() >= MAXIMUM_TOLD {
+                self.0.clear();
+            }
+            self.0.insert(server, now);
+        }
+        !is_known
     }
 }
 
@@ -165,4 +195,33 @@ fn unresolved(cause: Unresolved) -> Reply {
     };
     let text = reason.to_ascii_lowercase();
     Reply::with_reason(status, reason).row("Warning", format!("399 sip-proxy \"{text}\""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn that_a_server_is_well_is_news_once_a_second_and_after_each_failure() {
+        let (mut told, start) = (ToldWell::default(), Instant::now());
+        let server = |port| (Transport::Tls, SocketAddr::from(([192, 0, 2, 1], port)));
+        let table = [
+            (0, 1, Outcome::Answered, true),
+            (10, 1, Outcome::Answered, false),
+            (10, 2, Outcome::Answered, true),
+            (20, 1, Outcome::Failed, true),
+            (30, 1, Outcome::Failed, true),
+            (40, 1, Outcome::Answered, true),
+            (1_030, 1, Outcome::Answered, false),
+            (1_040, 1, Outcome::Answered, true),
+        ];
+        for (millis, port, outcome, is_news) in table {
+            let now = start + Duration::from_millis(millis);
+            assert_eq!(told.is_news(now, server(port), outcome), is_news, "{millis} {port} {outcome:?}");
+        }
+        for port in 0..5_000 {
+            assert!(told.is_news(start, server(10_000 + port), Outcome::Answered));
+            assert!(told.0.len() <= MAXIMUM_TOLD);
+        }
+    }
 }

@@ -103,7 +103,7 @@ impl Proxy {
         let is_first_final = record.is_pending();
         if is_first_final {
             let outcome = if status == 503 { Outcome::Failed } else { Outcome::Answered };
-            self.note_health(kind, hop, outcome);
+            self.note_health(now, kind, hop, outcome);
         }
         let Some(context) = self.contexts.get_mut(slot) else { return };
         let Some(record) = context.branches.get_mut(usize::from(branch)) else { return };
