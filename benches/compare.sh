@@ -25,7 +25,7 @@ measure() {
 
 for round in $(seq "${2:-5}"); do
     echo "round $round"
-    for workload in B C D E G1 G2 H1 H2 H3 H4; do
+    for workload in B C D E F G1 G2 H1 H2 H3 H4; do
         measure sip-proxy "$workload" "$checkout/benches/start.sh"
         measure kamailio "$workload" "$kit/peers/kamailio/start.sh kamailio"
     done

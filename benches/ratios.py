@@ -12,7 +12,7 @@ import sys
 OURS, PEER = "sip-proxy", "kamailio"
 
 # CPU time per unit at saturation, as a share of the peer's.
-AT_SATURATION = {"B": 0.6, "C": 0.6, "D": 0.6, "E": 0.6, "G1": 1.3, "G2": 1.1}
+AT_SATURATION = {"B": 0.6, "C": 0.6, "D": 0.6, "E": 0.6, "F": 0.7, "G1": 1.3, "G2": 1.1}
 AT_FIXED_RATE = 0.85
 LATENCY = 1.0
 MEMORY = 0.2
