@@ -11,7 +11,7 @@ use crate::config::{Places, Remark};
 pub(super) enum Grade {
     /// As it should be.
     Ok,
-    /// It works, for some or for now.
+    /// It works, for some, or not much longer.
     Warning,
     /// It does not work.
     Failed,
