@@ -11,6 +11,7 @@
 //! Router of itself, and the Registrar repeats which flows are logged on.
 
 mod homeless;
+mod log;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -19,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use actix::dev::SendError;
 use actix::prelude::*;
-use slog::{Logger, debug, info, warn};
+use slog::Logger;
 use smallvec::{SmallVec, smallvec};
 
 use self::homeless::Homeless;
@@ -34,7 +35,6 @@ use super::registrar::{Answers, Banned, FlowEnded, FlowFailed, FlowStanding, Lea
 use super::supervisor::{ChildId, ChildStopped};
 use super::turns::Turns;
 use crate::protocol::account::AccountId;
-use crate::protocol::federation::guard::{Figures, Notice};
 use crate::protocol::federation::{AccessAddresses, RouteId};
 use crate::protocol::flow::{ConnectionId, Flow, InterfaceId, Transport};
 use crate::protocol::identity::Expected;
@@ -42,7 +42,7 @@ use crate::protocol::interface::Interfaces;
 use crate::protocol::location::{Ask, ContextId, Question};
 use crate::protocol::next_hop::Query;
 use crate::protocol::proxy::outward::Beyond;
-use crate::protocol::proxy::{Alternate, Event, Output, Proxy};
+use crate::protocol::proxy::{Alternate, Output, Proxy};
 
 /// Batches of messages that may wait for a Router. A batch holds up to 64, so this bounds what a slow Router can
 /// owe; the network is refused beyond it, control messages are not.
@@ -278,59 +278,6 @@ impl Router {
         });
         self.timer = Some((due, handle));
     }
-
-    fn tell(&self, event: &Event) {
-        match event {
-            Event::Answered { method, call_id, flow, status, branches } => {
-                info!(self.log, "answered"; "call_id" => text(call_id), "method" => text(method),
-                    "status" => status, "peer" => %flow, "branches" => branches);
-            }
-            Event::Refused { method, call_id, flow, status, reason } => {
-                debug!(self.log, "refused"; "call_id" => text(call_id), "method" => text(method),
-                    "status" => status, "peer" => %flow, "reason" => reason);
-            }
-            Event::CredentialsRefused { call_id, flow, fault } => {
-                if let Some(repeated) = self.limit.pass(Instant::now()) {
-                    warn!(self.log, "log_on_refused"; "call_id" => text(call_id), "peer" => %flow,
-                        "reason" => fault, "repeated" => repeated);
-                }
-            }
-            Event::PeerRefused { call_id, flow, domain, names, reason } => {
-                if let Some(repeated) = self.limit.pass(Instant::now()) {
-                    warn!(self.log, "peer_refused"; "call_id" => text(call_id), "peer" => %flow, "domain" => domain,
-                        "names" => names, "reason" => reason, "repeated" => repeated);
-                }
-            }
-            Event::PeerQueueFull { domain } => {
-                if let Some(repeated) = self.limit.pass(Instant::now()) {
-                    warn!(self.log, "peer_queue_full"; "domain" => domain, "repeated" => repeated,
-                        "remedy" => "allow the domain (federation.allowed_domains) or raise open_federation.messages_per_second");
-                }
-            }
-            Event::PeerWatched(notice) => self.tell_watched(notice),
-            Event::Dropped { flow, reason } => {
-                debug!(self.log, "dropped"; "peer" => %flow, "reason" => reason.name());
-            }
-        }
-    }
-}
-
-impl Router {
-    fn tell_watched(&self, Notice { domain, excess, figures }: &Notice) {
-        let Figures { requests, users, answers, failures } = figures;
-        let Some(repeated) = self.limit.pass(Instant::now()) else { return };
-        match excess {
-            Some(reason) => warn!(self.log, "peer_watched"; "domain" => &**domain, "reason" => reason,
-                "requests" => requests, "users" => users, "answers" => answers, "failures" => failures,
-                "repeated" => repeated),
-            None => info!(self.log, "peer_released"; "domain" => &**domain, "requests" => requests,
-                "users" => users, "answers" => answers, "failures" => failures, "repeated" => repeated),
-        }
-    }
-}
-
-fn text(octets: &[u8]) -> String {
-    String::from_utf8_lossy(octets).into_owned()
 }
 
 impl Departures {

@@ -10,6 +10,7 @@
 
 mod children;
 mod interfaces;
+mod settings;
 #[cfg(test)]
 mod tests;
 
@@ -23,8 +24,8 @@ use actix::prelude::*;
 use futures_util::future::{Either, select};
 use slog::{Logger, crit, error, info, warn};
 
-pub(crate) use self::children::{connection_settings, federation, message_limits, stream_protocol};
 pub(crate) use self::interfaces::as_configured;
+pub(crate) use self::settings::{connection_settings, federation, message_limits, stream_protocol};
 use super::directory::{ConnectionLimits, Directory, RouterAddress};
 use super::journal::Finish;
 use super::listener::{InterfaceStatus, ListenerKind, ListenerStopped};
@@ -163,7 +164,7 @@ impl Supervisor {
             profile: config.federation.identity,
         };
         let tls = TlsSettings::new(tls, &logs.logger("tls")).map_err(io::Error::other)?;
-        let settings = Arc::new(children::settings(&config, cores));
+        let settings = Arc::new(settings::settings(&config, cores));
         let parts = Parts {
             settings,
             secrets,
