@@ -5,6 +5,7 @@
 //! [`directory`] where each is to be reached.
 
 pub mod connection;
+pub mod control;
 pub mod directory;
 pub mod drops;
 pub mod federation_resolver;

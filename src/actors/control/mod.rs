@@ -1,0 +1,3 @@
+//! The service as its administrator sees it while it runs: the control socket and `[admin] listen`.
+
+pub mod report;
