@@ -4,7 +4,7 @@ use std::fmt::{self, Write as _};
 
 use slog::{KV, Key, OwnedKVList, Record, Serializer};
 
-use super::levels::{level_name, level_of};
+use super::levels::level_of;
 use super::module::{self, Origin};
 
 /// The key under which the filter has left the time, in milliseconds since 1970.
@@ -51,7 +51,7 @@ impl Line {
         let module = module.unwrap_or_else(|| Origin::of(record.module(), record.tag()).name().to_owned());
         let mut line = Self {
             time: context.time.unwrap_or(0),
-            level: level_name(level_of(record.level())),
+            level: level_of(record.level()).as_str(),
             module,
             event: record.msg().to_string(),
             fields: Vec::new(),
