@@ -261,6 +261,14 @@ mod tests {
             assert!(is_declared(name) || family.is_some_and(is_declared), "{name}");
         }
         assert!(names.contains(&"sip_proxy_certificate_expiry_seconds"));
+        let documented = include_str!("../../../docs/metrics.md");
+        let rows: Vec<&str> = documented.lines().filter_map(|row| row.strip_prefix("| `")?.split('`').next()).collect();
+        let families: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
+        assert_eq!(rows.len(), families.len(), "{rows:?} {families:?}");
+        for row in rows {
+            let family = row.strip_suffix("_total").unwrap_or(row);
+            assert!(families.contains(&family), "docs/metrics.md has {row}");
+        }
         let dashboard = include_str!("../../../etc/grafana-dashboard.json");
         let _: serde_json::Value = serde_json::from_str(dashboard).unwrap();
         let asked: std::collections::BTreeSet<&str> = dashboard
