@@ -55,6 +55,7 @@ use super::directory::{Admission, Directory, Peer, Reuse};
 use super::messages::{ConnectionClosed, ConnectionOpened, Outgoing, Transmit};
 use super::tls::StreamTls;
 use super::turns::Turns;
+use crate::diagnostics::metrics::ConnectionGauge;
 use crate::protocol::flow::{Flow, InterfaceId, Transport};
 use crate::protocol::interface::Side;
 use crate::protocol::message::MessageLimits;

@@ -103,18 +103,28 @@ impl Snapshot {
     fn messages(&self, families: &mut Families<'_>) -> fmt::Result {
         let requests = Direction::ALL.into_iter().flat_map(|direction| {
             Method::ALL.into_iter().map(move |method| {
-                let labels = vec![("method", method.name().to_owned()), ("direction", direction.name().to_owned())];
+                let labels =
+                    vec![("method", method.name().to_owned()), ("direction", direction.name().to_owned())];
                 (labels, self.counts.requests(direction, method))
             })
         });
-        families.counters("requests", "SIP requests by method and direction, repetitions included", requests)?;
+        families.counters(
+            "requests",
+            "SIP requests by method and direction, repetitions included",
+            requests,
+        )?;
         let responses = Direction::ALL.into_iter().flat_map(|direction| {
             (1..=6).map(move |class| {
-                let labels = vec![("class", format!("{class}xx")), ("direction", direction.name().to_owned())];
+                let labels =
+                    vec![("class", format!("{class}xx")), ("direction", direction.name().to_owned())];
                 (labels, self.counts.responses(direction, class))
             })
         });
-        families.counters("responses", "SIP responses by class and direction, repetitions included", responses)?;
+        families.counters(
+            "responses",
+            "SIP responses by class and direction, repetitions included",
+            responses,
+        )?;
         let drops = self.counts.drops();
         let drops = drops.map(|(reason, count)| (vec![("reason", reason.name().to_owned())], count));
         families.counters("messages_dropped", "SIP messages dropped without an answer, by reason", drops)
@@ -164,20 +174,34 @@ impl Snapshot {
     }
 
     fn service(&self, families: &mut Families<'_>) -> fmt::Result {
-        let Gauges { uptime, addresses_of_record, bindings, interfaces, log_lines_dropped, certificate_seconds } =
-            self.gauges;
+        let Gauges {
+            uptime,
+            addresses_of_record,
+            bindings,
+            interfaces,
+            log_lines_dropped,
+            certificate_seconds,
+        } = self.gauges;
         let none = Vec::new;
         families.gauges("uptime_seconds", "Since the start", [(none(), uptime.as_secs() as i64)])?;
         let version = vec![("version", env!("CARGO_PKG_VERSION").to_owned())];
         families.gauges("build_info", "The program; always 1", [(version, 1)])?;
-        families.gauges("routers_counted", "Routers whose counts are in this answer", [(none(), self.routers as i64)])?;
+        families.gauges(
+            "routers_counted",
+            "Routers whose counts are in this answer",
+            [(none(), self.routers as i64)],
+        )?;
         let listening = [("listening", interfaces.0), ("configured", interfaces.1)];
         let listening = listening.map(|(state, count)| (vec![("state", state.to_owned())], count as i64));
         families.gauges("interfaces", "Network interfaces", listening)?;
         let lines = [(none(), log_lines_dropped)];
         families.counters("log_lines_dropped", "Log lines for which there was no room", lines)?;
         let optional = [
-            ("registered_addresses", "Addresses-of-record with a binding", addresses_of_record.map(|it| it as i64)),
+            (
+                "registered_addresses",
+                "Addresses-of-record with a binding",
+                addresses_of_record.map(|it| it as i64),
+            ),
             ("bindings", "Bindings", bindings.map(|it| it as i64)),
             ("certificate_expiry_seconds", "Until the server certificate expires", certificate_seconds),
         ];
@@ -254,7 +278,8 @@ mod tests {
         let names: Vec<&str> =
             samples.iter().map(|line| line.split(['{', ' ']).next().unwrap_or_default()).collect();
         for name in &names {
-            let family = ["_total", "_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end));
+            let family =
+                ["_total", "_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end));
             let is_declared = |family: &str| {
                 text.contains(&format!("# TYPE {family} ")) && text.contains(&format!("# HELP {family} "))
             };
@@ -262,8 +287,10 @@ mod tests {
         }
         assert!(names.contains(&"sip_proxy_certificate_expiry_seconds"));
         let documented = include_str!("../../../docs/metrics.md");
-        let rows: Vec<&str> = documented.lines().filter_map(|row| row.strip_prefix("| `")?.split('`').next()).collect();
-        let families: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
+        let rows: Vec<&str> =
+            documented.lines().filter_map(|row| row.strip_prefix("| `")?.split('`').next()).collect();
+        let families: Vec<&str> =
+            text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
         assert_eq!(rows.len(), families.len(), "{rows:?} {families:?}");
         for row in rows {
             let family = row.strip_suffix("_total").unwrap_or(row);
@@ -283,7 +310,10 @@ mod tests {
         // Counters without a sample yet have no line.
         let without_samples = ["sip_proxy_transactions_total"];
         for name in asked {
-            assert!(names.contains(&name) || without_samples.contains(&name), "the dashboard asks for {name}");
+            assert!(
+                names.contains(&name) || without_samples.contains(&name),
+                "the dashboard asks for {name}"
+            );
         }
     }
 }

@@ -149,11 +149,13 @@ impl Counts {
     /// How many transactions have ended with a final response; only the combinations that have occurred.
     pub fn transactions(&self) -> impl Iterator<Item = (Direction, Method, u16, u64)> {
         let all = Direction::ALL.into_iter().flat_map(|direction| {
-            Method::ALL.into_iter().flat_map(move |method| (100..700).map(move |status| (direction, method, status)))
+            Method::ALL
+                .into_iter()
+                .flat_map(move |method| (100..700).map(move |status| (direction, method, status)))
         });
-        all.zip(&self.transactions).filter(|(_, count)| **count > 0).map(
-            |((direction, method, status), count)| (direction, method, status, *count),
-        )
+        all.zip(&self.transactions)
+            .filter(|(_, count)| **count > 0)
+            .map(|((direction, method, status), count)| (direction, method, status, *count))
     }
 
     /// How long requests of `method` took.
@@ -213,7 +215,10 @@ mod tests {
         }
         let times = counts.response_times(Method::Bye);
         let last = RESPONSE_TIME_BOUNDS.len();
-        assert_eq!((times.counts[0], times.counts[1], times.counts[last - 1], times.counts[last]), (1, 1, 1, 1));
+        assert_eq!(
+            (times.counts[0], times.counts[1], times.counts[last - 1], times.counts[last]),
+            (1, 1, 1, 1)
+        );
         assert_eq!(times.counts.iter().sum::<u64>(), 4);
         assert_eq!(times.sum, Duration::from_millis(64_004));
     }

@@ -114,7 +114,8 @@ impl Proxy {
         };
         let key = self.server_key(&request, &via, request.method_token());
         let reply_path = reply_path(&via, flow);
-        let mut incoming = Incoming { method, arrived: now, flow: *flow, key, reply_path, request, received: None };
+        let mut incoming =
+            Incoming { method, arrived: now, flow: *flow, key, reply_path, request, received: None };
         match method {
             Method::Ack => return self.handle_ack(now, proof, incoming),
             Method::Cancel => return self.handle_cancel(now, proof, incoming),
