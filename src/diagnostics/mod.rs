@@ -18,6 +18,7 @@ mod filter;
 mod json;
 mod levels;
 mod line;
+pub mod metrics;
 mod module;
 mod queue;
 pub mod repeats;
