@@ -107,8 +107,9 @@ impl Levels {
         let table = self.table.load();
         self.highest.store(table.highest() as u8, Ordering::Relaxed);
         if self.is_bridged.load(Ordering::Acquire) {
-            let level =
-                table.modules.values().copied().fold(table.default.min(LIBRARY_MAXIMUM), LogLevel::max);
+            // Warnings are events, whatever is written.
+            let level = table.default.clamp(LogLevel::Warning, LIBRARY_MAXIMUM);
+            let level = table.modules.values().copied().fold(level, LogLevel::max);
             log::set_max_level(log_filter(level));
         }
     }
@@ -131,6 +132,11 @@ pub(super) const fn level_of(level: slog::Level) -> LogLevel {
         slog::Level::Debug => LogLevel::Debug,
         slog::Level::Trace => LogLevel::Trace,
     }
+}
+
+/// The word for it in a line, as in the configuration.
+pub(super) const fn level_name(level: LogLevel) -> &'static str {
+    level.as_str()
 }
 
 const fn log_filter(level: LogLevel) -> log::LevelFilter {

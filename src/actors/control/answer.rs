@@ -19,7 +19,7 @@ use super::collect::Collector;
 use super::door::Deadline;
 use super::query::Query;
 use super::report::{Endpoint, LogLevel, Problem};
-use super::{events, tables};
+use super::{events, metrics, tables};
 use crate::actors::directory::Directory;
 use crate::actors::supervisor::describe::Description;
 use crate::config::{self, LOG_MODULES};
@@ -65,6 +65,7 @@ pub(super) struct Visit {
 pub(super) enum Answer {
     Json(Vec<u8>),
     Text(StatusCode, String),
+    Metrics(String),
     /// One JSON object each line, as they come.
     Lines(Endless),
     /// There is nothing to say.
@@ -98,10 +99,11 @@ enum Resource {
     Certificate,
     Events,
     Health,
+    Metrics,
     LogLevel,
 }
 
-const TABLE: [(&str, Method, Resource); 9] = [
+const TABLE: [(&str, Method, Resource); 10] = [
     ("/status", Method::GET, Resource::Status),
     ("/interfaces", Method::GET, Resource::Interfaces),
     ("/routes", Method::GET, Resource::Routes),
@@ -110,6 +112,7 @@ const TABLE: [(&str, Method, Resource); 9] = [
     ("/certificate", Method::GET, Resource::Certificate),
     ("/events", Method::GET, Resource::Events),
     ("/health", Method::GET, Resource::Health),
+    ("/metrics", Method::GET, Resource::Metrics),
     ("/log-level", Method::PUT, Resource::LogLevel),
 ];
 
@@ -209,6 +212,7 @@ impl Desk {
                 Ok(well) => Answer::Text(StatusCode::OK, well),
                 Err(why) => Answer::Text(StatusCode::SERVICE_UNAVAILABLE, why),
             },
+            Resource::Metrics => Answer::Metrics(self.collector.metrics(service).await),
             Resource::LogLevel => self.set_log_level(body)?,
         })
     }
@@ -230,8 +234,8 @@ impl Desk {
         let limit = query.number("limit", 0..=MAXIMUM_EVENTS, USUAL_EVENTS).map_err(Answer::bad)?;
         let logs = self.collector.logs();
         match query.get("follow").unwrap_or("false") {
-            "true" => Ok(Answer::Lines(events::follow(logs, limit, visit.deadline.clone()))),
-            "false" => Ok(Answer::json(&events::last(logs, limit))),
+            "true" => Ok(Answer::Lines(events::follow(logs.events(), limit, visit.deadline.clone()))),
+            "false" => Ok(Answer::json(&logs.events().last(limit))),
             other => Err(Answer::bad(format!("follow: `{other}` is neither, allowed: true or false"))),
         }
     }
@@ -300,6 +304,7 @@ fn finish(answer: Answer) -> Response<Body> {
     let (status, kind, body) = match answer {
         Answer::Json(octets) => (StatusCode::OK, "application/json", whole(octets)),
         Answer::Text(status, text) => (status, "text/plain; charset=utf-8", whole(text.into_bytes())),
+        Answer::Metrics(text) => (StatusCode::OK, metrics::CONTENT_TYPE, whole(text.into_bytes())),
         Answer::Lines(lines) => {
             (StatusCode::OK, "application/x-ndjson", Either::Right(StreamBody::new(lines)))
         }

@@ -9,11 +9,12 @@ use actix::{Message, Recipient};
 use futures_util::future::join3;
 use tokio::time::timeout;
 
+use super::metrics::Gauges;
 use super::report::{
     Certificate, Endpoint, Interface, Peer, RegistrationCount, Registrations, Route, Server, Status,
 };
 use super::tables::{self, Connected};
-use super::{SupervisorAddress, events};
+use super::{SupervisorAddress, metrics};
 use crate::actors::directory::Directory;
 use crate::actors::federation_resolver::{ListRoutes, RouteListed};
 use crate::actors::registrar::{ListRegistrations, ListServers};
@@ -113,7 +114,7 @@ impl Collector {
             nat: tables::nat(service),
             certificate: self.certificate(service),
             settings: tables::settings(config, &self.logs),
-            events: events::last(&self.logs, EVENTS),
+            events: self.logs.events().last(EVENTS),
             endpoints: self.endpoints.borrow().values().cloned().collect(),
             unanswered: unanswered.0,
         }
@@ -219,6 +220,21 @@ impl Collector {
         })
     }
 
+    /// `GET /metrics`.
+    pub(super) async fn metrics(&self, service: &Description) -> String {
+        let count = self.count().await;
+        let now = SystemTime::now();
+        let gauges = Gauges {
+            uptime: service.times.begun.elapsed(),
+            addresses_of_record: count.map(|count| count.addresses_of_record),
+            bindings: count.map(|count| count.bindings),
+            interfaces: (service.interfaces.count(), service.config.interfaces.len()),
+            log_lines_dropped: self.logs.dropped(),
+            certificate_seconds: service.config.certificate.as_ref().map(|own| seconds(now, own.not_after)),
+        };
+        metrics::scrape(&self.directory, gauges).await
+    }
+
     /// `GET /interfaces`.
     pub(super) async fn interfaces(&self, service: &Description) -> Vec<Interface> {
         tables::interfaces(service, &self.connected(service).await)
@@ -228,6 +244,12 @@ impl Collector {
     pub(super) fn certificate(&self, service: &Description) -> Option<Certificate> {
         service.config.certificate.as_ref().map(|own| tables::certificate(own, SystemTime::now()))
     }
+}
+
+/// From `now` until `end`; negative where that is over.
+fn seconds(now: SystemTime, end: SystemTime) -> i64 {
+    let whole = |time: Duration| i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
+    end.duration_since(now).map_or_else(|over| -whole(over.duration()), whole)
 }
 
 /// Asks somebody. `None`: nobody is there, or takes too long.

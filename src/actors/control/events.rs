@@ -1,45 +1,44 @@
-//! What has happened: the last events of the log, and those that come.
+//! What happens, to whoever follows it.
 
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::StreamExt as _;
-use futures_util::stream;
+use futures_util::{StreamExt as _, stream};
 use hyper::body::Frame;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::timeout;
 
 use super::answer::Endless;
 use super::door::Deadline;
 use super::report::Event;
-use crate::diagnostics::Diagnostics;
+use crate::diagnostics::{Events, Follower, News};
 
-/// Between two signs of life to whoever follows, so that either end notices when the other is gone.
+/// Between two lines at most, so that either end notices when the other is gone.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(15);
 
 /// How long a follower may not read.
 const STALL: Duration = Duration::from_secs(60);
 
-/// The last events, the latest last.
-pub(super) fn last(_logs: &Diagnostics, _count: usize) -> Vec<Event> {
-    Vec::new()
+/// The last `count` events and then those that come, one JSON object each line; an empty line is a sign of life. A
+/// follower that was too slow finds a gap in the numbers.
+pub(super) fn follow(events: &Events, count: usize, deadline: Deadline) -> Endless {
+    deadline.extend(STALL);
+    let lines = stream::unfold((events.follow(count), deadline), |(mut follower, deadline)| async move {
+        let line = next(&mut follower).await?;
+        // It is asked for when the client has taken what came before.
+        deadline.extend(STALL);
+        Some((line, (follower, deadline)))
+    });
+    let first = stream::once(async { "\n".to_owned() });
+    Box::pin(first.chain(lines).map(|line| Ok(Frame::data(Bytes::from(line)))))
 }
 
-/// The last `count` events and then those that come, one JSON object each line; an empty line is a sign of life.
-pub(super) fn follow(logs: &Diagnostics, count: usize, deadline: Deadline) -> Endless {
-    let begun: String = last(logs, count).iter().map(line).collect();
-    deadline.extend(STALL);
-    let first = stream::once(async move { begun + "\n" });
-    let signs = stream::unfold(Instant::now(), |before| async move {
-        let next = before + SIGN_OF_LIFE;
-        sleep_until(next).await;
-        Some(("\n".to_owned(), next))
-    });
-    let lines = first.chain(signs).map(move |text| {
-        // It is asked for more when the client has taken what came before.
-        deadline.extend(STALL);
-        Ok(Frame::data(Bytes::from(text)))
-    });
-    Box::pin(lines)
+/// `None` once nothing more can happen.
+async fn next(follower: &mut Follower) -> Option<String> {
+    Some(match timeout(SIGN_OF_LIFE, follower.next()).await {
+        Ok(Some(News::Event(event))) => line(&event),
+        Ok(Some(News::Missed(_))) | Err(_) => "\n".to_owned(),
+        Ok(None) => return None,
+    })
 }
 
 fn line(event: &Event) -> String {

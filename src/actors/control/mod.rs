@@ -16,6 +16,7 @@ mod answer;
 mod collect;
 mod door;
 mod events;
+pub mod metrics;
 mod query;
 pub mod report;
 mod socket;
