@@ -9,6 +9,7 @@
 //! begins anew.
 
 mod children;
+pub mod describe;
 mod interfaces;
 mod settings;
 #[cfg(test)]
@@ -79,8 +80,25 @@ pub enum ChildId {
     Journal,
     /// Stun.
     Stun,
+    /// Control.
+    Control,
     /// A Listener.
     Listener(InterfaceId, ListenerKind),
+}
+
+impl ChildId {
+    /// What it is, without which of several.
+    pub const fn kind(self) -> &'static str {
+        match self {
+            Self::Router(_) => "router",
+            Self::Registrar => "registrar",
+            Self::FederationResolver => "federation_resolver",
+            Self::Journal => "journal",
+            Self::Stun => "stun",
+            Self::Control => "control",
+            Self::Listener(..) => "listener",
+        }
+    }
 }
 
 /// A child has ended; from its `stopped()`.
@@ -112,6 +130,9 @@ pub struct Supervisor {
     journal_arbiter: Arbiter,
     /// The FederationResolver's.
     resolver_arbiter: Arbiter,
+    /// Control's, so that nobody who asks how the service is holds up SIP.
+    control_arbiter: Arbiter,
+    told: describe::Told,
     states: interfaces::States,
     interfaces: Arc<Interfaces>,
     public_addresses: interfaces::PublicAddresses,
@@ -180,6 +201,8 @@ impl Supervisor {
             arbiters,
             journal_arbiter: children::new_arbiter(),
             resolver_arbiter: children::new_arbiter(),
+            control_arbiter: children::new_arbiter(),
+            told: describe::Told::now(),
             states: interfaces::States::new(),
             interfaces: Arc::default(),
             public_addresses: interfaces::PublicAddresses::default(),
@@ -208,6 +231,7 @@ impl Supervisor {
         }
         self.restarts.push_back(now);
         let count = self.restarts.len();
+        self.parts.directory.metrics().actor_failed(child.kind());
         error!(self.log, "actor_failed"; "actor" => %child, "panicked" => panicked, "failures_in_a_minute" => count);
         if count > MAXIMUM_RESTARTS {
             crit!(self.log, "giving_up"; "reason" => "too many actors have failed", "status" => EXIT_INTERNAL);
@@ -241,6 +265,7 @@ impl Supervisor {
             | ChildId::FederationResolver
             | ChildId::Journal
             | ChildId::Stun
+            | ChildId::Control
             | ChildId::Listener(..) => {}
         }
     }
@@ -305,6 +330,7 @@ impl Actor for Supervisor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
+        self.start_child(ChildId::Control, ctx);
         for router in 0..self.arbiters.len() {
             self.start_child(ChildId::Router(router), ctx);
         }
