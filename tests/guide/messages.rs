@@ -17,6 +17,9 @@ const SOURCES: &[&str] = &[
     "src/protocol/next_hop.rs",
 ];
 
+/// What is there and says nothing that `check` prints: the differences of a reload.
+const OTHER_SOURCES: [&str; 2] = ["tests.rs", "diff.rs"];
+
 /// Texts of these files that `check` does not print, or that are no messages of their own.
 const NO_MESSAGES: &[&str] = &[
     // Debug forms.
@@ -38,7 +41,8 @@ fn sources() -> Vec<PathBuf> {
         }
         let entries = std::fs::read_dir(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         let paths = entries.map(|entry| entry.expect("an entry").path());
-        files.extend(paths.filter(|path| path.is_file() && !path.ends_with("tests.rs")));
+        let is_other = |path: &PathBuf| OTHER_SOURCES.iter().any(|other| path.ends_with(other));
+        files.extend(paths.filter(|path| path.is_file() && !is_other(path)));
     }
     files
 }
@@ -63,7 +67,7 @@ fn literals(source: &str) -> Vec<String> {
             continue;
         }
         let end = closing_quote(after);
-        if !before.ends_with("expect(") {
+        if !before.trim_end().ends_with("expect(") {
             literals.push(readable(&after[..end]));
         }
         rest = &after[end + 1..];
