@@ -14,6 +14,7 @@ mod settings;
 use config::{Map, Value};
 
 use super::Config;
+use super::ids;
 use super::reader::Section;
 use super::report::Report;
 use super::rules::flag;
@@ -42,9 +43,11 @@ pub(super) fn check(report: &Report, entries: Map<String, Value>) -> Config {
     let shows_certificate = certificate.is_some() || tls.client_certificate.is_some();
     let mut routes_section = root.section("static_routes");
     let probe_interval = routes::probe_interval(&mut routes_section);
-    let static_routes = routes::Reader::new(&service, &federation, &interfaces, &accounts, shows_certificate)
-        .read(routes_section);
+    let mut static_routes =
+        routes::Reader::new(&service, &federation, &interfaces, &accounts, shows_certificate)
+            .read(routes_section);
 
+    ids::number(&mut interfaces, &mut static_routes);
     Config {
         service,
         certificate,

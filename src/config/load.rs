@@ -38,15 +38,19 @@ pub fn load_with_places(
     path: &Path,
     environment: impl Iterator<Item = (String, String)>,
 ) -> Result<(Config, Vec<Warning>, Places), Faults> {
+    load_text(path, &read_text(path)?, environment)
+}
+
+/// The text of a configuration file.
+pub(super) fn read_text(path: &Path) -> Result<String, Faults> {
     let octets = read_bounded(path, MAXIMUM_FILE_BYTES).map_err(|error| {
         fault(Place::File(path.to_owned()), format!("cannot be read: {error}, allowed: a TOML file"))
     })?;
-    let text = String::from_utf8(octets).map_err(|error| {
+    String::from_utf8(octets).map_err(|error| {
         let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
         let line = valid.iter().filter(|octet| **octet == b'\n').count() + 1;
         fault(Place::Line { file: path.to_owned(), line }, "is no TOML: not UTF-8".to_owned())
-    })?;
-    load_text(path, &text, environment)
+    })
 }
 
 /// As [`load`], for a text that stands for the file at `path`.

@@ -9,6 +9,8 @@
 //!   its name, what it may hold, its default. What nobody takes is an unknown key.
 //! - `rules.rs` says what a key may hold: a range, a duration, an address, a list of those.
 //! - `check.rs` and the files below it take the keys and check what several of them say together.
+//! - `source.rs` reads all that again while the proxy runs, `ids.rs` gives what stays the identifiers that it had, and
+//!   `diff.rs` says what is different.
 //!
 //! A field's documentation gives meaning, unit, default, what is allowed, and what a reload does with a
 //! change. Relative paths in the file are relative to the file, and absolute here.
@@ -18,15 +20,18 @@
 
 mod certificate;
 mod check;
+mod diff;
 mod environment;
 mod fault;
 mod federation;
 mod file;
+mod ids;
 mod load;
 mod reader;
 mod report;
 mod rules;
 mod settings;
+mod source;
 #[cfg(test)]
 mod tests;
 
@@ -38,17 +43,20 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 pub use self::certificate::{Certificate, Tls, TlsVersion, TrustedCas};
+pub use self::diff::{Change, ChangeKind, differences};
 pub use self::fault::{Fault, Faults, Place, Remark, Warning};
 pub use self::federation::{Federation, Host, HostPort, OpenFederation, Policy, StaticRoute};
+pub use self::ids::{Ids, IdsUsedUp, MAXIMUM_INTERFACES};
 pub use self::load::{load, load_with_places};
 pub use self::report::Places;
 pub use self::rules::parse_name;
 pub use self::settings::{
     Admin, Diagnostics, Dns, LOG_MODULES, Limits, LogFormat, LogLevel, Registrar, Sip, Stun, Token,
 };
+pub use self::source::{Loaded, Source};
 use crate::protocol::account::Accounts;
 use crate::protocol::federation::guard::GuardLimits;
-use crate::protocol::flow::Transport;
+use crate::protocol::flow::{InterfaceId, Transport};
 pub use crate::protocol::interface::Side;
 
 /// A checked configuration.
@@ -66,7 +74,7 @@ pub struct Config {
     pub tls: Tls,
     /// `[lan]`, `[[lan.network_interface]]`, `[[wan.network_interface]]`, `[open_federation]`, in this order;
     /// only those that are enabled. `lan.enabled` is the switch of that section's own interface and account;
-    /// the elements of lists have switches of their own. No two want one socket.
+    /// the elements of lists have switches of their own. No two want one socket; 512 at most.
     ///
     /// Default: TCP on 127.0.0.1:5060 (LAN), MTLS on 0.0.0.0:5061 (WAN). Reload: interfaces that came or went
     /// open or close, the others go on undisturbed.
@@ -128,6 +136,13 @@ pub struct Config {
     pub diagnostics: Diagnostics,
     /// `[admin]`, where `admin.listen` gives an address. Default `None`. Reload: opens, closes or moves.
     pub admin: Option<Admin>,
+}
+
+impl Config {
+    /// The interface with this identifier.
+    pub fn interface(&self, id: InterfaceId) -> Option<&Interface> {
+        self.interfaces.iter().find(|interface| interface.id == id)
+    }
 }
 
 /// `[service]`: who the proxy is on this machine.
@@ -201,9 +216,11 @@ impl fmt::Display for Protocol {
     }
 }
 
-/// One network interface; its index in [`Config::interfaces`] is its `InterfaceId`.
+/// One network interface.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Interface {
+    /// What stands for it. A reload leaves it as it is (`ids.rs`) as long as side, socket and protocol do not change.
+    pub id: InterfaceId,
     /// Which side it faces.
     pub side: Side,
     /// An address of this machine, or the wildcard of its family; `::` means IPv6 alone.

@@ -140,6 +140,7 @@ impl Router {
             standing: probe().0,
             banned: probe().0,
             interfaces: probe().0,
+            settings: probe().0,
             access_servers: probe().0,
             probe: probe().0,
             registrar_restarted: probe().0,
@@ -205,6 +206,7 @@ impl World {
             flow_ended: probe().0,
             log_on: probe().0,
             router_restarted: probe().0,
+            settings: probe().0,
             tell_all: tell_all_to,
             finish: probe().0,
         }));
@@ -231,7 +233,7 @@ impl World {
             directory: Arc::clone(&self.directory),
             log: log(),
             security: log(),
-            failures: Failures::default(),
+            failures: Arc::default(),
         }
     }
 

@@ -32,6 +32,7 @@ mod instance;
 mod learned;
 mod plan;
 mod question;
+mod reconfigure;
 mod record;
 mod register;
 mod registration;

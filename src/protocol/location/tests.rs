@@ -39,7 +39,7 @@ fn accounts() -> Accounts {
         scope: Scope::parse(&[users]).unwrap(),
         kind,
     };
-    Accounts(vec![
+    Accounts::new(vec![
         account("ucserver", "*", AccountKind::UcServer),
         account("other", "*@b.test", AccountKind::UcServer),
         account("partner", "*@partner.test", AccountKind::Registrant),

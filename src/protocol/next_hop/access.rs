@@ -86,6 +86,23 @@ impl AccessServers {
         Self { interfaces, servers: servers.collect(), outputs: VecDeque::new() }
     }
 
+    /// From now on, these are the routes. What is known of those that stay is kept, the others' addresses are told as
+    /// gone.
+    pub fn set_routes(&mut self, routes: &[Arc<Route>], now: Instant) {
+        let before = self.addresses();
+        let fresh = Self::new(routes, Arc::clone(&self.interfaces), now).servers;
+        let mut known = std::mem::take(&mut self.servers);
+        let kept = |new: Server| match known.iter().position(|server| is_same(&server.route, &new.route)) {
+            Some(at) => Server { route: new.route, ..known.swap_remove(at) },
+            None => new,
+        };
+        self.servers = fresh.into_iter().map(kept).collect();
+        let addresses = self.addresses();
+        if addresses != before {
+            self.outputs.push_back(Output::Addresses(addresses));
+        }
+    }
+
     /// What listens now: access servers that are ourselves are left out.
     pub fn set_interfaces(&mut self, interfaces: Arc<Interfaces>) {
         self.interfaces = interfaces;
@@ -175,6 +192,11 @@ impl AccessServers {
     pub fn poll_output(&mut self) -> Option<Output> {
         self.outputs.pop_front()
     }
+}
+
+/// Whether what is known of the access server of one holds for that of the other.
+fn is_same(one: &Route, other: &Route) -> bool {
+    (one.id, &one.host) == (other.id, &other.host)
 }
 
 #[cfg(test)]

@@ -67,6 +67,24 @@ impl RouteHealth {
         Self { interval, watched: routes.iter().map(watch).collect(), outputs: VecDeque::new() }
     }
 
+    /// From now on, these are the routes, and this is the interval. What is known of those that stay is kept.
+    pub fn set_routes(&mut self, routes: &[Arc<Route>], interval: Option<Duration>, now: Instant) {
+        let is_same_interval = interval == self.interval;
+        let mut known = std::mem::take(&mut self.watched);
+        *self = Self { outputs: std::mem::take(&mut self.outputs), ..Self::new(routes, interval, now) };
+        for watched in &mut self.watched {
+            let Some(at) = known.iter().position(|known| known.route.id == watched.route.id) else {
+                continue;
+            };
+            let known = known.swap_remove(at);
+            watched.failures = known.failures;
+            watched.failed_since = known.failed_since;
+            if is_same_interval {
+                watched.due = known.due;
+            }
+        }
+    }
+
     /// What became of an attempt to reach a server. `known` are the addresses of access servers given by name.
     pub fn handle_outcome(
         &mut self,
