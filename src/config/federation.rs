@@ -18,7 +18,7 @@ pub struct Federation {
     /// Default true. Reload: requests received afterwards.
     pub enabled: bool,
     /// How a certificate proves a domain. Default [`Profile::Federation`]. Reload: connections made
-    /// afterwards.
+    /// and requests received afterwards.
     pub identity: Profile,
     /// Which domains open federation may reach. Default [`Policy::Open`]. Reload: requests received
     /// afterwards.

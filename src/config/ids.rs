@@ -66,8 +66,8 @@ impl Ids {
 
 /// Numbers them for a start. Accounts have numbers from the beginning.
 pub(super) fn number(interfaces: &mut [Interface], routes: &mut [StaticRoute]) {
-    (0..).map(InterfaceId).zip(interfaces).for_each(|(id, interface)| interface.id = id);
-    (0..).map(RouteId).zip(routes).for_each(|(id, route)| route.id = id);
+    (0..=u16::MAX).map(InterfaceId).zip(interfaces).for_each(|(id, interface)| interface.id = id);
+    (0..=u16::MAX).map(RouteId).zip(routes).for_each(|(id, route)| route.id = id);
 }
 
 /// Whether it has the same socket, and means the same by it.

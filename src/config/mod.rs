@@ -86,7 +86,7 @@ pub struct Config {
     /// The networks from which an account without a password is believed (`lan.allowed_networks`).
     ///
     /// Default: loopback, the private networks of RFC 1918, and fc00::/7. Reload: requests received
-    /// afterwards.
+    /// afterwards; who was believed and is outside now has to prove an account.
     pub lan_allowed_networks: Vec<IpNet>,
     /// `[lan]` where it is enabled, `[[lan.account]]`, `[[registrar.account]]`, in this order.
     ///
@@ -97,7 +97,7 @@ pub struct Config {
     /// `users`: for whom it speaks, default `["*"]`, see [`Scope`].
     ///
     /// Default: `ucserver` without a password. Reload: requests received afterwards; an account that went
-    /// takes its bindings and authenticated flows with it.
+    /// takes its bindings and authenticated flows with it, one whose proof has changed its authenticated flows.
     ///
     /// [`Secret::Address`]: crate::protocol::account::Secret::Address
     /// [`Scope`]: crate::protocol::account::Scope
@@ -109,7 +109,7 @@ pub struct Config {
     ///
     /// `window`: 1 s to 24 h, default 10 min. `requests` in a window, default 12000; `users`: different ones asked for,
     /// default 1000; both 0 to 1000000. `failures`: answers with 4xx in percent, 0 to 100, default 50. 0 = no limit.
-    /// Reload: at once, counted anew.
+    /// Reload: at once, counted anew where one of them changes.
     pub federation_guard: GuardLimits,
     /// `[open_federation]`, but its interface, which is among [`Config::interfaces`].
     pub open_federation: OpenFederation,

@@ -186,10 +186,11 @@ impl Supervisor {
         let wanted: BTreeSet<_> = self.wanted().into_iter().collect();
         let running: Vec<_> = self.listening.running.keys().copied().collect();
         for listener in running.into_iter().filter(|listener| !wanted.contains(listener)) {
-            match old.interface(listener.0).filter(|_| matches!(listener.1, ListenerKind::Datagram { .. })) {
-                Some(gone) => self.let_go(gone, 64 * old.sip.t1, ctx),
-                None if self.listening.leaving.contains_key(&listener.0) => {}
-                None => self.listening.close(listener),
+            match (listener.1, old.interface(listener.0)) {
+                (ListenerKind::Stream, _) => self.listening.close(listener),
+                (ListenerKind::Datagram { .. }, Some(gone)) => self.let_go(gone, 64 * old.sip.t1, ctx),
+                // It went earlier, and is leaving.
+                (ListenerKind::Datagram { .. }, None) => {}
             }
         }
         self.give_ports_free();

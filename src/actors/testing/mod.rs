@@ -18,7 +18,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::timeout;
 
 pub(crate) use self::authority::Authority;
-use super::connection::{Connection, ConnectionSettings, Failures};
+use super::connection::{Connection, ConnectionSettings};
 use super::directory::{ConnectionLimits, Directory, RegistrarAddress, RouterAddress};
 use super::federation_resolver::Resolved;
 use super::listener::{InterfaceState, InterfaceStatus, ListenerStopped, Reports};

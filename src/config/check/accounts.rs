@@ -316,7 +316,8 @@ mod tests {
         let web = "[[lan.network_interface]]\nport = 0\nprotocol = \"ws\"";
         assert_any(&warnings(&format!("{own}{web}")), &["2: lan.password: is empty", "every web page"]);
         assert!(!warnings(own).iter().any(|w| w.contains("web page")));
-        let secret = &config(&format!("{own}ha1_sha512_256 = \"{hash}\"")).accounts.list()[0].secret;
+        let with_hash = config(&format!("{own}ha1_sha512_256 = \"{hash}\""));
+        let secret = &with_hash.accounts.list()[0].secret;
         assert!(matches!(secret, Secret::Hashes { sha512_256: Some(_), md5: None, .. }));
         assert!(config("[lan]\nenabled = false").accounts.list().is_empty());
     }

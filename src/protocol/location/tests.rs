@@ -4,6 +4,7 @@ mod gruus;
 mod happenings;
 mod keeping;
 mod outbound;
+mod reconfigured;
 mod registrations;
 mod servers;
 

@@ -326,4 +326,27 @@ mod tests {
         assert!(matches!(&told[0], Output::LeadsToOurselves { address: found, .. } if *found == address));
         assert_eq!(access.addresses(), AccessAddresses(vec![(RouteId(1), "192.0.2.7".parse().unwrap())]));
     }
+
+    #[test]
+    fn what_is_known_of_a_route_that_stays_is_kept_and_another_is_looked_up_at_once() {
+        let (mut access, now) = access(5070);
+        let one: &[&str] = &["192.0.2.7"];
+        assert_eq!(round(&mut access, now, [Ok(one), Err(Failure::NoRecord)], 30), moved(&[], one));
+        let same = Arc::new(Route { is_trusted: false, ..(*route(1, Some("sip.c.test"), 5070)).clone() });
+        let other = route(2, Some("sip.d.test"), 5070);
+        access.set_routes(&[Arc::clone(&other), same], now);
+        assert_eq!(access.poll_output(), None, "nothing has changed for the Routers");
+        access.handle_timeout(now);
+        let key = |kind| Key { name: Arc::from("sip.d.test"), kind };
+        let asked: Vec<_> = std::iter::from_fn(|| access.poll_output()).collect();
+        assert_eq!(
+            asked,
+            [RecordType::A, RecordType::Aaaa].map(|kind| Output::LookUp(RouteId(2), key(kind)))
+        );
+        // Whatever comes for a route that is gone is nobody's.
+        access.set_routes(&[other], now);
+        assert_eq!(access.poll_output(), Some(Output::Addresses(AccessAddresses::default())));
+        access.handle_answer(now, RouteId(1), RecordType::A, Ok(Records::Addresses(addresses(one))), None);
+        assert_eq!((access.poll_output(), access.addresses()), (None, AccessAddresses::default()));
+    }
 }
