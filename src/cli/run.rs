@@ -8,7 +8,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use slog::{Logger, error, warn};
 
 use super::{Exit, load};
-use crate::actors::supervisor::Supervisor;
+use crate::actors::supervisor::{Supervisor, report_panics};
 use crate::diagnostics::Diagnostics;
 
 pub(super) fn run(file: &Path) -> Exit {
@@ -24,6 +24,7 @@ pub(super) fn run(file: &Path) -> Exit {
         warn!(logs.logger("service"), "library_logs_lost"; "reason" => %fault);
     }
     let logs = Arc::new(logs);
+    report_panics(logs.logger("supervisor"));
     let log = logs.logger("config");
     for warning in &warnings {
         warn!(log, "configuration_doubtful"; "key" => &warning.key, "place" => %warning.place,

@@ -15,7 +15,7 @@ use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
-use actix::{Message as ActorMessage, Recipient};
+use actix::Message as ActorMessage;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -63,27 +63,6 @@ pub enum InterfaceState {
         /// Why, for people.
         reason: String,
     },
-}
-
-/// A Listener ended: to the supervisor, from the Listener's `stopped`, which runs also while it unwinds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ActorMessage)]
-#[rtype(result = "()")]
-pub struct ListenerStopped {
-    /// Its interface.
-    pub interface: InterfaceId,
-    /// Which of the interface's.
-    pub listener: ListenerKind,
-    /// Whether by a panic.
-    pub panicked: bool,
-}
-
-/// Where a Listener reports to: the supervisor.
-#[derive(Clone, Debug)]
-pub struct Reports {
-    /// Whether it listens.
-    pub status: Recipient<InterfaceStatus>,
-    /// That it ended.
-    pub stopped: Recipient<ListenerStopped>,
 }
 
 /// Who listens for TCP on the port of a UDP interface.

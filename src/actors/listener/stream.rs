@@ -6,7 +6,7 @@
 //! # Restart
 //!
 //! A Listener that fails loses the connections that the system has accepted and it has not, and the [`Dial`]s in
-//! its mailbox, whose transactions time out. Connections live on. The supervisor notices by [`ListenerStopped`]
+//! its mailbox, whose transactions time out. Connections live on. The supervisor notices
 //! and starts another; clients whose connection was refused meanwhile try again.
 
 use std::io;
@@ -16,16 +16,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix::dev::SendError;
-use actix::fut::wrap_future;
-use actix::{Actor, ArbiterHandle, AsyncContext as _, Context, Handler};
+use actix::fut::{ActorFutureExt as _, wrap_future};
+use actix::{Actor, ActorContext as _, ArbiterHandle, AsyncContext as _, Context, Handler, Recipient};
 use slog::{Logger, info, warn};
 use socket2::{Protocol, Type};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use super::{
-    BIND_RETRY, InterfaceState, InterfaceStatus, ListenerKind, ListenerStopped, Reports, bound_address,
-};
+use super::{BIND_RETRY, InterfaceState, InterfaceStatus, ListenerKind, bound_address};
 use crate::actors::connection::{Connection, ConnectionSettings};
 use crate::actors::directory::{Admission, Peer, Refused};
 use crate::actors::drops::{DropReason, Drops, SUMMARY_INTERVAL};
@@ -58,7 +56,7 @@ pub struct StreamListenerSettings {
     /// Where connections live: one for each Router, on its core; never empty.
     pub workers: Vec<ArbiterHandle>,
     /// To the supervisor.
-    pub reports: Reports,
+    pub reports: Recipient<InterfaceStatus>,
     /// Child logger of the interface.
     pub log: Logger,
 }
@@ -93,7 +91,8 @@ impl StreamListener {
                     drops: Rc::clone(&self.drops),
                     failures: LogLimit::default(),
                 };
-                ctx.spawn(wrap_future(acceptor.run()));
+                // Without it, nobody could connect: better another one.
+                ctx.spawn(wrap_future(acceptor.run()).map(|(), _: &mut Self, ctx| ctx.stop()));
                 self.tell(InterfaceState::Listening { address });
             }
             Err(error) => {
@@ -124,11 +123,7 @@ impl StreamListener {
         }
         self.told = Some(state.clone());
         let interface = self.settings.connections.interface;
-        self.settings.reports.status.do_send(InterfaceStatus {
-            interface,
-            listener: ListenerKind::Stream,
-            state,
-        });
+        self.settings.reports.do_send(InterfaceStatus { interface, listener: ListenerKind::Stream, state });
     }
 
     /// Opens a connection for `dial`.
@@ -161,13 +156,6 @@ impl Actor for StreamListener {
             listener.drops.log(&listener.settings.log);
         });
         self.listen(ctx);
-    }
-
-    fn stopped(&mut self, _: &mut Context<Self>) {
-        let interface = self.settings.connections.interface;
-        let panicked = std::thread::panicking();
-        let stopped = ListenerStopped { interface, listener: ListenerKind::Stream, panicked };
-        self.settings.reports.stopped.do_send(stopped);
     }
 }
 
@@ -320,7 +308,7 @@ mod tests {
     use super::*;
     use crate::actors::directory::ConnectionLimits;
     use crate::actors::messages::Outgoing;
-    use crate::actors::testing::{PATIENCE, QUIET, World, branch, here, outgoing, request, response};
+    use crate::actors::testing::{PATIENCE, QUIET, World, branch, gone, here, outgoing, request, response};
     use crate::protocol::flow::{InterfaceId, Transport};
 
     fn start(world: &World, connections: ConnectionSettings) -> Addr<StreamListener> {
@@ -508,16 +496,14 @@ mod tests {
     }
 
     #[actix::test]
-    async fn a_panic_is_told_and_connections_live_on() {
+    async fn connections_live_on_after_a_panic() {
         let mut world = World::new(1);
         let listener = start(&world, world.connections());
         let address = world.listening().await;
         let mut peer = tokio_net::TcpStream::connect(address).await.unwrap();
         world.routers[0].opened.next().await;
         listener.do_send(Panic);
-        let expected =
-            ListenerStopped { interface: InterfaceId(0), listener: ListenerKind::Stream, panicked: true };
-        assert_eq!(world.stopped.next().await, expected);
+        gone(&listener).await;
         peer.write_all(request("1", 0).as_bytes()).await.unwrap();
         assert_eq!(world.routers[0].message().await.message.call_id(), b"1");
         let mut again = world.connections();
