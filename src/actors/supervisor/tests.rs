@@ -206,19 +206,19 @@ impl Service {
 
     /// With more of a configuration.
     fn start_with(name: &str, more: &str) -> Self {
-        Self::start_timed(name, "50ms", more)
+        Self::start_timed(name, "50ms", "400ms", more)
     }
 
-    /// And with another T1: clients wait 64 times that.
-    fn start_timed(name: &str, t1: &str, more: &str) -> Self {
+    /// And with other timers: clients wait 64*T1.
+    fn start_timed(name: &str, t1: &str, t2: &str, more: &str) -> Self {
         let directory =
             std::env::temp_dir().join(format!("sip-proxy-survival-{name}-{}", std::process::id()));
         std::fs::create_dir_all(&directory).unwrap();
         let file = directory.join("sip-proxy.toml");
         let text = "[service]\npresence_domains = [\"a.test\"]\nworker_threads = 2\ndrain_timeout = \"500ms\"\n\
                     [lan]\nport = 0\ntransport_protocol = \"udp\"\n\
-                    [[wan.network_interface]]\nenabled = false\n[sip]\nt2 = \"400ms\"\nt4 = \"500ms\"\n";
-        std::fs::write(&file, format!("{text}t1 = \"{t1}\"\n{more}")).unwrap();
+                    [[wan.network_interface]]\nenabled = false\n[sip]\nt4 = \"500ms\"\n";
+        std::fs::write(&file, format!("{text}t1 = \"{t1}\"\nt2 = \"{t2}\"\n{more}")).unwrap();
         let (config, _) = crate::config::load(&file, std::iter::empty()).unwrap();
         let (tell, told) = mpsc::channel();
         let lines = Lines::default();
@@ -690,7 +690,7 @@ fn answer_to(request: &str) -> String {
 
 #[test]
 fn a_drain_waits_for_what_has_begun_past_the_time_that_a_stop_waits() {
-    let service = Service::start_timed("drain", "400ms", "");
+    let service = Service::start_timed("drain", "400ms", "4s", "");
     let (mut alice, mut bob) = two_servers(&service);
     let request = under_way(&mut alice, &mut bob);
     service.ask(Stop { drain: true });
@@ -710,7 +710,7 @@ fn a_drain_waits_for_what_has_begun_past_the_time_that_a_stop_waits() {
 
 #[test]
 fn a_stop_after_a_drain_sets_the_limit() {
-    let service = Service::start_timed("stop", "400ms", "");
+    let service = Service::start_timed("stop", "400ms", "4s", "");
     let (mut alice, mut bob) = two_servers(&service);
     under_way(&mut alice, &mut bob);
     service.ask(Stop { drain: true });
