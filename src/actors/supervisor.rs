@@ -132,11 +132,7 @@ impl Supervisor {
             0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(MAXIMUM_CORES),
             threads => threads,
         };
-        let token_key = state::token_key(&config.service.state_directory).or_else(|fault| {
-            warn!(log, "state_not_kept"; "reason" => %fault,
-                "remedy" => "make service.state_directory writable; dialogs do not outlive a restart until then");
-            state::random().map(TokenKey::new)
-        })?;
+        let token_key = token_key(&config, &log)?;
         let secrets = Secrets {
             transaction_key: state::random()?,
             nonce_key: state::random()?,
@@ -165,10 +161,7 @@ impl Supervisor {
             logs: Arc::clone(logs),
             config,
         };
-        let manager = ServiceManager::from_environment().unwrap_or_else(|fault| {
-            warn!(log, "service_manager_not_told"; "reason" => %fault, "remedy" => "correct NOTIFY_SOCKET");
-            ServiceManager::default()
-        });
+        let manager = service_manager(&log);
         let arbiters = (0..cores).map(|_| children::new_arbiter()).collect();
         Ok(Self {
             parts,
@@ -298,6 +291,22 @@ impl Actor for Supervisor {
             end(&self.parts.directory, EXIT_INTERNAL);
         }
     }
+}
+
+/// The key of the tokens in Record-Route. Without a place to keep it, one for this process alone.
+fn token_key(config: &Config, log: &Logger) -> io::Result<TokenKey> {
+    state::token_key(&config.service.state_directory).or_else(|fault| {
+        warn!(log, "state_not_kept"; "reason" => %fault,
+            "remedy" => "make service.state_directory writable; dialogs do not outlive a restart until then");
+        state::random().map(TokenKey::new)
+    })
+}
+
+fn service_manager(log: &Logger) -> ServiceManager {
+    ServiceManager::from_environment().unwrap_or_else(|fault| {
+        warn!(log, "service_manager_not_told"; "reason" => %fault, "remedy" => "correct NOTIFY_SOCKET");
+        ServiceManager::default()
+    })
 }
 
 /// Ends the process. Connections that close because of that are no reason to forget what was registered over them.

@@ -22,7 +22,7 @@ struct Lifeline {
 
 impl Lifeline {
     async fn hold(self) {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 
@@ -124,10 +124,14 @@ mod tests {
             match self.0 {
                 Fault::InAFuture => {
                     let fault = self.0;
-                    ctx.spawn(wrap_future(async move { drop(Self(fault).reach(Fault::InAFuture)) }));
+                    ctx.spawn(wrap_future(async move {
+                        Self(fault).reach(Fault::InAFuture);
+                    }));
                 }
                 Fault::WhileItStops | Fault::None => ctx.stop(),
-                fault => drop(Self(fault).reach(Fault::InAHandler)),
+                fault => {
+                    Self(fault).reach(Fault::InAHandler);
+                }
             }
         }
     }

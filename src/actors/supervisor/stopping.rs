@@ -163,7 +163,7 @@ impl Supervisor {
         match self.stopping.stage {
             Stage::Running => {}
             Stage::Draining => {
-                info!(self.log, "stopping"; "reason" => reason, "seconds" => "as many as it takes")
+                info!(self.log, "stopping"; "reason" => reason, "seconds" => "as many as it takes");
             }
             Stage::Limited(_) => {
                 info!(self.log, "stopping"; "reason" => reason, "seconds" => patience.as_secs());
