@@ -27,7 +27,6 @@ pub use self::listing::{ListRegistrations, ListServers};
 use super::directory::{Directory, RouterAddress};
 use super::log_limit::LogLimit;
 use super::messages::ConnectionClosed;
-use super::supervisor::{ChildId, ChildStopped};
 use super::turns::Turns;
 use crate::protocol::account::AccountId;
 use crate::protocol::flow::Flow;
@@ -163,7 +162,6 @@ pub struct Registrar {
     /// Bounds the lines about bans.
     bans: LogLimit,
     begun: Recipient<RegistrarBegun>,
-    stopped: Recipient<ChildStopped>,
 }
 
 impl Registrar {
@@ -175,7 +173,6 @@ impl Registrar {
         directory: Arc<Directory>,
         log: Logger,
         begun: Recipient<RegistrarBegun>,
-        stopped: Recipient<ChildStopped>,
     ) -> Self {
         Self {
             core,
@@ -190,7 +187,6 @@ impl Registrar {
             date: Date::default(),
             bans: LogLimit::default(),
             begun,
-            stopped,
         }
     }
 
@@ -285,10 +281,6 @@ impl Actor for Registrar {
             self.introduce(ctx);
         }
         self.load(ctx);
-    }
-
-    fn stopped(&mut self, _: &mut Context<Self>) {
-        self.stopped.do_send(ChildStopped { child: ChildId::Registrar, panicked: std::thread::panicking() });
     }
 }
 

@@ -32,7 +32,6 @@ use super::messages::{
     TransmitDatagrams, TransmitFailed,
 };
 use super::registrar::{Answers, Banned, FlowEnded, FlowFailed, FlowStanding, Learned, Questions};
-use super::supervisor::{ChildId, ChildStopped};
 use super::turns::Turns;
 use crate::protocol::account::AccountId;
 use crate::protocol::federation::{AccessAddresses, RouteId};
@@ -43,7 +42,7 @@ use crate::protocol::location::{Ask, ContextId, Question};
 use crate::protocol::next_hop::Query;
 use crate::protocol::proxy::outward::Beyond;
 use crate::protocol::proxy::settings::Settings;
-use crate::protocol::proxy::{Alternate, Counts, EventDetail, Load, Output, Proxy};
+use crate::protocol::proxy::{Alternate, Counts, EventDetail, Load, Output, Proxy, Unfinished};
 
 /// Batches of messages that may wait for a Router. A batch holds up to 64, so this bounds what a slow Router can
 /// owe; the network is refused beyond it, control messages are not.
@@ -60,7 +59,6 @@ pub struct Router {
     turns: Turns,
     log: Logger,
     limit: LogLimit,
-    stopped: Recipient<ChildStopped>,
 }
 
 /// From now on these interfaces listen. To every Router, from the supervisor.
@@ -97,11 +95,14 @@ pub struct RegistrarRestarted {
     pub questions: Recipient<Questions>,
 }
 
-/// The process is about to end: let nothing begin, and say how many requests are still being answered. To every
-/// Router, from the supervisor.
+/// The process is about to end: let nothing begin, and say what is still to be done. To every Router, from the
+/// supervisor, until nothing is.
 #[derive(Clone, Copy, Debug, Message)]
-#[rtype(result = "usize")]
-pub struct Drain;
+#[rtype(result = "Unfinished")]
+pub struct Drain {
+    /// When a successor may be there, in seconds.
+    pub retry_after: u32,
+}
 
 /// Say what you have carried since your start, and what you hold. To every Router, for metrics.
 #[derive(Clone, Copy, Debug, Message)]
@@ -128,13 +129,7 @@ struct Departures {
 
 impl Router {
     /// The Router number `index` around `core`.
-    pub fn new(
-        index: usize,
-        core: Proxy,
-        directory: Arc<Directory>,
-        log: Logger,
-        stopped: Recipient<ChildStopped>,
-    ) -> Self {
+    pub fn new(index: usize, core: Proxy, directory: Arc<Directory>, log: Logger) -> Self {
         Self {
             index,
             core,
@@ -145,7 +140,6 @@ impl Router {
             turns: Turns::default(),
             log,
             limit: LogLimit::default(),
-            stopped,
         }
     }
 
@@ -328,11 +322,6 @@ impl Actor for Router {
     fn started(&mut self, ctx: &mut Context<Self>) {
         ctx.set_mailbox_capacity(MAILBOX);
     }
-
-    fn stopped(&mut self, _: &mut Context<Self>) {
-        self.stopped
-            .do_send(ChildStopped { child: ChildId::Router(self.index), panicked: std::thread::panicking() });
-    }
 }
 
 impl Handler<MessagesReceived> for Router {
@@ -496,11 +485,10 @@ impl Handler<Count> for Router {
 }
 
 impl Handler<Drain> for Router {
-    type Result = usize;
+    type Result = MessageResult<Drain>;
 
-    fn handle(&mut self, _: Drain, _: &mut Context<Self>) -> usize {
-        self.core.drain();
-        self.core.unanswered()
+    fn handle(&mut self, Drain { retry_after }: Drain, _: &mut Context<Self>) -> Self::Result {
+        MessageResult(self.core.drain(Instant::now(), retry_after))
     }
 }
 

@@ -216,11 +216,13 @@ impl Rows {
     }
 
     fn service(&mut self, service: &Service) {
-        let Service { presence_domains, state_directory, control_socket, worker_threads } = service;
+        let Service { presence_domains, state_directory, control_socket, worker_threads, drain_timeout } =
+            service;
         self.add("service.presence_domains", list(presence_domains));
         self.add("service.state_directory", quoted(state_directory.display()));
         self.add("service.control_socket", quoted(control_socket.display()));
         self.add("service.worker_threads", worker_threads);
+        self.add("service.drain_timeout", time(*drain_timeout));
     }
 
     fn certificates(&mut self, certificate: Option<&Certificate>, tls: &Tls) {

@@ -181,6 +181,11 @@ pub struct Service {
     ///
     /// Default 0. Reload: refused, needs a restart.
     pub worker_threads: usize,
+    /// How long a stop waits for what has begun: requests to be answered, and answers to INVITEs to be acknowledged. 0 s
+    /// to 1 h; 0 = not at all.
+    ///
+    /// Default 32 s, as long as a client waits that is not calling (64*T1 at its default). Reload: stops begun afterwards.
+    pub drain_timeout: Duration,
 }
 
 /// What an interface or a route speaks.

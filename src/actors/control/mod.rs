@@ -31,8 +31,8 @@ use slog::Logger;
 
 use self::answer::Desk;
 use super::directory::Directory;
+use super::supervisor::Supervisor;
 use super::supervisor::describe::Describe;
-use super::supervisor::{ChildId, ChildStopped, Supervisor};
 use crate::config::Admin;
 use crate::diagnostics::Diagnostics;
 
@@ -48,8 +48,6 @@ pub struct ControlSettings {
     pub directory: Arc<Directory>,
     /// The log: its levels are changed here.
     pub logs: Arc<Diagnostics>,
-    /// The supervisor.
-    pub stopped: Recipient<ChildStopped>,
 }
 
 /// The ways into the supervisor.
@@ -71,15 +69,14 @@ pub struct Control {
     admin: Option<Admin>,
     desk: Rc<Desk>,
     log: Logger,
-    stopped: Recipient<ChildStopped>,
 }
 
 impl Control {
     /// A Control that listens when it starts.
     pub fn new(settings: ControlSettings) -> Self {
-        let ControlSettings { socket, admin, supervisor, directory, logs, stopped } = settings;
+        let ControlSettings { socket, admin, supervisor, directory, logs } = settings;
         let log = logs.logger("control");
-        Self { socket, admin, desk: Rc::new(Desk::new(supervisor, directory, logs)), log, stopped }
+        Self { socket, admin, desk: Rc::new(Desk::new(supervisor, directory, logs)), log }
     }
 }
 
@@ -93,9 +90,5 @@ impl Actor for Control {
             let network = door::serve_network(admin, Rc::clone(&self.desk), self.log.clone());
             ctx.spawn(network.into_actor(self));
         }
-    }
-
-    fn stopped(&mut self, _: &mut Context<Self>) {
-        self.stopped.do_send(ChildStopped { child: ChildId::Control, panicked: std::thread::panicking() });
     }
 }

@@ -74,7 +74,7 @@ impl Handler<Describe> for Supervisor {
             interfaces: Arc::clone(&self.interfaces),
             nat: self.told.nat.clone(),
             is_ready: self.is_ready,
-            is_stopping: self.is_stopping,
+            is_stopping: self.stopping.is_asked_for(),
         })
     }
 }

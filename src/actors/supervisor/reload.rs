@@ -94,6 +94,18 @@ impl Supervisor {
 
     /// Reads, checks, compares, applies.
     fn reload(&mut self, scope: Scope, ctx: &mut Context<Self>) -> (Reloaded, Taking) {
+        let is_told = self.is_ready && !self.stopping.is_asked_for();
+        if is_told {
+            self.manager.reloading();
+        }
+        let reloaded = self.read_and_apply(scope, ctx);
+        if is_told {
+            self.manager.ready();
+        }
+        reloaded
+    }
+
+    fn read_and_apply(&mut self, scope: Scope, ctx: &mut Context<Self>) -> (Reloaded, Taking) {
         let log = self.parts.logs.logger("config");
         let before = self.reloading.watch.before_reading();
         match self.prepare(scope) {

@@ -220,18 +220,19 @@ impl Proxy {
 
     /// The proxy as a user agent.
     fn answer_options(&self, request: &Message) -> Reply {
-        match check_extensions(request) {
-            Err(refusal) => refusal,
-            Ok(()) if self.is_draining => Reply::with_reason(503, "Shutting Down"),
-            Ok(()) => capabilities(),
+        match (check_extensions(request), &self.farewell) {
+            (Err(refusal), _) => refusal,
+            (Ok(()), Some(farewell)) => farewell.refusal(),
+            (Ok(()), None) => capabilities(),
         }
     }
 
-    /// New work is shed first: 503 without Retry-After, so that the sender goes on with others at once.
+    /// New work is shed first: 503 without Retry-After, so that the sender goes on with others at once. None begins once
+    /// the process is to end.
     pub(super) fn check_load(&self, request: &Message) -> Result<(), Reply> {
         let in_dialog = request.is_in_dialog();
-        if self.is_draining && !in_dialog {
-            return Err(Reply::with_reason(503, "Shutting Down"));
+        if let Some(farewell) = self.farewell.as_ref().filter(|_| !in_dialog) {
+            return Err(farewell.refusal());
         }
         let maximum = self.settings.maximum_transactions;
         let limit = if in_dialog { maximum } else { maximum.saturating_mul(SHARE_OF_NEW_WORK) / 100 };

@@ -19,6 +19,7 @@
 //! | ending it | `cancel.rs` (§16.10) |
 //! | how long connections may be silent, for peers that ask | `keep_alive.rs` (MS-CONMGMT) |
 //! | what nobody answers | `unanswered.rs` (§16.11) |
+//! | what is refused, and what is left, once the process is to end | `farewell.rs` |
 //! | what is remembered meanwhile | `table.rs`, in tables of `slots.rs` |
 
 mod authenticate;
@@ -26,6 +27,7 @@ mod border;
 mod cancel;
 mod counts;
 mod event;
+mod farewell;
 mod forking;
 pub mod forward;
 mod guesses;
@@ -79,6 +81,8 @@ use crate::protocol::transaction::{Branch, KeyHasher};
 use border::Proven;
 pub use counts::{Counts, Direction, RESPONSE_TIME_BOUNDS, ResponseTimes};
 pub use event::{DropReason, Event, EventDetail};
+use farewell::Farewell;
+pub use farewell::Unfinished;
 use guesses::Guesses;
 use outward::{Beyond, ToldWell};
 use response_context::ResponseContext;
@@ -187,7 +191,8 @@ pub struct Proxy {
     proven: Proven,
     told_well: ToldWell,
     access_addresses: AccessAddresses,
-    is_draining: bool,
+    /// The process is about to end.
+    farewell: Option<Farewell>,
     wheel: TimerWheel<Due>,
     outputs: VecDeque<Output>,
     scratch: Vec<u8>,
@@ -226,7 +231,7 @@ impl Proxy {
             proven: Proven::default(),
             told_well: ToldWell::default(),
             access_addresses: AccessAddresses::default(),
-            is_draining: false,
+            farewell: None,
             wheel: TimerWheel::new(now, TICK),
             outputs: VecDeque::new(),
             scratch: Vec::new(),
@@ -258,16 +263,6 @@ impl Proxy {
     /// From now on, this much becomes an event.
     pub fn set_detail(&mut self, detail: EventDetail) {
         self.detail = detail;
-    }
-
-    /// From now on, nothing begins that does not belong to a dialog: the process is about to end.
-    pub const fn drain(&mut self) {
-        self.is_draining = true;
-    }
-
-    /// Requests that are being answered.
-    pub fn unanswered(&self) -> usize {
-        self.contexts.iter().filter(|context| !context.has_answered && !context.is_probe).count()
     }
 
     /// A message has come in. `proof` is what the certificate of its connection proves.
