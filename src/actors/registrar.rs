@@ -22,16 +22,19 @@ use slog::{Logger, debug, info, warn};
 
 use self::keeping::{Outbox, Telling};
 use super::directory::{Directory, RouterAddress};
-use super::log_limit::LogLimit;
 use super::messages::ConnectionClosed;
 use super::supervisor::{ChildId, ChildStopped};
 use super::turns::Turns;
+use crate::diagnostics::LogLimit;
 use crate::protocol::account::AccountId;
 use crate::protocol::flow::Flow;
 use crate::protocol::interface::Interfaces;
 use crate::protocol::location::{AddressOfRecord, Answer, Location, LocationEvent, Question, Verdict};
 use crate::protocol::message::Name;
 use crate::protocol::message::date::sip_date;
+
+/// Log-ons, and log-offs, that have a line of their own, in ten seconds: many come at once when a server begins.
+const LOG_ON_LINES: u32 = 100;
 
 /// Batches of questions that may wait. Each Router has at most one per turn under way, so this is never reached
 /// but by a Registrar that is stuck.
@@ -145,6 +148,9 @@ pub struct Registrar {
     date: Date,
     /// Bounds the lines about bans.
     bans: LogLimit,
+    /// Bound those about log-ons and log-offs: where a password is not needed, whoever connects logs on.
+    log_ons: LogLimit,
+    log_offs: LogLimit,
     begun: Recipient<RegistrarBegun>,
     stopped: Recipient<ChildStopped>,
 }
@@ -172,6 +178,8 @@ impl Registrar {
             log,
             date: Date::default(),
             bans: LogLimit::default(),
+            log_ons: LogLimit::new(LOG_ON_LINES),
+            log_offs: LogLimit::new(LOG_ON_LINES),
             begun,
             stopped,
         }
@@ -195,8 +203,10 @@ impl Registrar {
     fn tell(&self, event: &LocationEvent) {
         match event {
             LocationEvent::LoggedOn { flow, account, passes } => {
-                info!(self.log, "logged_on"; "peer" => %flow, "account" => self.core.account_name(*account),
-                    "passes" => passes);
+                if let Some(repeated) = self.log_ons.pass(Instant::now()) {
+                    info!(self.log, "logged_on"; "peer" => %flow, "account" => self.core.account_name(*account),
+                        "passes" => passes, "repeated" => repeated);
+                }
                 self.broadcast(FlowStanding {
                     flow: *flow,
                     account: passes.then_some(*account),
@@ -204,8 +214,10 @@ impl Registrar {
                 });
             }
             LocationEvent::LoggedOff { flow, account, reason } => {
-                info!(self.log, "logged_off"; "peer" => %flow, "account" => self.core.account_name(*account),
-                    "reason" => reason.as_str());
+                if let Some(repeated) = self.log_offs.pass(Instant::now()) {
+                    info!(self.log, "logged_off"; "peer" => %flow, "account" => self.core.account_name(*account),
+                        "reason" => reason.as_str(), "repeated" => repeated);
+                }
                 self.broadcast(FlowStanding { flow: *flow, account: None, is_gone: true });
             }
             LocationEvent::Banned { host, until } => {

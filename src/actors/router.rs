@@ -20,13 +20,12 @@ use std::time::{Duration, Instant};
 
 use actix::dev::SendError;
 use actix::prelude::*;
-use slog::Logger;
+use slog::{Drain as _, Logger};
 use smallvec::{SmallVec, smallvec};
 
 use self::homeless::Homeless;
 use super::directory::Directory;
 use super::federation_resolver::{Resolve, Resolved, ServerHealth};
-use super::log_limit::LogLimit;
 use super::messages::{
     ConnectionClosed, ConnectionOpened, Datagram, Dial, MessagesReceived, Outgoing, Transmit,
     TransmitDatagrams, TransmitFailed,
@@ -58,7 +57,7 @@ pub struct Router {
     timer: Option<(Instant, SpawnHandle)>,
     turns: Turns,
     log: Logger,
-    limit: LogLimit,
+    limits: log::Limits,
     stopped: Recipient<ChildStopped>,
 }
 
@@ -119,7 +118,7 @@ impl Router {
             timer: None,
             turns: Turns::default(),
             log,
-            limit: LogLimit::default(),
+            limits: log::Limits::default(),
             stopped,
         }
     }
@@ -127,9 +126,13 @@ impl Router {
     /// Does all that the core wants done, and arms the timer.
     fn settle(&mut self, ctx: &mut Context<Self>) {
         let mut departures = Departures::default();
+        let tells_messages = self.log.is_debug_enabled();
         while let Some(output) = self.core.poll_output() {
             match output {
                 Output::Transmit { hop, alternate, bytes, branch, beyond } => {
+                    if tells_messages {
+                        self.tell_sent(&hop, &bytes);
+                    }
                     let message = Outgoing { bytes, branch };
                     match hop.transport {
                         Transport::Udp => departures.datagram(&hop, message),
@@ -315,7 +318,11 @@ impl Handler<MessagesReceived> for Router {
 
     fn handle(&mut self, MessagesReceived(batch): MessagesReceived, ctx: &mut Context<Self>) {
         let now = Instant::now();
+        let tells_messages = self.follow_level();
         for received in batch {
+            if tells_messages {
+                self.tell_received(&received.flow, &received.message);
+            }
             self.core.handle_message(now, &received.flow, received.proof.as_ref(), received.message);
         }
         self.settle(ctx);

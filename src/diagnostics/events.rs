@@ -170,11 +170,6 @@ pub(super) fn is_event(level: LogLevel, module: &str, event: &str) -> bool {
     }
 }
 
-/// Whether all records of this level and module may be events: then they are worth making.
-pub(super) fn has_events(level: LogLevel, module: &str) -> bool {
-    is_event(level, module, "")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

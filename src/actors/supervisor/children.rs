@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use actix::prelude::*;
-use slog::{Drain as _, Logger, o};
+use slog::{Logger, o};
 
 use super::settings::{connection_settings, message_limits, promised_silence, stream_protocol};
 use super::{ChildId, Supervisor, interfaces};
@@ -22,7 +22,7 @@ use crate::actors::stun::{Question, Stun, StunSettings};
 use crate::config::{Protocol, Side};
 use crate::protocol::flow::InterfaceId;
 use crate::protocol::location::{GruuKey, GuardSettings, Location, LocationLimits, LocationSettings};
-use crate::protocol::proxy::{EventDetail, Proxy};
+use crate::protocol::proxy::Proxy;
 
 /// Stack of a worker's thread. The deepest path is a TLS handshake.
 const STACK_BYTES: usize = 2 << 20;
@@ -81,7 +81,6 @@ impl Supervisor {
 
     fn start_router(&self, index: usize, ctx: &Context<Self>) {
         let log = self.parts.logs.logger("router");
-        let detail = if log.is_info_enabled() { EventDetail::Transactions } else { EventDetail::Faults };
         let (settings, secrets) = (Arc::clone(&self.parts.settings), self.parts.secrets.clone());
         let interfaces = Arc::clone(&self.interfaces);
         let directory = Arc::clone(&self.parts.directory);
@@ -89,8 +88,7 @@ impl Supervisor {
         let address = Router::start_in_arbiter(&self.arbiters[index].handle(), move |_| {
             let number = u8::try_from(index).expect("worker_threads is at most 256");
             let seed = crate::actors::state::random().map_or(index as u64, u64::from_le_bytes);
-            let mut core = Proxy::new(number, settings, interfaces, &secrets, seed, Instant::now());
-            core.set_detail(detail);
+            let core = Proxy::new(number, settings, interfaces, &secrets, seed, Instant::now());
             Router::new(index, core, directory, log, stopped)
         });
         #[cfg(test)]
