@@ -23,6 +23,7 @@ mod levels;
 mod limit;
 mod line;
 mod log_file;
+pub mod metrics;
 mod module;
 mod output;
 mod queue;
