@@ -167,7 +167,7 @@ impl Supervisor {
         self.parts.tls = tls;
         self.parts.settings = Arc::new(self.next_settings(&old));
         if config.diagnostics != old.diagnostics {
-            self.parts.logs.levels().apply(&config.diagnostics);
+            self.parts.logs.apply(&config.diagnostics);
         }
         if config.limits != old.limits {
             let log = self.parts.logs.logger("service");
@@ -201,10 +201,9 @@ impl Supervisor {
     fn tell_actors(&self) -> Taking {
         let (config, directory) = (&self.parts.config, &self.parts.directory);
         let mut taken: Vec<Taking> = Vec::new();
-        let detail = self.detail_of_routers();
         for router in self.routers() {
             let settings = self.settings_of_router();
-            taken.push(router.settings.send(ApplySettings { settings, detail }).map(|_| ()).boxed_local());
+            taken.push(router.settings.send(ApplySettings { settings }).map(|_| ()).boxed_local());
         }
         if let Some(registrar) = directory.registrar().as_deref() {
             let new = ApplyLocation {

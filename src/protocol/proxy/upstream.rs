@@ -254,10 +254,14 @@ impl Proxy {
                 self.counts.response_time(context.method, now.saturating_duration_since(context.begun));
             }
             if self.detail >= EventDetail::Transactions && !context.is_probe {
+                let request = &context.request;
                 self.outputs.push_back(Output::Event(Event::Answered {
-                    method: part_of(&context.request, context.request.method_token()),
-                    call_id: part_of(&context.request, context.request.call_id()),
+                    method: part_of(request, request.method_token()),
+                    call_id: part_of(request, request.call_id()),
+                    from: request.from().map_or_else(Bytes::new, |from| part_of(request, from.uri)),
+                    to: request.to().map_or_else(Bytes::new, |to| part_of(request, to.uri)),
                     flow: context.source,
+                    is_known: context.account.is_some() || context.peer.is_some() || context.is_trusted,
                     status,
                     branches: context.branches.len(),
                 }));
