@@ -20,13 +20,14 @@ use siphasher::sip::SipHasher13;
 
 pub use self::addresses::{FederationResolverAddress, JournalAddress, RegistrarAddress, RouterAddress};
 use self::connections::Connections;
-pub use self::connections::{Admission, ConnectionLimits, Refused};
+pub use self::connections::{Admission, ConnectionLimits, Established, Refused};
 pub use self::reuse::{Peer, Reuse};
 use super::messages::{
     ConnectionClosed, ConnectionOpened, Dial, Outgoing, TransmitDatagrams, TransmitFailed,
 };
 use super::registrar::LogOn;
 use super::router::AccessServersMoved;
+use crate::diagnostics::metrics::Metrics;
 use crate::protocol::account::AccountId;
 use crate::protocol::flow::{ConnectionId, Flow, InterfaceId};
 use crate::protocol::message::name_addr::NameAddr;
@@ -54,6 +55,7 @@ pub struct Directory {
     connections: Mutex<Connections>,
     next_connection: AtomicU64,
     hash_key: [u8; 16],
+    metrics: Metrics,
 }
 
 impl Directory {
@@ -70,6 +72,7 @@ impl Directory {
             connections: Mutex::new(Connections::new(limits)),
             next_connection: AtomicU64::new(Self::first_connection(&hash_key)),
             hash_key,
+            metrics: Metrics::default(),
         }
     }
 
@@ -145,6 +148,11 @@ impl Directory {
     /// The Listener that has or opens connections of `interface`.
     pub fn stream_listener(&self, interface: InterfaceId) -> Current<Recipient<Dial>> {
         current(self.stream.get(usize::from(interface.0)))
+    }
+
+    /// What is counted of what happens seldom.
+    pub const fn metrics(&self) -> &Metrics {
+        &self.metrics
     }
 
     /// A To tag for responses of the transport, which are sent before any Router sees the request

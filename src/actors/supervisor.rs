@@ -9,6 +9,7 @@
 //! begins anew.
 
 mod children;
+pub mod describe;
 mod interfaces;
 mod listening;
 mod reload;
@@ -84,8 +85,25 @@ pub enum ChildId {
     Journal,
     /// Stun.
     Stun,
+    /// Control.
+    Control,
     /// A Listener.
     Listener(InterfaceId, ListenerKind),
+}
+
+impl ChildId {
+    /// What it is, without which of several.
+    pub const fn kind(self) -> &'static str {
+        match self {
+            Self::Router(_) => "router",
+            Self::Registrar => "registrar",
+            Self::FederationResolver => "federation_resolver",
+            Self::Journal => "journal",
+            Self::Stun => "stun",
+            Self::Control => "control",
+            Self::Listener(..) => "listener",
+        }
+    }
 }
 
 /// A child has ended; from its `stopped()`.
@@ -120,6 +138,9 @@ pub struct Supervisor {
     reloading: reload::Reloading,
     listening: listening::Listening,
     stun: Option<Recipient<ApplyStun>>,
+    /// Control's, so that nobody who asks how the service is holds up SIP.
+    control_arbiter: Arbiter,
+    told: describe::Told,
     states: interfaces::States,
     interfaces: Arc<Interfaces>,
     public_addresses: interfaces::PublicAddresses,
@@ -184,6 +205,8 @@ impl Supervisor {
             reloading: reload::Reloading::new(source, text, &places),
             listening: listening::Listening::default(),
             stun: None,
+            control_arbiter: children::new_arbiter(),
+            told: describe::Told::now(),
             states: interfaces::States::new(),
             interfaces: Arc::default(),
             public_addresses: interfaces::PublicAddresses::default(),
@@ -212,6 +235,7 @@ impl Supervisor {
         }
         self.restarts.push_back(now);
         let count = self.restarts.len();
+        self.parts.directory.metrics().actor_failed(child.kind());
         error!(self.log, "actor_failed"; "actor" => %child, "panicked" => panicked, "failures_in_a_minute" => count);
         if count > MAXIMUM_RESTARTS {
             crit!(self.log, "giving_up"; "reason" => "too many actors have failed", "status" => EXIT_INTERNAL);
@@ -248,6 +272,7 @@ impl Supervisor {
             | ChildId::FederationResolver
             | ChildId::Journal
             | ChildId::Stun
+            | ChildId::Control
             | ChildId::Listener(..) => {}
         }
     }
@@ -312,6 +337,7 @@ impl Actor for Supervisor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
+        self.start_child(ChildId::Control, ctx);
         for router in 0..self.arbiters.len() {
             self.start_child(ChildId::Router(router), ctx);
         }

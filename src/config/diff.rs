@@ -148,6 +148,9 @@ fn change(key: String, old: Option<String>, new: Option<String>) -> Option<Chang
 impl Rows {
     fn of(config: &Config) -> Self {
         let Config {
+            file: _,
+            // What is switched on or off comes or goes.
+            switched_off: _,
             service,
             certificate,
             tls,
@@ -228,8 +231,16 @@ impl Rows {
     fn certificate(&mut self, prefix: &str, certificate: Option<&Certificate>) {
         let Some(certificate) = certificate else { return };
         // What is left is read from the chain.
-        let Certificate { chain, private_key, subject, issuer: _, names: _, not_before: _, not_after } =
-            certificate;
+        let Certificate {
+            file: _,
+            chain,
+            private_key,
+            subject,
+            issuer: _,
+            names: _,
+            not_before: _,
+            not_after,
+        } = certificate;
         let end = humantime::format_rfc3339_seconds(*not_after);
         self.add(
             &format!("certificate.{prefix}chain"),

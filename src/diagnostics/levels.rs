@@ -54,6 +54,12 @@ impl Levels {
         Self { table: ArcSwap::from_pointee(table), highest, is_bridged: AtomicBool::new(false) }
     }
 
+    /// The level of modules without one of their own, and those that have one.
+    pub fn current(&self) -> (LogLevel, BTreeMap<String, LogLevel>) {
+        let table = self.table.load();
+        (table.default, table.modules.clone())
+    }
+
     /// Puts those of the configuration in force again, all of them.
     pub fn apply(&self, settings: &Settings) {
         self.table.store(Table::from(settings).into());
@@ -101,8 +107,9 @@ impl Levels {
         let table = self.table.load();
         self.highest.store(table.highest() as u8, Ordering::Relaxed);
         if self.is_bridged.load(Ordering::Acquire) {
-            let level =
-                table.modules.values().copied().fold(table.default.min(LIBRARY_MAXIMUM), LogLevel::max);
+            // Warnings are events, whatever is written.
+            let level = table.default.clamp(LogLevel::Warning, LIBRARY_MAXIMUM);
+            let level = table.modules.values().copied().fold(level, LogLevel::max);
             log::set_max_level(log_filter(level));
         }
     }
@@ -129,13 +136,7 @@ pub(super) const fn level_of(level: slog::Level) -> LogLevel {
 
 /// The word for it in a line, as in the configuration.
 pub(super) const fn level_name(level: LogLevel) -> &'static str {
-    match level {
-        LogLevel::Error => "error",
-        LogLevel::Warning => "warning",
-        LogLevel::Info => "info",
-        LogLevel::Debug => "debug",
-        LogLevel::Trace => "trace",
-    }
+    level.as_str()
 }
 
 const fn log_filter(level: LogLevel) -> log::LevelFilter {

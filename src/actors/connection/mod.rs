@@ -34,7 +34,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix::fut::{ActorFuture, ActorFutureExt as _, WrapFuture as _};
 use actix::{
@@ -52,10 +52,11 @@ use self::open::Open;
 use self::outbox::{Outbox, Overflow};
 pub(crate) use self::stream::Stream;
 pub(crate) use self::trial::{Phase as TrialPhase, Trial, try_out};
-use super::directory::{Admission, Directory, Peer, Reuse};
+use super::directory::{self, Admission, Directory, Peer, Reuse};
 use super::messages::{ConnectionClosed, ConnectionOpened, Outgoing, Transmit};
 use super::tls::StreamTls;
 use super::turns::Turns;
+use crate::diagnostics::metrics::ConnectionGauge;
 use crate::protocol::flow::{Flow, InterfaceId, Transport};
 use crate::protocol::interface::Side;
 use crate::protocol::message::MessageLimits;
@@ -149,6 +150,7 @@ pub struct Connection {
     outbox: Outbox,
     open: Option<Open>,
     turns: Turns,
+    gauge: ConnectionGauge,
 }
 
 impl Connection {
@@ -191,7 +193,9 @@ impl Connection {
     ) -> Addr<Self> {
         Self::start_in_arbiter(arbiter, move |ctx| {
             ctx.set_mailbox_capacity(MAILBOX_CAPACITY);
+            let gauge = settings.directory.metrics().connection(settings.transport.name());
             let mut connection = Self {
+                gauge,
                 settings,
                 admission,
                 remote,
@@ -221,7 +225,17 @@ impl Connection {
         };
         debug!(settings.log, "connection_opened"; "flow" => %flow, "connection" => self.admission.id().0);
         let directory = &settings.directory;
+        self.gauge.opened(directory.metrics(), self.is_incoming);
         directory.publish_connection(self.admission.id(), ctx.address(), established.reuse);
+        directory.note_established(
+            self.admission.id(),
+            directory::Established {
+                flow,
+                is_incoming: self.is_incoming,
+                proof: established.proof.clone(),
+                since: Instant::now(),
+            },
+        );
         directory.tell_opened(&ConnectionOpened { flow, connection: ctx.address().recipient() });
         if let Some(account) = established.proof.as_ref().and_then(|proof| proof.account) {
             directory.tell_logged_on(flow, account);

@@ -2,15 +2,18 @@
 
 use actix::{Addr, Recipient};
 
-use crate::actors::federation_resolver::{ApplyLookUps, FederationResolver, Resolve, Resolved, ServerHealth};
+use crate::actors::federation_resolver::{
+    ApplyLookUps, FederationResolver, ListRoutes, Resolve, Resolved, ServerHealth,
+};
 use crate::actors::journal::{Backlog, Finish, Journal, Keep, Load, ToldAll};
 use crate::actors::messages::{ConnectionClosed, ConnectionOpened, MessagesReceived, TransmitFailed};
 use crate::actors::registrar::{
-    Answers, ApplyLocation, Banned, FlowEnded, FlowFailed, FlowStanding, Learned, LogOn, Questions,
-    Registrar, RouterRestarted, TellAll,
+    Answers, ApplyLocation, Banned, FlowEnded, FlowFailed, FlowStanding, Learned, ListRegistrations,
+    ListServers, LogOn, Questions, Registrar, RouterRestarted, TellAll,
 };
 use crate::actors::router::{
-    AccessServersMoved, ApplySettings, Drain, InterfacesChanged, ProbeRoute, RegistrarRestarted, Router,
+    AccessServersMoved, ApplySettings, Count, Drain, InterfacesChanged, ProbeRoute, RegistrarRestarted,
+    Router,
 };
 
 /// The ways into one Router, as its many senders need them.
@@ -44,6 +47,8 @@ pub struct RouterAddress {
     pub registrar_restarted: Recipient<RegistrarRestarted>,
     /// That the process is about to end.
     pub drain: Recipient<Drain>,
+    /// What it has carried.
+    pub count: Recipient<Count>,
 }
 
 impl From<Addr<Router>> for RouterAddress {
@@ -62,7 +67,8 @@ impl From<Addr<Router>> for RouterAddress {
             access_servers: address.clone().recipient(),
             probe: address.clone().recipient(),
             registrar_restarted: address.clone().recipient(),
-            drain: address.recipient(),
+            drain: address.clone().recipient(),
+            count: address.recipient(),
         }
     }
 }
@@ -90,6 +96,10 @@ pub struct RegistrarAddress {
     pub tell_all: Recipient<TellAll>,
     /// That the process is about to end.
     pub finish: Recipient<Finish>,
+    /// Who is logged on.
+    pub servers: Recipient<ListServers>,
+    /// Who is registered.
+    pub registrations: Recipient<ListRegistrations>,
 }
 
 impl From<Addr<Registrar>> for RegistrarAddress {
@@ -104,7 +114,9 @@ impl From<Addr<Registrar>> for RegistrarAddress {
             router_restarted: address.clone().recipient(),
             settings: address.clone().recipient(),
             tell_all: address.clone().recipient(),
-            finish: address.recipient(),
+            finish: address.clone().recipient(),
+            servers: address.clone().recipient(),
+            registrations: address.recipient(),
         }
     }
 }
@@ -122,6 +134,8 @@ pub struct FederationResolverAddress {
     pub settings: Recipient<ApplyLookUps>,
     /// That a Router has begun anew.
     pub router_restarted: Recipient<RouterRestarted>,
+    /// How the static routes do.
+    pub routes: Recipient<ListRoutes>,
 }
 
 impl From<Addr<FederationResolver>> for FederationResolverAddress {
@@ -131,7 +145,8 @@ impl From<Addr<FederationResolver>> for FederationResolverAddress {
             health: address.clone().recipient(),
             interfaces: address.clone().recipient(),
             settings: address.clone().recipient(),
-            router_restarted: address.recipient(),
+            router_restarted: address.clone().recipient(),
+            routes: address.recipient(),
         }
     }
 }

@@ -7,7 +7,7 @@
 //! What has begun goes on under what it has begun with: transactions keep their timers, connections their TLS.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use actix::prelude::*;
 use futures_util::future::{FutureExt as _, LocalBoxFuture, join_all};
@@ -153,6 +153,9 @@ impl Supervisor {
         let old = std::mem::replace(&mut self.parts.config, config);
         let config = Arc::clone(&self.parts.config);
         self.parts.tls = tls;
+        if !reloaded.changes.is_empty() {
+            self.told.times.configured = SystemTime::now();
+        }
         self.parts.settings = Arc::new(self.next_settings(&old));
         if config.diagnostics != old.diagnostics {
             self.parts.logs.levels().apply(&config.diagnostics);
