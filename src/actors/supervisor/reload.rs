@@ -24,7 +24,7 @@ use crate::actors::router::ApplySettings;
 use crate::actors::stun::{ApplyStun, Question};
 use crate::actors::tls::TlsSettings;
 use crate::config::{
-    Change, Config, Fault, Faults, Ids, Loaded, Places, Service, Source, Warning, differences,
+    Change, Config, Fault, Faults, Ids, Loaded, Place, Places, Service, Source, Warning, differences,
 };
 
 /// How long a reload waits until the actors have taken what is new. One that begins anew meanwhile has it anyway.
@@ -108,7 +108,10 @@ impl Supervisor {
                 (reloaded, taken.boxed_local())
             }
             Err(Faults(faults)) => {
-                self.reloading.watch.have_refused(before);
+                // Of a request, the fault may be anywhere: files that have changed are still to be read.
+                if scope == Scope::NamedFiles {
+                    self.reloading.watch.have_refused(before);
+                }
                 error!(log, "reload_refused"; "faults" => faults.len(), "cause" => scope.as_str(),
                     "reason" => "nothing is changed");
                 for fault in &faults {
@@ -124,6 +127,11 @@ impl Supervisor {
     /// Everything that can fail.
     fn prepare(&mut self, scope: Scope) -> Result<Prepared, Faults> {
         let Reloading { source, text, ids, .. } = &mut self.reloading;
+        if self.is_stopping {
+            let place = Place::File(source.file().to_owned());
+            let text = "is not read again: the service is ending".to_owned();
+            return Err(Faults(vec![Fault { place, key: String::new(), text }]));
+        }
         let loaded = match scope {
             Scope::Everything => source.load(),
             Scope::NamedFiles => source.load_as(text.clone()),
