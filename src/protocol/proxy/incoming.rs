@@ -36,7 +36,7 @@ use super::validate::{
     MAXIMUM_BREADTH, MaxForwards, check_compression, check_max_breadth, check_max_forwards,
     check_proxy_require, check_syntax,
 };
-use super::{DropReason, Event, EventDetail, Output, Proxy, is_unanswered};
+use super::{DropReason, Event, EventDetail, Load, Output, Proxy, is_unanswered};
 
 /// The share of the transaction table, in percent, that new dialogs and messages may fill; the rest is for requests
 /// in dialogs, so that overload ends conversations last.
@@ -125,6 +125,9 @@ impl Proxy {
                 let actions = server.machine.handle_retransmission(now, &timers);
                 self.perform_server(now, slot, actions);
             }
+            return;
+        }
+        if self.repeat_answer(now, &incoming) {
             return;
         }
         match self.accept(now, proof, &mut incoming) {
@@ -235,7 +238,8 @@ impl Proxy {
         let maximum = self.settings.maximum_transactions;
         let limit = if in_dialog { maximum } else { maximum.saturating_mul(SHARE_OF_NEW_WORK) / 100 };
         // Contexts without a server transaction are those of requests that nobody answers; a search has many clients.
-        let held = self.servers.len().max(self.contexts.len()).max(self.clients.len());
+        let Load { servers, clients, contexts } = self.load();
+        let held = servers.max(contexts).max(clients);
         if held < limit { Ok(()) } else { Err(Reply::with_reason(503, "Overloaded")) }
     }
 
