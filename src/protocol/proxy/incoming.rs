@@ -403,7 +403,7 @@ fn reply_path(via: &Via<'_>, flow: &Flow) -> ReplyPath {
 /// The host of sent-by, where that is a name.
 fn sent_by(via: &Via<'_>) -> Option<Arc<SentBy>> {
     let Host::Name(_) = via.host else { return None };
-    let host = String::from_utf8(via.host.to_lowercase()).ok()?;
+    let host = String::from_utf8(via.host.to_lowercase().into_vec()).ok()?;
     Some(Arc::new(SentBy { host: host.into(), port: via.port }))
 }
 
