@@ -139,7 +139,7 @@ impl Supervisor {
     /// Everything that can fail.
     fn prepare(&mut self, scope: Scope) -> Result<Prepared, Faults> {
         let Reloading { source, text, ids, .. } = &mut self.reloading;
-        if self.is_stopping {
+        if self.stopping.is_asked_for() {
             let place = Place::File(source.file().to_owned());
             let text = "is not read again: the service is ending".to_owned();
             return Err(Faults(vec![Fault { place, key: String::new(), text }]));
