@@ -32,8 +32,8 @@ use slog::{Logger, debug, error, info, warn};
 pub use self::messages::{Backlog, Entry, Finish, Keep, Kept, Load, MAXIMUM_WAITING, ToldAll};
 use self::store::{Create, OpenError, Store, create_file};
 use super::directory::Directory;
-use super::log_limit::LogLimit;
 use super::registrar::{Answers, TellAll};
+use crate::diagnostics::LogLimit;
 use crate::protocol::location::Answer;
 
 /// Where below `service.state_directory` the store is.

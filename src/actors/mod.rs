@@ -12,7 +12,6 @@ pub mod drops;
 pub mod federation_resolver;
 pub mod journal;
 pub mod listener;
-pub mod log_limit;
 pub mod messages;
 pub mod registrar;
 pub mod router;

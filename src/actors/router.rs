@@ -20,13 +20,12 @@ use std::time::{Duration, Instant};
 
 use actix::dev::SendError;
 use actix::prelude::*;
-use slog::Logger;
+use slog::{Drain as _, Logger};
 use smallvec::{SmallVec, smallvec};
 
 use self::homeless::Homeless;
 use super::directory::Directory;
 use super::federation_resolver::{Resolve, Resolved, ServerHealth};
-use super::log_limit::LogLimit;
 use super::messages::{
     ConnectionClosed, ConnectionOpened, Datagram, Dial, MessagesReceived, Outgoing, Transmit,
     TransmitDatagrams, TransmitFailed,
@@ -42,7 +41,7 @@ use crate::protocol::location::{Ask, ContextId, Question};
 use crate::protocol::next_hop::Query;
 use crate::protocol::proxy::outward::Beyond;
 use crate::protocol::proxy::settings::Settings;
-use crate::protocol::proxy::{Alternate, Counts, EventDetail, Load, Output, Proxy, Unfinished};
+use crate::protocol::proxy::{Alternate, Counts, Load, Output, Proxy, Unfinished};
 
 /// Batches of messages that may wait for a Router. A batch holds up to 64, so this bounds what a slow Router can
 /// owe; the network is refused beyond it, control messages are not.
@@ -58,7 +57,7 @@ pub struct Router {
     timer: Option<(Instant, SpawnHandle)>,
     turns: Turns,
     log: Logger,
-    limit: LogLimit,
+    limits: log::Limits,
 }
 
 /// From now on these interfaces listen. To every Router, from the supervisor.
@@ -72,8 +71,6 @@ pub struct InterfacesChanged(pub Arc<Interfaces>);
 pub struct ApplySettings {
     /// For this Router alone, so that no other core counts references to them.
     pub settings: Arc<Settings>,
-    /// Whether single transactions are told.
-    pub detail: EventDetail,
 }
 
 /// From now on, the access servers of static routes that are given by name have these addresses. To every Router, from
@@ -139,16 +136,20 @@ impl Router {
             timer: None,
             turns: Turns::default(),
             log,
-            limit: LogLimit::default(),
+            limits: log::Limits::default(),
         }
     }
 
     /// Does all that the core wants done, and arms the timer.
     fn settle(&mut self, ctx: &mut Context<Self>) {
         let mut departures = Departures::default();
+        let tells_messages = self.log.is_debug_enabled();
         while let Some(output) = self.core.poll_output() {
             match output {
                 Output::Transmit { hop, alternate, bytes, branch, beyond } => {
+                    if tells_messages {
+                        self.tell_sent(&hop, &bytes);
+                    }
                     let message = Outgoing { bytes, branch };
                     match hop.transport {
                         Transport::Udp => departures.datagram(&hop, message),
@@ -329,7 +330,11 @@ impl Handler<MessagesReceived> for Router {
 
     fn handle(&mut self, MessagesReceived(batch): MessagesReceived, ctx: &mut Context<Self>) {
         let now = Instant::now();
+        let tells_messages = self.follow_level();
         for received in batch {
+            if tells_messages {
+                self.tell_received(&received.flow, &received.message);
+            }
             self.core.handle_message(now, &received.flow, received.proof.as_ref(), received.message);
         }
         self.settle(ctx);
@@ -414,9 +419,8 @@ impl Handler<InterfacesChanged> for Router {
 impl Handler<ApplySettings> for Router {
     type Result = ();
 
-    fn handle(&mut self, ApplySettings { settings, detail }: ApplySettings, _: &mut Context<Self>) {
+    fn handle(&mut self, ApplySettings { settings }: ApplySettings, _: &mut Context<Self>) {
         self.core.set_settings(Instant::now(), settings);
-        self.core.set_detail(detail);
     }
 }
 

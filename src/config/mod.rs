@@ -142,6 +142,13 @@ pub struct Config {
     pub admin: Option<Admin>,
 }
 
+impl Config {
+    /// The interface with this identifier.
+    pub fn interface(&self, id: InterfaceId) -> Option<&Interface> {
+        self.interfaces.iter().find(|interface| interface.id == id)
+    }
+}
+
 /// What `enabled = false` keeps out of the rest of [`Config`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SwitchedOff {
@@ -153,13 +160,6 @@ pub struct SwitchedOff {
     pub interfaces: Vec<Interface>,
     /// Static routes, all of them where `static_routes.enabled` is false.
     pub routes: Vec<StaticRoute>,
-}
-
-impl Config {
-    /// The interface with this identifier.
-    pub fn interface(&self, id: InterfaceId) -> Option<&Interface> {
-        self.interfaces.iter().find(|interface| interface.id == id)
-    }
 }
 
 /// `[service]`: who the proxy is on this machine.

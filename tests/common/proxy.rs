@@ -7,9 +7,9 @@ use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
 use super::certificates::{Authority, Identity};
-use super::eventually;
 use super::process::Process;
 use super::scratch::{Directory, free_port, loopback};
+use super::{eventually, form};
 
 /// How long the proxy may take to say that it is ready.
 const START_LIMIT: Duration = Duration::from_secs(10);
@@ -289,6 +289,14 @@ pub(crate) struct Proxy {
     directory: Directory,
 }
 
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.check_log();
+        }
+    }
+}
+
 fn found(addresses: &[(Protocol, SocketAddr)], protocol: Protocol) -> SocketAddr {
     let found = addresses.iter().find(|(known, _)| *known == protocol);
     found.unwrap_or_else(|| panic!("the test has no interface with {protocol:?}")).1
@@ -393,6 +401,7 @@ impl Proxy {
 
     /// Starts it anew once it has ended, with the same file and ports.
     pub(crate) async fn restart(&mut self) {
+        self.check_log();
         self.process = launch(&self.file, None, &[]);
         self.wait_until_ready().await;
     }
@@ -401,6 +410,11 @@ impl Proxy {
     pub(crate) async fn kill_and_restart(&mut self) {
         self.kill().await;
         self.restart().await;
+    }
+
+    /// Each line that it has logged has the form of the contract.
+    fn check_log(&self) {
+        self.log().lines().for_each(|line| drop(form::read(line)));
     }
 
     /// Waits for a line of its log that has all of `parts`.

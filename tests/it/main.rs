@@ -29,6 +29,7 @@ mod identity;
 mod invite;
 mod locating;
 mod log_on;
+mod logs;
 mod loops;
 mod messages;
 mod microsoft;

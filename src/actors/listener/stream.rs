@@ -33,9 +33,9 @@ use super::{BIND_RETRY, Close, InterfaceState, InterfaceStatus, ListenerKind, bo
 use crate::actors::connection::{Connection, ConnectionSettings};
 use crate::actors::directory::{Admission, Peer, Refused};
 use crate::actors::drops::{DropReason, Drops, SUMMARY_INTERVAL};
-use crate::actors::log_limit::LogLimit;
 use crate::actors::messages::{Dial, Transmit};
 use crate::actors::turns::Turns;
+use crate::diagnostics::LogLimit;
 
 /// Dials that wait for the actor's turn; Routers fail what a full mailbox refuses.
 const MAILBOX_CAPACITY: usize = 1_024;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use actix::prelude::*;
-use slog::{Drain as _, Logger, o};
+use slog::{Logger, o};
 
 use super::lifeline::start_on;
 use super::listening::ListenerAddress;
@@ -26,8 +26,8 @@ use crate::actors::stun::{Question, Stun, StunSettings};
 use crate::config::{Protocol, Side};
 use crate::protocol::flow::InterfaceId;
 use crate::protocol::location::{GruuKey, GuardSettings, Location, LocationLimits, LocationSettings};
+use crate::protocol::proxy::Proxy;
 use crate::protocol::proxy::settings::Settings;
-use crate::protocol::proxy::{EventDetail, Proxy};
 
 /// Stack of a worker's thread. The deepest path is a TLS handshake.
 const STACK_BYTES: usize = 2 << 20;
@@ -85,15 +85,8 @@ impl Supervisor {
         Arc::new(Settings::clone(&self.parts.settings))
     }
 
-    /// What of its transactions a Router tells, by the level of its log.
-    pub(super) fn detail_of_routers(&self) -> EventDetail {
-        let is_told = self.parts.logs.logger("router").is_info_enabled();
-        if is_told { EventDetail::Transactions } else { EventDetail::Faults }
-    }
-
     fn start_router(&mut self, index: usize, ctx: &Context<Self>) {
         let log = self.parts.logs.logger("router");
-        let detail = self.detail_of_routers();
         let (settings, secrets) = (self.settings_of_router(), self.parts.secrets.clone());
         let interfaces = Arc::clone(&self.interfaces);
         let directory = Arc::clone(&self.parts.directory);
@@ -101,8 +94,7 @@ impl Supervisor {
         let address = start_on(&self.arbiters[index].handle(), child, ctx.address().recipient(), move || {
             let number = u8::try_from(index).expect("worker_threads is at most 256");
             let seed = crate::actors::state::random().map_or(index as u64, u64::from_le_bytes);
-            let mut core = Proxy::new(number, settings, interfaces, &secrets, seed, Instant::now());
-            core.set_detail(detail);
+            let core = Proxy::new(number, settings, interfaces, &secrets, seed, Instant::now());
             Router::new(index, core, directory, log)
         });
         #[cfg(test)]

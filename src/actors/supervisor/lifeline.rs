@@ -8,7 +8,7 @@ use actix::{ArbiterHandle, fut::wrap_future};
 use slog::{Logger, error};
 
 use super::{ChildId, ChildStopped};
-use crate::actors::log_limit::LogLimit;
+use crate::diagnostics::LogLimit;
 
 /// Tells the supervisor of the end of what holds it.
 ///

@@ -7,7 +7,7 @@
 //! What has begun goes on under what it has begun with: transactions keep their timers, connections their TLS.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use actix::prelude::*;
 use futures_util::future::{FutureExt as _, LocalBoxFuture, join_all};
@@ -24,7 +24,7 @@ use crate::actors::router::ApplySettings;
 use crate::actors::stun::{ApplyStun, Question};
 use crate::actors::tls::TlsSettings;
 use crate::config::{
-    Change, Config, Fault, Faults, Ids, Loaded, Places, Service, Source, Warning, differences,
+    Change, Config, Fault, Faults, Ids, Loaded, Place, Places, Service, Source, Warning, differences,
 };
 
 /// How long a reload waits until the actors have taken what is new. One that begins anew meanwhile has it anyway.
@@ -120,7 +120,10 @@ impl Supervisor {
                 (reloaded, taken.boxed_local())
             }
             Err(Faults(faults)) => {
-                self.reloading.watch.have_refused(before);
+                // Of a request, the fault may be anywhere: files that have changed are still to be read.
+                if scope == Scope::NamedFiles {
+                    self.reloading.watch.have_refused(before);
+                }
                 error!(log, "reload_refused"; "faults" => faults.len(), "cause" => scope.as_str(),
                     "reason" => "nothing is changed");
                 for fault in &faults {
@@ -136,6 +139,11 @@ impl Supervisor {
     /// Everything that can fail.
     fn prepare(&mut self, scope: Scope) -> Result<Prepared, Faults> {
         let Reloading { source, text, ids, .. } = &mut self.reloading;
+        if self.stopping.is_asked_for() {
+            let place = Place::File(source.file().to_owned());
+            let text = "is not read again: the service is ending".to_owned();
+            return Err(Faults(vec![Fault { place, key: String::new(), text }]));
+        }
         let loaded = match scope {
             Scope::Everything => source.load(),
             Scope::NamedFiles => source.load_as(text.clone()),
@@ -165,9 +173,12 @@ impl Supervisor {
         let old = std::mem::replace(&mut self.parts.config, config);
         let config = Arc::clone(&self.parts.config);
         self.parts.tls = tls;
+        if !reloaded.changes.is_empty() {
+            self.told.times.configured = SystemTime::now();
+        }
         self.parts.settings = Arc::new(self.next_settings(&old));
         if config.diagnostics != old.diagnostics {
-            self.parts.logs.levels().apply(&config.diagnostics);
+            self.parts.logs.apply(&config.diagnostics);
         }
         if config.limits != old.limits {
             let log = self.parts.logs.logger("service");
@@ -201,10 +212,9 @@ impl Supervisor {
     fn tell_actors(&self) -> Taking {
         let (config, directory) = (&self.parts.config, &self.parts.directory);
         let mut taken: Vec<Taking> = Vec::new();
-        let detail = self.detail_of_routers();
         for router in self.routers() {
             let settings = self.settings_of_router();
-            taken.push(router.settings.send(ApplySettings { settings, detail }).map(|_| ()).boxed_local());
+            taken.push(router.settings.send(ApplySettings { settings }).map(|_| ()).boxed_local());
         }
         if let Some(registrar) = directory.registrar().as_deref() {
             let new = ApplyLocation {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use actix::prelude::*;
 
-use super::{ChildId, Stop, Supervisor};
+use super::{ChildId, Reload, Stop, Supervisor};
 use crate::actors::connection::Connection;
 use crate::actors::control::Control;
 use crate::actors::federation_resolver::FederationResolver;
@@ -627,6 +627,37 @@ fn children_that_fail_again_and_again_end_the_process_with_70() {
         (!service.supervisor.connected()).then_some(())
     });
     assert_eq!(service.exit_code(), 70);
+}
+
+#[test]
+fn a_child_that_begins_anew_after_a_reload_has_what_is_in_force() {
+    let service = Service::start("reload");
+    let file = service.directory.join("sip-proxy.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let mut server = Server::connect(&service, "alice");
+    server.register();
+    let status = |server: &mut Server| {
+        eventually(|| {
+            let text = server.request("MESSAGE", "bob", "").replace("bob@a.test", "bob@b.test");
+            assert!(server.send(&text));
+            server.receive_of(&format!("Call-ID: alice-{}\r\n", server.sent))
+        })
+    };
+    assert!(status(&mut server).starts_with("SIP/2.0 404"));
+    std::fs::write(&file, text.replace("[\"a.test\"]", "[\"a.test\", \"b.test\"]")).unwrap();
+    let reloaded = service.ask(Reload);
+    assert_eq!((reloaded.faults.len(), reloaded.changes.len()), (0, 1), "{reloaded:?}");
+    assert_eq!(reloaded.changes[0].key, "service.presence_domains");
+    assert_eq!(reloaded.changes[0].new.as_deref(), Some("[\"a.test\", \"b.test\"]"));
+    assert!(status(&mut server).starts_with("SIP/2.0 480"));
+    service.collapse(|child| matches!(child, ChildId::Router(_) | ChildId::Registrar));
+    assert!(status(&mut server).starts_with("SIP/2.0 480"));
+    // A fault has its place, its key and a text.
+    std::fs::write(&file, format!("{text}[lan.nonsense]\n[dns]\ntimeout = \"0s\"\n")).unwrap();
+    let refused = service.ask(Reload);
+    let faults: Vec<_> = refused.faults.iter().map(|fault| fault.key.as_str()).collect();
+    assert_eq!((faults, refused.changes.len()), (vec!["lan.nonsense", "dns.timeout"], 0));
+    assert!(refused.faults[0].place.starts_with(&format!("{}:", file.display())), "{refused:?}");
 }
 
 #[test]
