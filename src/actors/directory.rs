@@ -28,6 +28,7 @@ use super::messages::{
 use super::registrar::LogOn;
 use super::router::AccessServersMoved;
 use crate::diagnostics::metrics::Metrics;
+use crate::diagnostics::trace::Trace;
 use crate::protocol::account::AccountId;
 use crate::protocol::flow::{ConnectionId, Flow, InterfaceId};
 use crate::protocol::message::name_addr::NameAddr;
@@ -57,6 +58,7 @@ pub struct Directory {
     hash_key: [u8; 16],
     limits: ConnectionLimits,
     metrics: Metrics,
+    trace: Arc<Trace>,
 }
 
 impl Directory {
@@ -75,6 +77,7 @@ impl Directory {
             hash_key,
             limits,
             metrics: Metrics::default(),
+            trace: Arc::default(),
         }
     }
 
@@ -84,6 +87,11 @@ impl Directory {
         let mut hasher = SipHasher13::new_with_key(hash_key);
         hasher.write(b"connections");
         hasher.finish() >> 1 | 1
+    }
+
+    /// Who watches messages pass.
+    pub const fn trace(&self) -> &Arc<Trace> {
+        &self.trace
     }
 
     /// The Router that `message` belongs to: a response to the one that has sent the request, which its branch

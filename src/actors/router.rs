@@ -12,6 +12,7 @@
 
 mod homeless;
 mod log;
+mod taps;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -144,6 +145,7 @@ impl Router {
         while let Some(output) = self.core.poll_output() {
             match output {
                 Output::Transmit { hop, alternate, bytes, branch, beyond } => {
+                    self.show_departing(&hop, beyond.as_deref(), &bytes);
                     let message = Outgoing { bytes, branch };
                     match hop.transport {
                         Transport::Udp => departures.datagram(&hop, message),
@@ -329,6 +331,7 @@ impl Handler<MessagesReceived> for Router {
 
     fn handle(&mut self, MessagesReceived(batch): MessagesReceived, ctx: &mut Context<Self>) {
         let now = Instant::now();
+        self.show_received(&batch);
         for received in batch {
             self.core.handle_message(now, &received.flow, received.proof.as_ref(), received.message);
         }

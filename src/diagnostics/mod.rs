@@ -24,6 +24,7 @@ mod module;
 mod queue;
 pub mod repeats;
 mod text;
+pub mod trace;
 mod writer;
 
 use std::io::Write;
