@@ -5,10 +5,10 @@
 
 use bytes::Bytes;
 
-use super::LIMITS;
+use super::read;
 use crate::protocol::message::edit::Edit;
 use crate::protocol::message::lexical::{is_token, push_decimal};
-use crate::protocol::message::{Carriage, Message, Name};
+use crate::protocol::message::{Message, Name};
 
 /// Stands where a secret was.
 const HIDDEN: &str = "(hidden)";
@@ -20,7 +20,7 @@ const SECRETS: [&[u8]; 6] =
 
 /// The message as it may be shown. What cannot be read gives its place to a line, with a body or without.
 pub fn shown(octets: &Bytes, with_body: bool) -> Bytes {
-    let Ok(message) = Message::parse(octets.clone(), Carriage::Datagram, LIMITS) else {
+    let Some(message) = read(octets) else {
         return Bytes::from(format!("[{} octets that are no SIP message]\r\n", octets.len()));
     };
     let mut scratch = Vec::new();
@@ -103,6 +103,8 @@ fn media_type(value: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::diagnostics::trace::LIMITS;
+    use crate::protocol::message::Carriage;
 
     fn show(text: &str, with_body: bool) -> String {
         String::from_utf8(shown(&Bytes::from(text.replace('\n', "\r\n")), with_body).to_vec())

@@ -36,6 +36,11 @@ const MAXIMUM_BYTES: usize = 4 << 20;
 /// The proxy has read what passes here; nothing is refused again.
 const LIMITS: MessageLimits = MessageLimits { message_bytes: usize::MAX, header_bytes: usize::MAX };
 
+/// Reads a message that has passed, or what is shown of it. `None` where it is none.
+pub fn read(octets: &Bytes) -> Option<Message> {
+    Message::parse(octets.clone(), Carriage::Datagram, LIMITS).ok()
+}
+
 /// All traces of the process.
 #[derive(Debug, Default)]
 pub struct Trace {
@@ -134,7 +139,7 @@ impl Trace {
 
     #[cold]
     fn pass(&self, direction: Direction, flow: &Flow, alternatives: &[SocketAddr], octets: &Bytes) {
-        let message = Message::parse(octets.clone(), Carriage::Datagram, LIMITS).ok();
+        let message = read(octets);
         let time = SystemTime::now();
         for running in self.running.load().iter() {
             if running.wants(message.as_ref(), flow, alternatives) {
