@@ -20,6 +20,7 @@ use crate::actors::federation_resolver::{ListRoutes, RouteListed};
 use crate::actors::registrar::{ListRegistrations, ListServers};
 use crate::actors::supervisor::describe::{Describe, Description};
 use crate::diagnostics::Diagnostics;
+use crate::diagnostics::trace::Trace;
 use crate::protocol::location::{AddressOfRecord, Page, Place};
 
 /// How long somebody who is asked may take.
@@ -74,6 +75,11 @@ impl Collector {
     /// The log, whose levels and events are here.
     pub(super) fn logs(&self) -> &Diagnostics {
         &self.logs
+    }
+
+    /// Who watches messages pass.
+    pub(super) fn trace(&self) -> &Arc<Trace> {
+        self.directory.trace()
     }
 
     /// What the supervisor says; where it does not answer, what it has said before, and then true.

@@ -200,6 +200,9 @@ mod tests {
         let written = blocks(&capture.write(&record("lan", "tls", &long, 1)));
         assert_eq!(written.len(), 1 + 3);
         let has_drops = |body: &[u8]| body.windows(4).any(|octets| octets == b"\x04\0\x08\0");
-        assert_eq!(written[1..].iter().map(|(_, body)| has_drops(body)).collect::<Vec<_>>(), [true, false, false]);
+        assert_eq!(
+            written[1..].iter().map(|(_, body)| has_drops(body)).collect::<Vec<_>>(),
+            [true, false, false]
+        );
     }
 }

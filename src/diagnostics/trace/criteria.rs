@@ -1,5 +1,6 @@
 //! Which messages a trace shows.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
@@ -21,6 +22,17 @@ pub struct Wanted {
     pub peer: Option<String>,
     /// Everything.
     pub all: bool,
+}
+
+/// As the query of `GET /trace` has it, with blanks between.
+impl fmt::Display for Wanted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { call_id, user, domain, peer, all } = self;
+        let texts = [("call_id", call_id), ("user", user), ("domain", domain), ("peer", peer)];
+        let texts = texts.into_iter().filter_map(|(key, text)| Some(format!("{key}={}", text.as_ref()?)));
+        let all = all.then(|| "all=true".to_owned());
+        f.write_str(&texts.chain(all).collect::<Vec<_>>().join(" "))
+    }
 }
 
 /// What a message must have to be shown: all of these that are there.
@@ -161,7 +173,7 @@ mod tests {
         for (key, value) in text.split(' ').filter_map(|pair| pair.split_once('=')) {
             let value = Some(value.to_owned());
             match key {
-                "call" => wanted.call_id = value,
+                "call_id" => wanted.call_id = value,
                 "user" => wanted.user = value,
                 "domain" => wanted.domain = value,
                 "peer" => wanted.peer = value,
@@ -179,9 +191,9 @@ mod tests {
             "<tel:+49-89-456;phone-context=de>",
         );
         let table = [
-            ("call=Call@1", true),
-            ("call=call@1", false),
-            ("call=Call@", false),
+            ("call_id=Call@1", true),
+            ("call_id=call@1", false),
+            ("call_id=Call@", false),
             ("user=+4989123", true),
             ("user=+4989123;phone-context=x", true),
             ("user=+498912", false),
@@ -197,7 +209,7 @@ mod tests {
             ("peer=203.0.113.9", true),
             ("peer=2001:db8::/32", false),
             ("all=true", true),
-            ("user=+4989123 peer=192.0.2.0/24 domain=gw.example.org call=Call@1", true),
+            ("user=+4989123 peer=192.0.2.0/24 domain=gw.example.org call_id=Call@1", true),
             ("user=+4989123 peer=192.0.2.8", false),
             ("user=nobody domain=gw.example.org", false),
         ];
@@ -227,6 +239,13 @@ mod tests {
     }
 
     #[test]
+    fn what_is_asked_for_is_told_in_one_line() {
+        for text in ["call_id=1@x", "user=a domain=b peer=::1", "all=true", ""] {
+            assert_eq!(wanted(text).to_string(), text);
+        }
+    }
+
+    #[test]
     fn what_is_no_message_has_a_peer_and_nothing_else() {
         for (text, expected) in
             [("peer=192.0.2.7", true), ("all=true", true), ("user=a peer=192.0.2.7", false)]
@@ -241,7 +260,7 @@ mod tests {
         let table = [
             ("", "nothing is asked for"),
             ("all=true user=a", "all leaves nothing"),
-            ("call=", "call_id: `` is none"),
+            ("call_id=", "call_id: `` is none"),
             (
                 "user=alice@example.org",
                 "user: `alice@example.org` is none, allowed: what stands before the @",
