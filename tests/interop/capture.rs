@@ -17,8 +17,8 @@ const LIMIT: Duration = Duration::from_secs(60);
 
 const DOMAIN: &str = "example.org";
 
-/// Longer than a packet can be.
-const LONG: usize = 150_000;
+/// A body with which a message is longer than a packet of the capture, and not longer than messages may be.
+const LONG: usize = 64_900;
 
 /// What Wireshark is asked for of each message.
 const FIELDS: [&str; 12] = [
@@ -114,45 +114,53 @@ fn wireshark_reads_what_has_passed_over_udp_tcp_and_tls() {
         let protocols = [Protocol::Udp, Protocol::Tcp, Protocol::Tls];
         let settings = Settings::new(DOMAIN).usual_timers().account_rows("user_name = \"uc\"\n");
         let settings = protocols.iter().fold(settings, |settings, protocol| settings.listen(*protocol));
-        let settings = settings.key("limits", "maximum_message_bytes", "200_000").tls(&authority);
-        let proxy = settings.start().await;
-        for options in [&["--count", "24"][..], &["--count", "24", "--bodies"]] {
-            let file = proxy.directory().path().join(format!("all-{}.pcapng", options.len()));
-            let mut agents = Vec::new();
-            for protocol in protocols {
-                let (ip, at) = (proxy.ip(), proxy.at(protocol));
-                let mut pair = Vec::new();
-                for _ in 0..2 {
-                    pair.push(match protocol {
-                        Protocol::Udp => Agent::udp(ip, at).await,
-                        Protocol::Tcp => Agent::tcp(ip, at).await,
-                        _ => Agent::tls(ip, at, authority.client_config(None)).await,
-                    });
-                }
-                pair[1].register(DOMAIN, &format!("{protocol:?}").to_lowercase(), "nobody", "nothing").await;
-                agents.push(pair);
+        let proxy = settings.tls(&authority).start().await;
+        let (hidden, whole) =
+            (proxy.directory().path().join("hidden.pcapng"), proxy.directory().path().join("whole.pcapng"));
+        let mut agents = Vec::new();
+        for protocol in protocols {
+            let (ip, at) = (proxy.ip(), proxy.at(protocol));
+            let word = format!("{protocol:?}").to_lowercase();
+            let mut pair = Vec::new();
+            for _ in 0..2 {
+                pair.push(match protocol {
+                    Protocol::Udp => Agent::udp(ip, at).await,
+                    Protocol::Tcp => Agent::tcp(ip, at).await,
+                    _ => Agent::tls(ip, at, authority.client_config(None)).await,
+                });
             }
-            let mut process = trace(&proxy, &file, options).await;
-            let mut expected = Vec::new();
-            for (pair, protocol) in agents.iter_mut().zip(protocols) {
-                let [alice, bob] = &mut pair[..] else { panic!("a pair are two") };
-                let word = format!("{protocol:?}").to_lowercase();
-                let long = if protocol == Protocol::Udp { 1_000 } else { LONG };
-                for length in [10, long] {
-                    let (from, to) = (format!("sip:alice@{DOMAIN}"), format!("sip:{word}@{DOMAIN}"));
-                    let request = alice.message(&from, &to, &"x".repeat(length));
-                    expected.extend(exchange(alice, bob, &request, &word, proxy.at(protocol)).await);
-                }
+            pair[1].register(DOMAIN, &word, "nobody", "nothing").await;
+            // A request of more than 1,300 octets would leave by TCP (RFC 3261 §18.1.1).
+            agents.push((pair, word, at, if protocol == Protocol::Udp { 500 } else { LONG }));
+        }
+        let mut traces = [
+            trace(&proxy, &hidden, &["--count", "24"]).await,
+            trace(&proxy, &whole, &["--count", "24", "--bodies"]).await,
+        ];
+        let mut expected = Vec::new();
+        for (pair, word, at, long) in &mut agents {
+            let [alice, bob] = &mut pair[..] else { panic!("a pair are two") };
+            for length in [10, *long] {
+                let (from, to) = (format!("sip:alice@{DOMAIN}"), format!("sip:{word}@{DOMAIN}"));
+                let request = alice.message(&from, &to, &"x".repeat(length));
+                expected.extend(exchange(alice, bob, &request, word, *at).await);
             }
+        }
+        for process in &mut traces {
             assert!(process.end(LIMIT).await.success());
-            assert_eq!(messages(&file), expected);
+        }
+        for file in [&hidden, &whole] {
+            assert_eq!(messages(file), expected);
             // Nothing of it is malformed, no checksum is wrong, and no segment is missing or out of order.
             let faults = "_ws.malformed || tcp.analysis.flags || _ws.expert.severity >= 6291456";
-            assert_eq!(tshark(&file, &["-Y", faults]), "");
-            let bodies =
-                tshark(&file, &["-Y", "sip", "-T", "fields", "-e", "sip.Content-Length", "-e", "text"]);
-            let has_long = bodies.contains(&format!("{LONG}\t"));
-            assert_eq!(has_long, options.contains(&"--bodies"), "{bodies}");
+            assert_eq!(tshark(file, &["-Y", faults]), "");
         }
+        let lengths = |file: &Path| {
+            let printed = tshark(file, &["-Y", "sip.Method", "-T", "fields", "-e", "sip.Content-Length"]);
+            printed.lines().map(|length| length.parse::<usize>().expect("a length")).collect::<Vec<_>>()
+        };
+        assert_eq!(lengths(&whole), [10, 10, 500, 500, 10, 10, LONG, LONG, 10, 10, LONG, LONG]);
+        // "[10 octets of text/plain, hidden]", and where it counts three or five digits.
+        assert_eq!(lengths(&hidden), [35, 35, 36, 36, 35, 35, 38, 38, 35, 35, 38, 38]);
     });
 }

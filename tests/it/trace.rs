@@ -5,11 +5,10 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::common::agent::{Agent, unique};
-use crate::common::certificates::Authority;
 use crate::common::process::Process;
 use crate::common::proxy::{Protocol, Proxy, Settings};
 use crate::common::scratch::loopback;
-use crate::common::sip::{Frame, Sip};
+
 use crate::common::{eventually, run};
 use crate::support::{DOMAIN, LIMIT, Site, Wire, answers_options, open_house, relay, uri};
 
