@@ -1,10 +1,12 @@
 //! `trace`: the messages that pass, as they are told to whoever asks for them.
 
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 use std::time::Duration;
 
 use crate::common::agent::{Agent, unique};
+use crate::common::http::ask_socket;
 use crate::common::process::Process;
 use crate::common::proxy::{Protocol, Proxy, Settings};
 use crate::common::scratch::loopback;
@@ -55,14 +57,7 @@ fn heads(output: &str) -> Vec<&str> {
 }
 
 /// Direction, ends, transport and interface of one of them.
-fn head(
-    direction: &str,
-    source: impl ToString,
-    destination: impl ToString,
-    transport: &str,
-    key: &str,
-) -> String {
-    let (source, destination) = (source.to_string(), destination.to_string());
+fn head(direction: &str, source: SocketAddr, destination: SocketAddr, transport: &str, key: &str) -> String {
     format!("{direction:<3} {source} -> {destination}  {transport}  {key}")
 }
 
@@ -323,6 +318,20 @@ fn what_makes_no_sense_is_refused_and_traces_are_few() {
             let (status, output, errors) = ended(command(&site.proxy, arguments)).await;
             assert_eq!((status, &*output), (2, ""), "{errors}");
             assert!(errors.contains(what), "{errors}");
+        }
+        let socket = site.proxy.directory().path().join("var/run/control.sock");
+        for (query, what) in [
+            ("", "nothing is asked for, allowed: "),
+            ("?all=maybe", "all: `maybe` is neither, allowed: true or false"),
+            ("?user=a%40b", "user: `a@b` is none, allowed: "),
+            (
+                "?everything",
+                "`everything` is no parameter here, allowed: call_id user domain peer all bodies",
+            ),
+        ] {
+            let answer = ask_socket(&socket, "GET", &format!("/trace{query}"), "").await;
+            assert_eq!(answer.status, 400, "{query}");
+            assert!(answer.problem().starts_with(what), "{}", answer.problem());
         }
         let mut traces = Vec::new();
         for _ in 0..4 {

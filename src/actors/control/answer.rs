@@ -244,9 +244,9 @@ impl Desk {
     }
 
     fn trace(&self, query: &Query, service: &Description, visit: &Visit) -> Result<Answer, Answer> {
-        let keys = service.config.interfaces.iter().map(|interface| interface.key.clone()).collect();
-        let trace = self.collector.trace();
-        trace::follow(query, trace, keys, visit.deadline.clone(), &self.log).map(Answer::Lines)
+        let keys = trace::Keys::new(service, self.collector.supervisor().describe.clone());
+        trace::follow(query, self.collector.trace(), keys, visit.deadline.clone(), &self.log)
+            .map(Answer::Lines)
     }
 
     fn set_log_level(&self, body: &[u8]) -> Result<Answer, Answer> {

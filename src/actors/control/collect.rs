@@ -77,6 +77,11 @@ impl Collector {
         &self.logs
     }
 
+    /// Who knows of the service as a whole.
+    pub(super) const fn supervisor(&self) -> &SupervisorAddress {
+        &self.supervisor
+    }
+
     /// Who watches messages pass.
     pub(super) fn trace(&self) -> &Arc<Trace> {
         self.directory.trace()
@@ -259,7 +264,7 @@ fn seconds(now: SystemTime, end: SystemTime) -> i64 {
 }
 
 /// Asks somebody. `None`: nobody is there, or takes too long.
-async fn ask<M>(whom: &Recipient<M>, question: M) -> Option<M::Result>
+pub(super) async fn ask<M>(whom: &Recipient<M>, question: M) -> Option<M::Result>
 where
     M: Message + Send + 'static,
     M::Result: Send,

@@ -1,8 +1,10 @@
 //! `GET /trace`: messages as they pass, one JSON object each line, until the client goes.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
+use actix::Recipient;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -14,12 +16,18 @@ use slog::{Logger, info};
 use tokio::time::timeout;
 
 use super::answer::{Answer, Endless};
+use super::collect::ask;
 use super::door::Deadline;
 use super::query::Query;
+use crate::actors::supervisor::describe::{Describe, Description};
 use crate::diagnostics::trace::{Criteria, Direction, MAXIMUM_TRACES, Passed, Trace, Wanted, Watch, hiding};
+use crate::protocol::flow::InterfaceId;
 
 /// Between two lines at most, so that either end notices when the other is gone.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(10);
+
+/// How long it may take until what a reload has done to the interfaces' keys is noticed.
+const KEYS_LAST: Duration = Duration::from_secs(5);
 
 /// How long a reader may take nothing: people stop their terminals to read.
 const PATIENCE: Duration = Duration::from_secs(5 * 60);
@@ -85,11 +93,39 @@ impl Traced {
     }
 }
 
+/// How interfaces are called. A reload may change that.
+pub(super) struct Keys {
+    describe: Recipient<Describe>,
+    known: BTreeMap<InterfaceId, String>,
+    /// When they are asked for again.
+    due: Instant,
+}
+
+impl Keys {
+    pub(super) fn new(service: &Description, describe: Recipient<Describe>) -> Self {
+        Self { describe, known: Self::of(service), due: Instant::now() + KEYS_LAST }
+    }
+
+    fn of(service: &Description) -> BTreeMap<InterfaceId, String> {
+        let keys = service.config.interfaces.iter().map(|interface| interface.key.clone());
+        (0..).map(InterfaceId).zip(keys).collect()
+    }
+
+    async fn of_interface(&mut self, interface: InterfaceId) -> &str {
+        if self.due <= Instant::now() {
+            if let Some(service) = ask(&self.describe, Describe).await {
+                self.known = Self::of(&service);
+            }
+            self.due = Instant::now() + KEYS_LAST;
+        }
+        self.known.get(&interface).map_or("", String::as_str)
+    }
+}
+
 /// A trace and what is told of it.
 struct Told {
     watch: Watch,
-    /// Those of the interfaces, by their numbers.
-    keys: Vec<String>,
+    keys: Keys,
     with_bodies: bool,
     count: u64,
     deadline: Deadline,
@@ -100,7 +136,7 @@ struct Told {
 pub(super) fn follow(
     query: &Query,
     trace: &Arc<Trace>,
-    keys: Vec<String>,
+    keys: Keys,
     deadline: Deadline,
     log: &Logger,
 ) -> Result<Endless, Answer> {
@@ -144,7 +180,7 @@ impl Told {
             return Bytes::from_static(b"\n");
         };
         self.count += 1;
-        let key = self.keys.get(usize::from(passed.interface.0)).map_or("", String::as_str);
+        let key = self.keys.of_interface(passed.interface).await;
         Traced::new(&passed, key, self.with_bodies).to_line()
     }
 }
@@ -164,7 +200,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::protocol::flow::{InterfaceId, Transport};
+    use crate::protocol::flow::Transport;
 
     #[test]
     fn a_message_is_one_line_and_comes_back_as_it_was_whatever_its_octets() {

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use bytes::Bytes;
 
 use crate::actors::control::trace::Traced;
-use crate::cli::table::{Screen, Tone};
+use crate::cli::table::{Screen, Tone, is_harmful};
 use crate::diagnostics::trace;
 use crate::protocol::message::name_addr::NameAddr;
 use crate::protocol::message::{Message, Name};
@@ -104,13 +104,6 @@ pub(super) fn harmless_json(line: &str) -> String {
         }
     }
     out
-}
-
-/// Controls, separators of lines, and format characters (Unicode's category Cf) that are not seen.
-const fn is_harmful(c: char) -> bool {
-    matches!(c, '\0'..='\x1f' | '\x7f'..='\u{9f}' | '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}')
-        || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}')
-        || matches!(c, '\u{e0000}'..='\u{e007f}')
 }
 
 #[cfg(test)]
