@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use criterion::Criterion;
-use sip_proxy::diagnostics::trace::{Criteria, Direction, Trace, Wanted};
+use sip_proxy::actors::trace::{Criteria, Direction, Trace, Wanted};
 use sip_proxy::protocol::flow::{Flow, InterfaceId, Transport};
 
 use crate::rig::texts;

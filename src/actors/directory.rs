@@ -27,8 +27,8 @@ use super::messages::{
 };
 use super::registrar::LogOn;
 use super::router::AccessServersMoved;
+use super::trace::Trace;
 use crate::diagnostics::metrics::Metrics;
-use crate::diagnostics::trace::Trace;
 use crate::protocol::account::AccountId;
 use crate::protocol::flow::{ConnectionId, Flow, InterfaceId};
 use crate::protocol::message::name_addr::NameAddr;

@@ -24,7 +24,6 @@ mod module;
 mod queue;
 pub mod repeats;
 mod text;
-pub mod trace;
 mod writer;
 
 use std::io::Write;

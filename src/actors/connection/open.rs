@@ -16,7 +16,7 @@ use super::stream::Stream;
 use super::{ConnectionSettings, End};
 use crate::actors::directory::Admission;
 use crate::actors::messages::Outgoing;
-use crate::diagnostics::trace::Direction;
+use crate::actors::trace::Direction;
 use crate::protocol::flow::Flow;
 use crate::protocol::identity::PeerProof;
 use crate::protocol::message::reply::Reply;

@@ -19,8 +19,8 @@ use crate::actors::directory::Directory;
 use crate::actors::federation_resolver::{ListRoutes, RouteListed};
 use crate::actors::registrar::{ListRegistrations, ListServers};
 use crate::actors::supervisor::describe::{Describe, Description};
+use crate::actors::trace::Trace;
 use crate::diagnostics::Diagnostics;
-use crate::diagnostics::trace::Trace;
 use crate::protocol::location::{AddressOfRecord, Page, Place};
 
 /// How long somebody who is asked may take.

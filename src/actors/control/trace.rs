@@ -20,7 +20,7 @@ use super::collect::ask;
 use super::door::Deadline;
 use super::query::Query;
 use crate::actors::supervisor::describe::{Describe, Description};
-use crate::diagnostics::trace::{Criteria, Direction, MAXIMUM_TRACES, Passed, Trace, Wanted, Watch, hiding};
+use crate::actors::trace::{Criteria, Direction, MAXIMUM_TRACES, Passed, Trace, Wanted, Watch, hiding};
 use crate::protocol::flow::InterfaceId;
 
 /// Between two lines at most, so that either end notices when the other is gone.

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::Router;
 use crate::actors::messages::Received;
-use crate::diagnostics::trace::Direction;
+use crate::actors::trace::Direction;
 use crate::protocol::flow::Flow;
 use crate::protocol::proxy::outward::Beyond;
 

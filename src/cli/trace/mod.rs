@@ -18,7 +18,7 @@ use super::Exit;
 use super::client::{Client, Failure, escape};
 use super::table::Screen;
 use crate::actors::control::trace::Traced;
-use crate::diagnostics::trace::{Criteria, Wanted};
+use crate::actors::trace::{Criteria, Wanted};
 
 /// What is traced, and how it is shown.
 #[derive(Debug, clap::Args)]

@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use bytes::Bytes;
 
 use crate::actors::control::trace::Traced;
+use crate::actors::trace;
 use crate::cli::table::{Screen, Tone, is_harmful};
-use crate::diagnostics::trace;
 use crate::protocol::message::name_addr::NameAddr;
 use crate::protocol::message::{Message, Name};
 

@@ -103,7 +103,7 @@ fn media_type(value: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::diagnostics::trace::LIMITS;
+    use crate::actors::trace::LIMITS;
     use crate::protocol::message::Carriage;
 
     fn show(text: &str, with_body: bool) -> String {

@@ -159,7 +159,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::diagnostics::trace::LIMITS;
+    use crate::actors::trace::LIMITS;
     use crate::protocol::message::Carriage;
 
     fn message(request_uri: &str, from: &str, to: &str) -> Message {
