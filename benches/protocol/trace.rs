@@ -3,7 +3,6 @@
 use std::hint::black_box;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use criterion::Criterion;
 use sip_proxy::actors::trace::{Criteria, Direction, Trace, Wanted};
 use sip_proxy::protocol::flow::{Flow, InterfaceId, Transport};
@@ -11,7 +10,7 @@ use sip_proxy::protocol::flow::{Flow, InterfaceId, Transport};
 use crate::rig::texts;
 
 pub(crate) fn trace(criterion: &mut Criterion) {
-    let octets: Bytes = texts::message(1, 2).into();
+    let octets = texts::message(1, 2);
     let flow = Flow {
         interface: InterfaceId(0),
         transport: Transport::Udp,
