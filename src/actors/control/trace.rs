@@ -107,8 +107,7 @@ impl Keys {
     }
 
     fn of(service: &Description) -> BTreeMap<InterfaceId, String> {
-        let keys = service.config.interfaces.iter().map(|interface| interface.key.clone());
-        (0..).map(InterfaceId).zip(keys).collect()
+        service.config.interfaces.iter().map(|interface| (interface.id, interface.key.clone())).collect()
     }
 
     async fn of_interface(&mut self, interface: InterfaceId) -> &str {
