@@ -19,7 +19,7 @@ use super::collect::Collector;
 use super::door::Deadline;
 use super::query::Query;
 use super::report::{Endpoint, LogLevel, Problem};
-use super::{events, metrics, tables};
+use super::{events, metrics, tables, trace};
 use crate::actors::directory::Directory;
 use crate::actors::supervisor::describe::Description;
 use crate::config::{self, LOG_MODULES};
@@ -83,7 +83,7 @@ impl Answer {
         Self::Problem(StatusCode::SERVICE_UNAVAILABLE, format!("the {who} does not answer; try again later"))
     }
 
-    fn bad(why: impl Into<String>) -> Self {
+    pub(super) fn bad(why: impl Into<String>) -> Self {
         Self::Problem(StatusCode::BAD_REQUEST, why.into())
     }
 }
@@ -101,9 +101,10 @@ enum Resource {
     Health,
     Metrics,
     LogLevel,
+    Trace,
 }
 
-const TABLE: [(&str, Method, Resource); 10] = [
+const TABLE: [(&str, Method, Resource); 11] = [
     ("/status", Method::GET, Resource::Status),
     ("/interfaces", Method::GET, Resource::Interfaces),
     ("/routes", Method::GET, Resource::Routes),
@@ -114,6 +115,7 @@ const TABLE: [(&str, Method, Resource); 10] = [
     ("/health", Method::GET, Resource::Health),
     ("/metrics", Method::GET, Resource::Metrics),
     ("/log-level", Method::PUT, Resource::LogLevel),
+    ("/trace", Method::GET, Resource::Trace),
 ];
 
 /// Who answers.
@@ -196,7 +198,7 @@ impl Desk {
         body: &[u8],
         visit: &Visit,
     ) -> Result<Answer, Answer> {
-        if !matches!(resource, Resource::Registrations | Resource::Events) {
+        if !matches!(resource, Resource::Registrations | Resource::Events | Resource::Trace) {
             query.allow(&[]).map_err(Answer::bad)?;
         }
         let resolver = || Answer::silent("federation resolver");
@@ -214,6 +216,7 @@ impl Desk {
             },
             Resource::Metrics => Answer::Metrics(self.collector.metrics(service).await),
             Resource::LogLevel => self.set_log_level(body)?,
+            Resource::Trace => self.trace(query, service, visit)?,
         })
     }
 
@@ -233,11 +236,17 @@ impl Desk {
         query.allow(&["limit", "follow"]).map_err(Answer::bad)?;
         let limit = query.number("limit", 0..=MAXIMUM_EVENTS, USUAL_EVENTS).map_err(Answer::bad)?;
         let logs = self.collector.logs();
-        match query.get("follow").unwrap_or("false") {
-            "true" => Ok(Answer::Lines(events::follow(logs.events(), limit, visit.deadline.clone()))),
-            "false" => Ok(Answer::json(&logs.events().last(limit))),
-            other => Err(Answer::bad(format!("follow: `{other}` is neither, allowed: true or false"))),
+        if query.switch("follow").map_err(Answer::bad)? {
+            Ok(Answer::Lines(events::follow(logs.events(), limit, visit.deadline.clone())))
+        } else {
+            Ok(Answer::json(&logs.events().last(limit)))
         }
+    }
+
+    fn trace(&self, query: &Query, service: &Description, visit: &Visit) -> Result<Answer, Answer> {
+        let keys = trace::Keys::new(service, self.collector.supervisor().describe.clone());
+        trace::follow(query, self.collector.trace(), keys, visit.deadline.clone(), &self.log)
+            .map(Answer::Lines)
     }
 
     fn set_log_level(&self, body: &[u8]) -> Result<Answer, Answer> {

@@ -21,6 +21,7 @@ mod query;
 pub mod report;
 mod socket;
 mod tables;
+pub mod trace;
 
 use std::path::PathBuf;
 use std::rc::Rc;
