@@ -1,3 +1,4 @@
 //! The service as its administrator sees it while it runs: the control socket and `[admin] listen`.
 
+pub mod page;
 pub mod report;
