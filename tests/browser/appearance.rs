@@ -98,7 +98,7 @@ fn nothing_runs_over_the_edge_of_a_phone_or_a_large_screen_in_light_and_dark() {
         let service = Fixture::start(busy());
         let browser = Browser::open_with_data(service.address, "de").await;
         let mut grounds = Vec::new();
-        for (width, height) in [(360, 740), (820, 1100), (1920, 1080)] {
+        for (width, height) in [(360, 740), (820, 1100), (1024, 768), (1440, 900), (1920, 1080)] {
             browser.resize(width, height);
             for scheme in ["light", "dark"] {
                 let scheme = json!({ "features": [{ "name": "prefers-color-scheme", "value": scheme }] });

@@ -161,7 +161,7 @@ fn records() -> Vec<ServiceRecord> {
 pub(super) fn peer(number: u16) -> Peer {
     Peer {
         peer: format!("tls:203.0.113.{}:{}", number % 250, 5000 + number),
-        direction: if number % 3 == 0 { "out" } else { "in" }.to_owned(),
+        direction: if number.is_multiple_of(3) { "out" } else { "in" }.to_owned(),
         interface: "open_federation".to_owned(),
         names: vec![format!("partner{number}.example")],
         route: None,

@@ -182,12 +182,9 @@ function overview(status) {
   const made = tiles(status);
   show(at("tiles"), made, () => made.map(({ section, label, value, sign, note }) => element("li", {},
     element("a", { href: `#${section}` }, element("span", { class: "label" }, label),
-      element("strong", { class: value.length > LONG ? "long" : null }, value),
+      element("strong", {}, value),
       element("span", { class: `status ${sign}` }, icon(sign), element("span", {}, note))))));
 }
-
-/** Values with more letters are written smaller. */
-const LONG = 10;
 
 function tiles(status) {
   const enabled = status.interfaces.filter((row) => row.status !== "disabled");

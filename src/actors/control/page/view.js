@@ -44,6 +44,10 @@ export function icon(kind) {
   return drawing("svg", { viewBox: "0 0 16 16", class: `icon ${kind}`, "aria-hidden": "true" }, ...parts);
 }
 
+/** Texts up to so long are not broken; on a large screen, neither is an IPv4 address with its port. */
+const SHORT = 12;
+const LINE = 22;
+
 /**
  * What a cell or a fact shows, from a text, a number, `null` or an object: `text`, and `kind` (a status), `note` (a
  * second line), `code` (an address, a path), `title`, `said` (the service's own words, which are English), or `list`
@@ -54,15 +58,16 @@ export function content(spec) {
     return [element("span", { class: "none" }, "–")];
   }
   if (typeof spec !== "object") {
-    return [String(spec)];
+    return content({ text: String(spec) });
   }
   if (spec.list !== undefined) {
     return spec.list.length === 0
       ? content(null)
       : [element("ul", { class: "plain" }, ...spec.list.map((one) => element("li", {}, ...content(one))))];
   }
-  const tag = spec.code ? "code" : "span";
-  const text = element(tag, { title: spec.title, lang: spec.said ? "en" : null }, String(spec.text));
+  const length = spec.text.length <= SHORT ? "short" : spec.text.length <= LINE ? "line" : null;
+  const attributes = { class: length, title: spec.title, lang: spec.said ? "en" : null };
+  const text = element(spec.code ? "code" : "span", attributes, spec.text);
   const line = spec.kind === undefined ? text : element("span", { class: `status ${spec.kind}` }, icon(spec.kind), text);
   const note = spec.note ? element("span", { class: "note", lang: spec.said ? "en" : null }, spec.note) : null;
   return [line, ...(note === null ? [] : [note])];
