@@ -4,12 +4,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What a layer must not name.
-const FORBIDDEN: [(&str, &[&str]); 3] = [
+const FORBIDDEN: [(&str, &[&str]); 4] = [
     (
         "src/protocol",
         &["crate::config", "crate::actors", "crate::cli", "crate::diagnostics", "tokio::", "actix"],
     ),
     ("src/config", &["crate::actors", "crate::cli", "crate::diagnostics", "tokio::", "actix"]),
+    ("src/diagnostics", &["crate::protocol", "crate::actors", "crate::cli", "actix::"]),
     ("src/actors", &["crate::cli"]),
 ];
 

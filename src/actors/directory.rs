@@ -27,6 +27,7 @@ use super::messages::{
 };
 use super::registrar::LogOn;
 use super::router::AccessServersMoved;
+use crate::diagnostics::metrics::Metrics;
 use crate::protocol::account::AccountId;
 use crate::protocol::flow::{ConnectionId, Flow, InterfaceId};
 use crate::protocol::message::name_addr::NameAddr;
@@ -55,6 +56,7 @@ pub struct Directory {
     next_connection: AtomicU64,
     hash_key: [u8; 16],
     limits: ConnectionLimits,
+    metrics: Metrics,
 }
 
 impl Directory {
@@ -72,6 +74,7 @@ impl Directory {
             next_connection: AtomicU64::new(Self::first_connection(&hash_key)),
             hash_key,
             limits,
+            metrics: Metrics::default(),
         }
     }
 
@@ -147,6 +150,11 @@ impl Directory {
     /// The Listener that has or opens connections of `interface`.
     pub fn stream_listener(&self, interface: InterfaceId) -> Current<Recipient<Dial>> {
         current(self.stream.get(usize::from(interface.0)))
+    }
+
+    /// What is counted of what happens seldom.
+    pub const fn metrics(&self) -> &Metrics {
+        &self.metrics
     }
 
     /// A To tag for responses of the transport, which are sent before any Router sees the request

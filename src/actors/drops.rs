@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use slog::{KV, Key, Logger, Record, Serializer, info};
 
+use crate::diagnostics::metrics::Metrics;
+
 /// Between two lines about what was dropped.
 pub const SUMMARY_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -81,13 +83,15 @@ impl Drops {
         self.counts[reason as usize].get()
     }
 
-    /// Logs what came since the latest line, where anything did. To be called every [`SUMMARY_INTERVAL`].
-    pub fn log(&self, log: &Logger) {
+    /// Logs what came since the latest line, where anything did, and adds it to the metrics. To be called every
+    /// [`SUMMARY_INTERVAL`].
+    pub fn log(&self, log: &Logger, metrics: &Metrics) {
         let mut since = Vec::new();
         for reason in DropReason::ALL {
             let told = self.told[reason as usize].replace(self.count(reason));
             let more = self.count(reason) - told;
             if more > 0 {
+                metrics.dropped(reason.log_name(), more);
                 since.push((reason.log_name(), more));
             }
         }
@@ -136,12 +140,12 @@ mod tests {
         }
         let lines: &'static Lines = Box::leak(Box::default());
         let log = Logger::root(lines, slog::o!());
-        let drops = Drops::default();
-        drops.log(&log);
+        let (drops, metrics) = (Drops::default(), Metrics::default());
+        drops.log(&log, &metrics);
         assert_eq!(*lines.0.lock().unwrap(), 0);
         drops.add(DropReason::Stun, 2);
-        drops.log(&log);
-        drops.log(&log);
+        drops.log(&log, &metrics);
+        drops.log(&log, &metrics);
         assert_eq!(*lines.0.lock().unwrap(), 1);
     }
 }

@@ -162,8 +162,11 @@ impl FederationResolver {
     }
 
     fn look_up(&mut self, key: Key, ctx: &mut Context<Self>) {
+        let begun = Instant::now();
         let answer = self.name_servers.look_up(key.clone());
         let handled = answer.into_actor(self).map(move |(answer, ttl), resolver, ctx| {
+            let result = answer.as_ref().map_or_else(|failure| failure.name(), |_| "ok");
+            resolver.directory.metrics().dns_lookup(key.kind.name(), result, begun.elapsed());
             debug!(resolver.log, "looked_up"; "name" => &*key.name, "type" => ?key.kind, "answer" => ?answer,
                 "ttl" => ttl.map(|ttl| ttl.as_secs()));
             resolver.core.handle_answer(Instant::now(), &key, answer, ttl);

@@ -230,6 +230,7 @@ impl Journal {
         let has_grown = store.has_grown();
         self.release();
         let taken = begun.elapsed();
+        self.directory.metrics().journal_commit(taken);
         if taken > SLOW
             && let Some(repeated) = self.slow.pass(begun)
         {

@@ -42,7 +42,7 @@ use crate::protocol::interface::Interfaces;
 use crate::protocol::location::{Ask, ContextId, Question};
 use crate::protocol::next_hop::Query;
 use crate::protocol::proxy::outward::Beyond;
-use crate::protocol::proxy::{Alternate, Output, Proxy};
+use crate::protocol::proxy::{Alternate, Counts, Load, Output, Proxy};
 
 /// Batches of messages that may wait for a Router. A batch holds up to 64, so this bounds what a slow Router can
 /// owe; the network is refused beyond it, control messages are not.
@@ -91,6 +91,20 @@ pub struct RegistrarRestarted {
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "usize")]
 pub struct Drain;
+
+/// Say what you have carried since your start, and what you hold. To every Router, for metrics.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "Counted")]
+pub struct Count;
+
+/// The answer to [`Count`].
+#[derive(Debug, MessageResponse)]
+pub struct Counted {
+    /// What was carried.
+    pub counts: Counts,
+    /// What is under way.
+    pub load: Load,
+}
 
 /// What leaves in one turn, by where it goes.
 #[derive(Default)]
@@ -450,6 +464,14 @@ impl Handler<Resolved> for Router {
         }
         self.settle(ctx);
         self.turns.count(ctx);
+    }
+}
+
+impl Handler<Count> for Router {
+    type Result = Counted;
+
+    fn handle(&mut self, _: Count, _: &mut Context<Self>) -> Counted {
+        Counted { counts: self.core.counts().clone(), load: self.core.load() }
     }
 }
 

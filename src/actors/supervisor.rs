@@ -83,6 +83,20 @@ pub enum ChildId {
     Listener(InterfaceId, ListenerKind),
 }
 
+impl ChildId {
+    /// What it is, without which of several.
+    pub const fn kind(self) -> &'static str {
+        match self {
+            Self::Router(_) => "router",
+            Self::Registrar => "registrar",
+            Self::FederationResolver => "federation_resolver",
+            Self::Journal => "journal",
+            Self::Stun => "stun",
+            Self::Listener(..) => "listener",
+        }
+    }
+}
+
 /// A child has ended; from its `stopped()`.
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "()")]
@@ -208,6 +222,7 @@ impl Supervisor {
         }
         self.restarts.push_back(now);
         let count = self.restarts.len();
+        self.parts.directory.metrics().actor_failed(child.kind());
         error!(self.log, "actor_failed"; "actor" => %child, "panicked" => panicked, "failures_in_a_minute" => count);
         if count > MAXIMUM_RESTARTS {
             crit!(self.log, "giving_up"; "reason" => "too many actors have failed", "status" => EXIT_INTERNAL);

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use super::levels::level_name;
 use super::line::{Line, Value};
 use super::text::is_visible;
 
@@ -10,7 +11,8 @@ pub(super) fn write(line: &Line, out: &mut String) {
     out.push_str("{\"time\":\"");
     line.write_time(out);
     out.push('"');
-    for (key, value) in [("level", line.level), ("module", &line.module), ("event", &line.event)] {
+    for (key, value) in [("level", level_name(line.level)), ("module", &line.module), ("event", &line.event)]
+    {
         write_key(key, out);
         write_string(value, out);
     }

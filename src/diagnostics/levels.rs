@@ -101,8 +101,9 @@ impl Levels {
         let table = self.table.load();
         self.highest.store(table.highest() as u8, Ordering::Relaxed);
         if self.is_bridged.load(Ordering::Acquire) {
-            let level =
-                table.modules.values().copied().fold(table.default.min(LIBRARY_MAXIMUM), LogLevel::max);
+            // Warnings are events, whatever is written.
+            let level = table.default.clamp(LogLevel::Warning, LIBRARY_MAXIMUM);
+            let level = table.modules.values().copied().fold(level, LogLevel::max);
             log::set_max_level(log_filter(level));
         }
     }

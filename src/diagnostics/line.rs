@@ -4,11 +4,21 @@ use std::fmt::{self, Write as _};
 
 use slog::{KV, Key, OwnedKVList, Record, Serializer};
 
-use super::levels::{level_name, level_of};
+use super::levels::level_of;
 use super::module::{self, Origin};
+use crate::config::LogLevel;
 
 /// The key under which the filter has left the time, in milliseconds since 1970.
 pub(super) const TIME_KEY: &str = "time";
+
+/// The key by which the filter says that the record is for [`super::Events`] alone: its level keeps it out of the log.
+pub(super) const UNWRITTEN_KEY: &str = "unwritten";
+
+/// The longest value of a field: octets. The rest of a longer one is left out.
+const LONGEST_VALUE: usize = 2_000;
+
+/// Stands at the end of a value that was cut.
+const CUT: &str = "...";
 
 /// Keys of the line itself; a field of that name gets an underscore.
 const RESERVED: [&str; 4] = [TIME_KEY, "level", module::KEY, "event"];
@@ -21,7 +31,9 @@ const MESSAGE: (&str, &str) = ("message", "text");
 pub(super) struct Line {
     /// Milliseconds since 1970.
     pub(super) time: u64,
-    pub(super) level: &'static str,
+    pub(super) level: LogLevel,
+    /// Whether it goes where the log goes.
+    pub(super) is_written: bool,
     pub(super) module: String,
     pub(super) event: String,
     /// Those of the record in its order, then those of its logger, the outer ones first. No key twice.
@@ -51,7 +63,8 @@ impl Line {
         let module = module.unwrap_or_else(|| Origin::of(record.module(), record.tag()).name().to_owned());
         let mut line = Self {
             time: context.time.unwrap_or(0),
-            level: level_name(level_of(record.level())),
+            level: level_of(record.level()),
+            is_written: !context.is_unwritten,
             module,
             event: record.msg().to_string(),
             fields: Vec::new(),
@@ -71,7 +84,7 @@ impl Line {
 
     /// Turns what is no event name, and so may need quotes or be a peer's, into a field.
     fn make_text(&mut self) {
-        let text = std::mem::replace(&mut self.event, MESSAGE.0.to_owned());
+        let text = shortened(std::mem::replace(&mut self.event, MESSAGE.0.to_owned()));
         self.fields.insert(0, (MESSAGE.1.to_owned(), Value::Text(text)));
     }
 
@@ -89,8 +102,9 @@ const LAST_TIME: u64 = 253_402_300_799_999;
 /// Takes what slog lists.
 #[derive(Default)]
 struct Collector {
-    /// Whether the first time is the filter's.
+    /// Whether the first time, and what comes with it, is the filter's.
     is_stamped: bool,
+    is_unwritten: bool,
     time: Option<u64>,
     module: Option<String>,
     fields: Vec<(String, Value)>,
@@ -102,6 +116,10 @@ impl Collector {
         match (key, &value) {
             (TIME_KEY, Value::Number(millis)) if self.is_stamped && self.time.is_none() => {
                 self.time = millis.parse().ok();
+                return Ok(());
+            }
+            (UNWRITTEN_KEY, Value::Bool(true)) if self.is_stamped && self.time.is_none() => {
+                self.is_unwritten = true;
                 return Ok(());
             }
             (module::KEY, Value::Text(name)) if self.module.is_none() => {
@@ -130,6 +148,16 @@ impl Collector {
     }
 }
 
+/// What a peer has written may be as long as a message.
+pub(super) fn shortened(mut text: String) -> String {
+    if text.len() > LONGEST_VALUE {
+        let end = text.floor_char_boundary(LONGEST_VALUE);
+        text.truncate(end);
+        text.push_str(CUT);
+    }
+    text
+}
+
 fn is_event_name(message: &str) -> bool {
     let is_name = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'_';
     !message.is_empty() && message.bytes().all(is_name)
@@ -144,11 +172,11 @@ fn tame(name: &str) -> String {
 
 impl Serializer for Collector {
     fn emit_arguments(&mut self, key: Key, value: &fmt::Arguments<'_>) -> slog::Result {
-        self.take(&key, Value::Text(value.to_string()))
+        self.take(&key, Value::Text(shortened(value.to_string())))
     }
 
     fn emit_str(&mut self, key: Key, value: &str) -> slog::Result {
-        self.take(&key, Value::Text(value.to_owned()))
+        self.take(&key, Value::Text(shortened(value.to_owned())))
     }
 
     fn emit_bool(&mut self, key: Key, value: bool) -> slog::Result {

@@ -1,7 +1,7 @@
 //! Logs: structured records, written as lines to standard error.
 //!
-//! The way of a record: the filter ([`Levels`]) in the thread that logs, so that what is not wanted costs next to
-//! nothing; a stamp with the time; a bounded queue, which drops and counts rather than waits, since logging must
+//! The way of a record: the filter ([`Levels`], [`Events`]) in the thread that logs, so that what is not wanted costs
+//! next to nothing; a stamp with the time; a bounded queue, which drops and counts rather than waits, since logging must
 //! never hold up SIP; one thread that writes lines of text or JSON. What `log` and `tracing` get from libraries
 //! takes the same way.
 //!
@@ -9,15 +9,17 @@
 //! are stable and `snake_case`; a message that is no such name, as libraries have them, is the field `text` of the
 //! event `message`. Whatever peers put into values, a line stays one line and a value one value.
 //!
-//! The module is the value of the key `module` of the logger ([`Diagnostics::logger`]), else the code's own place.
+//! The module is that of the logger ([`Diagnostics::logger`]); of a library, its crate.
 //!
 //! What outside input causes over and over is summed up by whoever logs it, with [`Repeats`].
 
 mod bridge;
+mod events;
 mod filter;
 mod json;
 mod levels;
 mod line;
+pub mod metrics;
 mod module;
 mod queue;
 pub mod repeats;
@@ -30,6 +32,7 @@ use std::sync::Arc;
 use slog::{Logger, o};
 use slog_async::AsyncGuard;
 
+pub use events::{Event, Events, Follower, News};
 pub use levels::Levels;
 pub use repeats::Repeats;
 
@@ -45,12 +48,14 @@ const QUEUE: usize = 16_384;
 /// The running log. Dropping it writes what waits and ends the thread; later records are lost, so it belongs to the
 /// end of `main`, before the process exits.
 pub struct Diagnostics {
-    logger: Logger,
     levels: Arc<Levels>,
     drops: Arc<Drops>,
+    queue: Arc<Queue>,
     /// Goes before the thread that it leads to.
     bridge: Option<Bridge>,
     _guard: AsyncGuard,
+    /// Comes to its end after that thread.
+    events: Ending,
 }
 
 impl Diagnostics {
@@ -62,22 +67,27 @@ impl Diagnostics {
     fn with_queue(settings: &Settings, sink: impl Write + Send + 'static, size: usize) -> Self {
         let levels = Arc::new(Levels::new(settings));
         let drops = Arc::new(Drops::default());
-        let writer = Writer::new(sink, settings.format, Arc::clone(&drops));
+        let events = Arc::new(Events::new());
+        let writer = Writer::new(sink, settings.format, Arc::clone(&drops), Arc::clone(&events));
         let (queue, guard) = Queue::start(writer, size, Arc::clone(&drops));
-        let logger = Logger::root(Filter::new(Arc::clone(&levels), queue), o!());
-        Self { logger, levels, drops, bridge: None, _guard: guard }
+        let queue = Arc::new(queue);
+        Self { levels, drops, queue, bridge: None, _guard: guard, events: Ending(events) }
     }
 
     /// Lets what libraries log by `log` and `tracing` in here. Once per process: the error says that somebody has
     /// taken that place already.
     pub fn bridge_libraries(&mut self) -> Result<(), log::SetLoggerError> {
-        self.bridge = Some(Bridge::install(self.logger.clone(), &self.levels)?);
+        self.bridge = Some(Bridge::install(self.root(None), &self.levels)?);
         Ok(())
     }
 
     /// The logger of a module, by the name that `log_level` knows it under.
     pub fn logger(&self, module: &'static str) -> Logger {
-        self.logger.new(o!(module::KEY => module))
+        self.root(Some(module)).new(o!(module::KEY => module))
+    }
+
+    fn root(&self, module: Option<&'static str>) -> Logger {
+        Logger::root(Filter::new(module, Arc::clone(&self.levels), Arc::clone(&self.queue)), o!())
     }
 
     /// What is logged; to be changed while it runs.
@@ -88,6 +98,20 @@ impl Diagnostics {
     /// Records dropped since the start, because the queue was full.
     pub fn dropped(&self) -> u64 {
         self.drops.total()
+    }
+
+    /// What an administrator should know of.
+    pub const fn events(&self) -> &Arc<Events> {
+        &self.events.0
+    }
+}
+
+/// Lets followers of the events know that there will be no more.
+struct Ending(Arc<Events>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.0.end();
     }
 }
 

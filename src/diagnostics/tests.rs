@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant, SystemTime};
 
-use slog::{debug, error, info, trace, warn};
+use slog::{Drain as _, debug, error, info, trace, warn};
 
 use super::*;
 use crate::config::{LogFormat, LogLevel};
@@ -76,7 +76,7 @@ fn a_line_has_time_level_module_event_and_fields_in_order() {
     let before = SystemTime::now() - Duration::from_millis(1);
     let logger = log.0.logger("router").new(o!("peer" => "10.0.0.1:5060", "port" => 1));
     warn!(logger, "request_refused"; "reason" => "too long", "status" => 413, "aor" => %"sip:a@b", "left" => None::<u8>);
-    info!(log.0.logger, "from_here"; "is" => true);
+    info!(log.0.root(None), "from_here"; "is" => true);
     error!(logger, "shadowed"; "peer" => "inner", "time" => 7, "event" => "e", "a b" => "");
     let lines = finish(log);
     let (head, fields) = parse(&lines[0]);
@@ -138,7 +138,7 @@ fn levels_hold_by_module_and_change_while_it_runs() {
     trace!(router, "no");
     debug!(listener, "no");
     info!(listener, "two");
-    debug!(listener.new(o!("module" => "router")), "three");
+    debug!(router.new(o!("peer" => "a")), "three");
     log.0.levels().set(Some("listener"), LogLevel::Trace);
     trace!(listener, "four");
     log.0.levels().set(None, LogLevel::Error);
@@ -146,6 +146,23 @@ fn levels_hold_by_module_and_change_while_it_runs() {
     debug!(router, "five");
     let events: Vec<_> = finish(log).iter().map(|line| parse(line).0[3].to_owned()).collect();
     assert_eq!(events, ["one", "two", "three", "four", "five"]);
+}
+
+#[test]
+fn events_are_kept_though_the_level_keeps_them_out_of_the_log() {
+    let log = start(&settings(LogLevel::Error, &[]));
+    warn!(log.0.logger("tls"), "no_trusted_authorities"; "reason" => "none there");
+    info!(log.0.logger("supervisor"), "ready"; "interfaces" => 2);
+    info!(log.0.logger("router"), "answered");
+    assert!(log.0.logger("supervisor").is_info_enabled() && !log.0.logger("router").is_info_enabled());
+    let events = Arc::clone(log.0.events());
+    assert_eq!(finish(log), [""; 0]);
+    let events = events.last(10);
+    let told = events.iter().map(|event| (event.level.as_str(), event.event.as_str(), event.text.as_str()));
+    let wanted =
+        [("warning", "no_trusted_authorities", "reason=\"none there\""), ("info", "ready", "interfaces=2")];
+    assert_eq!(told.collect::<Vec<_>>(), wanted);
+    assert!(humantime::parse_rfc3339(&events[0].time).is_ok());
 }
 
 /// A sink that takes no line until it is told to.

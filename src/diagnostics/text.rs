@@ -6,27 +6,42 @@
 
 use std::fmt::Write as _;
 
+use super::levels::level_name;
 use super::line::{Line, Value};
 
 /// Appends the line with its line break.
 pub(super) fn write(line: &Line, out: &mut String) {
     line.write_time(out);
-    for part in [line.level, &line.module, &line.event] {
+    for part in [level_name(line.level), &line.module, &line.event] {
         out.push(' ');
         out.push_str(part);
     }
-    for (key, value) in &line.fields {
+    for field in &line.fields {
         out.push(' ');
-        out.push_str(key);
-        out.push('=');
-        match value {
-            Value::Text(text) => write_text(text, out),
-            Value::Number(number) => out.push_str(number),
-            Value::Bool(value) => out.push_str(if *value { "true" } else { "false" }),
-            Value::None => out.push_str("none"),
-        }
+        write_field(field, out);
     }
     out.push('\n');
+}
+
+/// Appends the fields alone: `key=value key=value`.
+pub(super) fn write_fields(line: &Line, out: &mut String) {
+    for (index, field) in line.fields.iter().enumerate() {
+        if index > 0 {
+            out.push(' ');
+        }
+        write_field(field, out);
+    }
+}
+
+fn write_field((key, value): &(String, Value), out: &mut String) {
+    out.push_str(key);
+    out.push('=');
+    match value {
+        Value::Text(text) => write_text(text, out),
+        Value::Number(number) => out.push_str(number),
+        Value::Bool(value) => out.push_str(if *value { "true" } else { "false" }),
+        Value::None => out.push_str("none"),
+    }
 }
 
 fn write_text(text: &str, out: &mut String) {

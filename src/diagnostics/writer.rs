@@ -5,10 +5,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use slog::{Drain, Never, OwnedKVList, Record};
 
+use super::events::Events;
 use super::line::{Line, Value};
 use super::queue::Drops;
 use super::{json, text};
-use crate::config::LogFormat;
+use crate::config::{LogFormat, LogLevel};
 
 /// Writes each record as one line, in one call of the sink.
 pub(super) struct Writer<W> {
@@ -16,6 +17,7 @@ pub(super) struct Writer<W> {
     sink: Mutex<Sink<W>>,
     write_line: fn(&Line, &mut String),
     drops: Arc<Drops>,
+    events: Arc<Events>,
 }
 
 struct Sink<W> {
@@ -24,12 +26,12 @@ struct Sink<W> {
 }
 
 impl<W: Write> Writer<W> {
-    pub(super) const fn new(sink: W, format: LogFormat, drops: Arc<Drops>) -> Self {
+    pub(super) const fn new(sink: W, format: LogFormat, drops: Arc<Drops>, events: Arc<Events>) -> Self {
         let write_line = match format {
             LogFormat::Text => text::write,
             LogFormat::Json => json::write,
         };
-        Self { sink: Mutex::new(Sink { sink, buffer: String::new() }), write_line, drops }
+        Self { sink: Mutex::new(Sink { sink, buffer: String::new() }), write_line, drops, events }
     }
 }
 
@@ -42,11 +44,16 @@ impl<W: Write> Drain for Writer<W> {
         let Sink { sink, buffer } = &mut *sink;
         buffer.clear();
         let line = Line::read(record, values);
-        (self.write_line)(&line, buffer);
+        self.events.note(&line);
+        if line.is_written {
+            (self.write_line)(&line, buffer);
+        }
         // Drops happen while the queue is full, so there is always a line after them that can tell.
         let dropped = self.drops.take_unsaid();
         if dropped > 0 {
-            (self.write_line)(&told(dropped, line.time), buffer);
+            let told = told(dropped, line.time);
+            self.events.note(&told);
+            (self.write_line)(&told, buffer);
         }
         // There is nobody left to tell that the log cannot be written.
         let _ = sink.write_all(buffer.as_bytes()).and_then(|()| sink.flush());
@@ -57,8 +64,9 @@ impl<W: Write> Drain for Writer<W> {
 fn told(dropped: u64, time: u64) -> Line {
     Line {
         time,
-        level: "warning",
-        module: "log".to_owned(),
+        level: LogLevel::Warning,
+        is_written: true,
+        module: "diagnostics".to_owned(),
         event: "lines_dropped".to_owned(),
         fields: vec![("count".to_owned(), Value::Number(dropped.to_string()))],
     }

@@ -64,6 +64,17 @@ impl Transport {
         }
     }
 
+    /// Its name in logs and metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Udp => "udp",
+            Self::Tcp => "tcp",
+            Self::Tls => "tls",
+            Self::Ws => "ws",
+            Self::Wss => "wss",
+        }
+    }
+
     /// The port that a sent-by or URI without one means (RFC 3261 §19.1.2, RFC 7118 §5.5).
     pub const fn default_port(self) -> u16 {
         match self {
@@ -77,13 +88,7 @@ impl Transport {
 
 impl fmt::Display for Transport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Udp => "udp",
-            Self::Tcp => "tcp",
-            Self::Tls => "tls",
-            Self::Ws => "ws",
-            Self::Wss => "wss",
-        })
+        f.write_str(self.name())
     }
 }
 

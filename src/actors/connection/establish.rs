@@ -56,6 +56,11 @@ pub(super) async fn establish(
         Ok(outcome) => outcome,
         Err(_) => Err(Cause::Timeout),
     };
+    if settings.tls.is_some() && attempt.phase.get() != Phase::Connect {
+        let result =
+            outcome.as_ref().map_or_else(|cause| cause.failure(attempt.phase.get()).name(), |_| "ok");
+        settings.directory.metrics().tls_handshake(is_incoming, result);
+    }
     match outcome {
         Ok(established) => Some(established),
         Err(cause) => {

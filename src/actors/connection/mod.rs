@@ -55,6 +55,7 @@ use super::directory::{Admission, Directory, Peer, Reuse};
 use super::messages::{ConnectionClosed, ConnectionOpened, Outgoing, Transmit};
 use super::tls::StreamTls;
 use super::turns::Turns;
+use crate::diagnostics::metrics::ConnectionGauge;
 use crate::protocol::flow::{Flow, InterfaceId, Transport};
 use crate::protocol::interface::Side;
 use crate::protocol::message::MessageLimits;
@@ -126,6 +127,7 @@ pub struct Connection {
     outbox: Outbox,
     open: Option<Open>,
     turns: Turns,
+    gauge: ConnectionGauge,
 }
 
 impl Connection {
@@ -167,7 +169,9 @@ impl Connection {
     ) -> Addr<Self> {
         Self::start_in_arbiter(arbiter, move |ctx| {
             ctx.set_mailbox_capacity(MAILBOX_CAPACITY);
+            let gauge = settings.directory.metrics().connection(settings.transport.name());
             let mut connection = Self {
+                gauge,
                 settings,
                 admission,
                 remote,
@@ -195,6 +199,7 @@ impl Connection {
         };
         debug!(settings.log, "connection_opened"; "flow" => %flow, "connection" => self.admission.id().0);
         let directory = &settings.directory;
+        self.gauge.opened(directory.metrics(), self.is_incoming);
         directory.publish_connection(self.admission.id(), ctx.address(), established.reuse);
         directory.tell_opened(&ConnectionOpened { flow, connection: ctx.address().recipient() });
         if let Some(account) = established.proof.as_ref().and_then(|proof| proof.account) {

@@ -284,21 +284,7 @@ pub struct Account {
 /// `GET /events` with `?limit=` (default 30, at most 1000), an array: one event, the latest last.
 ///
 /// With `?follow=true` the answer has no end: one JSON object each line, as events happen.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Event {
-    /// A number that grows by one from event to event.
-    pub number: u64,
-    /// When.
-    pub time: String,
-    /// `error`, `warning`, `info`.
-    pub level: String,
-    /// The module of the log.
-    pub module: String,
-    /// The name of the log's event.
-    pub event: String,
-    /// Its fields as the log has them, in order: `key=value key=value`.
-    pub text: String,
-}
+pub use crate::diagnostics::Event;
 
 /// The answer to `POST /reload`. Status 200, or 422 where `faults` has any.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]

@@ -10,7 +10,7 @@ use crate::actors::registrar::{
     RouterRestarted, TellAll,
 };
 use crate::actors::router::{
-    AccessServersMoved, Drain, InterfacesChanged, ProbeRoute, RegistrarRestarted, Router,
+    AccessServersMoved, Count, Drain, InterfacesChanged, ProbeRoute, RegistrarRestarted, Router,
 };
 
 /// The ways into one Router, as its many senders need them.
@@ -42,6 +42,8 @@ pub struct RouterAddress {
     pub registrar_restarted: Recipient<RegistrarRestarted>,
     /// That the process is about to end.
     pub drain: Recipient<Drain>,
+    /// What it has carried.
+    pub count: Recipient<Count>,
 }
 
 impl From<Addr<Router>> for RouterAddress {
@@ -59,7 +61,8 @@ impl From<Addr<Router>> for RouterAddress {
             access_servers: address.clone().recipient(),
             probe: address.clone().recipient(),
             registrar_restarted: address.clone().recipient(),
-            drain: address.recipient(),
+            drain: address.clone().recipient(),
+            count: address.recipient(),
         }
     }
 }

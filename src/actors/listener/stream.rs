@@ -158,7 +158,7 @@ impl Actor for StreamListener {
     fn started(&mut self, ctx: &mut Context<Self>) {
         ctx.set_mailbox_capacity(MAILBOX_CAPACITY);
         ctx.run_interval(SUMMARY_INTERVAL, |listener, _| {
-            listener.drops.log(&listener.settings.log);
+            listener.drops.log(&listener.settings.log, listener.settings.connections.directory.metrics());
         });
         self.listen(ctx);
     }

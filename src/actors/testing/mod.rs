@@ -26,10 +26,11 @@ use super::messages::{
     ConnectionClosed, ConnectionOpened, MessagesReceived, Outgoing, Received, TransmitFailed,
 };
 use super::registrar::{Answers, TellAll};
-use super::router::Drain;
+use super::router::{Count, Counted, Drain};
 use crate::protocol::flow::{InterfaceId, Transport};
 use crate::protocol::interface::Side;
 use crate::protocol::message::MessageLimits;
+use crate::protocol::proxy::{Counts, Load};
 use crate::protocol::transaction::Branch;
 
 /// As long as a test waits for what must come.
@@ -67,6 +68,14 @@ impl Handler<Drain> for Idle {
 
     fn handle(&mut self, _: Drain, _: &mut Context<Self>) -> usize {
         0
+    }
+}
+
+impl Handler<Count> for Idle {
+    type Result = Counted;
+
+    fn handle(&mut self, _: Count, _: &mut Context<Self>) -> Counted {
+        Counted { counts: Counts::default(), load: Load { servers: 0, clients: 0, contexts: 0 } }
     }
 }
 
@@ -144,6 +153,7 @@ impl Router {
             probe: probe().0,
             registrar_restarted: probe().0,
             drain: Idle.start().recipient(),
+            count: Idle.start().recipient(),
         };
         (address, seen)
     }

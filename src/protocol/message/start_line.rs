@@ -37,6 +37,44 @@ pub enum Method {
 }
 
 impl Method {
+    /// All, in the order of their declaration.
+    pub const ALL: [Self; 14] = [
+        Self::Invite,
+        Self::Ack,
+        Self::Cancel,
+        Self::Bye,
+        Self::Register,
+        Self::Options,
+        Self::Message,
+        Self::Subscribe,
+        Self::Notify,
+        Self::Publish,
+        Self::Refer,
+        Self::Update,
+        Self::Benotify,
+        Self::Other,
+    ];
+
+    /// The token; `other` of those that have no name here.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Invite => "INVITE",
+            Self::Ack => "ACK",
+            Self::Cancel => "CANCEL",
+            Self::Bye => "BYE",
+            Self::Register => "REGISTER",
+            Self::Options => "OPTIONS",
+            Self::Message => "MESSAGE",
+            Self::Subscribe => "SUBSCRIBE",
+            Self::Notify => "NOTIFY",
+            Self::Publish => "PUBLISH",
+            Self::Refer => "REFER",
+            Self::Update => "UPDATE",
+            Self::Benotify => "BENOTIFY",
+            Self::Other => "other",
+        }
+    }
+
     /// The method that `token` writes.
     pub fn parse(token: &[u8]) -> Self {
         match token {

@@ -22,6 +22,18 @@ pub enum RecordType {
     Aaaa,
 }
 
+impl RecordType {
+    /// As zone files write it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Naptr => "NAPTR",
+            Self::Srv => "SRV",
+            Self::A => "A",
+            Self::Aaaa => "AAAA",
+        }
+    }
+}
+
 /// What one look-up asks for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Key {
@@ -110,6 +122,18 @@ pub enum Failure {
     Timeout,
     /// The name servers fail, refuse, or answer what is none.
     ServerFailure,
+}
+
+impl Failure {
+    /// The name in metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::NoSuchName => "no_such_name",
+            Self::NoRecord => "no_record",
+            Self::Timeout => "timeout",
+            Self::ServerFailure => "server_failure",
+        }
+    }
 }
 
 /// What a look-up has brought.

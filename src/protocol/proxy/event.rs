@@ -98,6 +98,20 @@ pub enum DropReason {
 }
 
 impl DropReason {
+    /// All, in the order of their declaration.
+    pub const ALL: [Self; 10] = [
+        Self::NoVia,
+        Self::ForeignResponse,
+        Self::SourceRate,
+        Self::Banned,
+        Self::StrayResponse,
+        Self::MalformedResponse,
+        Self::StrayAck,
+        Self::StrayCancel,
+        Self::ResponseRefused,
+        Self::Unanswerable,
+    ];
+
     /// The name in logs.
     pub const fn name(self) -> &'static str {
         match self {

@@ -16,7 +16,7 @@ use super::response_context::{BranchRecord, BranchState, Pending};
 use super::slots::Slot;
 use super::table::{ClientMachine, ClientTransaction};
 use super::targets::{Target, TargetKind};
-use super::{Output, Proxy};
+use super::{Direction, Output, Proxy};
 
 /// The limits of messages that we have written ourselves.
 const OWN_LIMITS: MessageLimits = MessageLimits { message_bytes: usize::MAX, header_bytes: usize::MAX };
@@ -233,6 +233,7 @@ impl Proxy {
         if !record.is_pending() {
             return;
         }
+        self.counts.answered(Direction::Out, context.method, status);
         let is_failed_flow = record.is_failed_flow();
         record.state = BranchState::Ended(status);
         let (hop, kind, breadth) = (record.target.hop, record.target.kind, record.breadth);

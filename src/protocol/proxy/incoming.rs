@@ -36,7 +36,7 @@ use super::validate::{
     MAXIMUM_BREADTH, MaxForwards, check_compression, check_max_breadth, check_max_forwards,
     check_proxy_require, check_syntax,
 };
-use super::{DropReason, Event, EventDetail, Output, Proxy, is_unanswered};
+use super::{Direction, DropReason, Event, EventDetail, Output, Proxy, is_unanswered};
 
 /// The share of the transaction table, in percent, that new dialogs and messages may fill; the rest is for requests
 /// in dialogs, so that overload ends conversations last.
@@ -64,6 +64,7 @@ pub(super) struct Incoming {
     /// As it came, where that was something else.
     pub(super) received: Option<Message>,
     pub(super) method: Method,
+    pub(super) arrived: Instant,
     pub(super) flow: Flow,
     pub(super) key: TransactionKey,
     pub(super) reply_path: ReplyPath,
@@ -113,7 +114,8 @@ impl Proxy {
         };
         let key = self.server_key(&request, &via, request.method_token());
         let reply_path = reply_path(&via, flow);
-        let mut incoming = Incoming { method, flow: *flow, key, reply_path, request, received: None };
+        let mut incoming =
+            Incoming { method, arrived: now, flow: *flow, key, reply_path, request, received: None };
         match method {
             Method::Ack => return self.handle_ack(now, proof, incoming),
             Method::Cancel => return self.handle_cancel(now, proof, incoming),
@@ -309,6 +311,7 @@ impl Proxy {
             is_recorded: is_recorded(&incoming.request, routing.has_token),
             request: incoming.request,
             method: incoming.method,
+            begun: incoming.arrived,
             source: incoming.flow,
             account: whose.account,
             peer: None,
@@ -351,6 +354,7 @@ impl Proxy {
         if is_unanswered(incoming.method) {
             return;
         }
+        self.counts.answered(Direction::In, incoming.method, reply.status);
         let reply =
             keep_alive::promised(reply, &incoming.request, &incoming.flow, self.settings.keep_alive_timeout);
         let bytes = reply.write(&incoming.request, incoming.flow.remote, &self.to_tag(incoming.key));

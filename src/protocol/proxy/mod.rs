@@ -24,6 +24,7 @@
 mod authenticate;
 mod border;
 mod cancel;
+mod counts;
 mod event;
 mod forking;
 pub mod forward;
@@ -76,6 +77,7 @@ use crate::protocol::timer_wheel::TimerWheel;
 use crate::protocol::transaction::{Branch, KeyHasher};
 
 use border::Proven;
+pub use counts::{Counts, Direction, RESPONSE_TIME_BOUNDS, ResponseTimes};
 pub use event::{DropReason, Event, EventDetail};
 use guesses::Guesses;
 use outward::{Beyond, ToldWell};
@@ -189,6 +191,7 @@ pub struct Proxy {
     wheel: TimerWheel<Due>,
     outputs: VecDeque<Output>,
     scratch: Vec<u8>,
+    counts: Counts,
 }
 
 impl Proxy {
@@ -227,6 +230,7 @@ impl Proxy {
             wheel: TimerWheel::new(now, TICK),
             outputs: VecDeque::new(),
             scratch: Vec::new(),
+            counts: Counts::default(),
         }
     }
 
@@ -263,9 +267,11 @@ impl Proxy {
         proof: Option<&Arc<PeerProof>>,
         message: Message,
     ) {
-        if message.method().is_some() {
+        if let Some(method) = message.method() {
+            self.counts.request(Direction::In, method);
             self.handle_request(now, flow, proof, message);
         } else {
+            self.counts.response(Direction::In, message.status().unwrap_or_default());
             self.handle_response(now, flow, &message);
         }
     }
@@ -376,7 +382,13 @@ impl Proxy {
         Load { servers: self.servers.len(), clients: self.clients.len(), contexts: self.contexts.len() }
     }
 
+    /// What has been carried since the start.
+    pub const fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
     fn transmit(&mut self, hop: Flow, alternate: Option<Alternate>, bytes: Bytes, branch: Option<Branch>) {
+        self.counts.sent(&bytes);
         self.outputs.push_back(Output::Transmit { hop, alternate, bytes, branch, beyond: None });
     }
 
@@ -388,10 +400,12 @@ impl Proxy {
         bytes: Bytes,
         branch: Option<Branch>,
     ) {
+        self.counts.sent(&bytes);
         self.outputs.push_back(Output::Transmit { hop, alternate: None, bytes, branch, beyond });
     }
 
     fn dropped(&mut self, flow: &Flow, reason: DropReason) {
+        self.counts.dropped(reason);
         if self.detail >= EventDetail::Faults {
             self.outputs.push_back(Output::Event(Event::Dropped { flow: *flow, reason }));
         }

@@ -43,6 +43,7 @@ impl Proxy {
             request,
             received: None,
             method: Method::Options,
+            arrived: now,
             flow: NOWHERE,
             key: TransactionKey(0),
             reply_path: ReplyPath { flow: NOWHERE, alternate: None },

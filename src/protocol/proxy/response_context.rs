@@ -143,6 +143,8 @@ pub(super) struct ResponseContext {
     pub(super) is_probe: bool,
     pub(super) request: Message,
     pub(super) method: Method,
+    /// When the request arrived.
+    pub(super) begun: Instant,
     pub(super) source: Flow,
     pub(super) account: Option<AccountId>,
     /// The domain of the discovered peer that has sent it.
@@ -366,6 +368,7 @@ mod tests {
             server: None,
             request: message("MESSAGE sip:bob@a.test SIP/2.0\r\n\r\n"),
             method: Method::Message,
+            begun: Instant::now(),
             source: flow(),
             account: None,
             peer: None,

@@ -20,7 +20,7 @@ use super::response_context::BranchState;
 use super::slots::Slot;
 use super::table::ClientMachine;
 use super::targets::TargetKind;
-use super::{DropReason, Event, EventDetail, Output, Proxy};
+use super::{Direction, DropReason, Event, EventDetail, Output, Proxy};
 
 impl Proxy {
     /// Finds the client transaction of a response (§17.1.3, §18.1.2).
@@ -102,6 +102,7 @@ impl Proxy {
         }
         let is_first_final = record.is_pending();
         if is_first_final {
+            self.counts.answered(Direction::Out, context.method, status);
             let outcome = if status == 503 { Outcome::Failed } else { Outcome::Answered };
             self.note_health(now, kind, hop, outcome);
         }
@@ -249,6 +250,10 @@ impl Proxy {
             context.has_answered = true;
             context.patience = None;
             context.waiting.clear();
+            if !context.is_probe {
+                self.counts.answered(Direction::In, context.method, status);
+                self.counts.response_time(context.method, now.saturating_duration_since(context.begun));
+            }
             if self.detail >= EventDetail::Transactions && !context.is_probe {
                 self.outputs.push_back(Output::Event(Event::Answered {
                     method: part_of(&context.request, context.request.method_token()),

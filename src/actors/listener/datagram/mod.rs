@@ -152,7 +152,9 @@ impl Actor for DatagramListener {
 
     fn started(&mut self, ctx: &mut Context<Self>) {
         ctx.set_mailbox_capacity(MAILBOX_CAPACITY);
-        ctx.run_interval(SUMMARY_INTERVAL, |listener, _| listener.drops.log(&listener.settings.log));
+        ctx.run_interval(SUMMARY_INTERVAL, |listener, _| {
+            listener.drops.log(&listener.settings.log, listener.settings.directory.metrics());
+        });
         self.listen(ctx);
     }
 
