@@ -20,7 +20,7 @@ use siphasher::sip::SipHasher13;
 
 pub use self::addresses::{FederationResolverAddress, JournalAddress, RegistrarAddress, RouterAddress};
 use self::connections::Connections;
-pub use self::connections::{Admission, ConnectionLimits, Refused};
+pub use self::connections::{Admission, ConnectionLimits, Established, Refused};
 pub use self::reuse::{Peer, Reuse};
 use super::messages::{
     ConnectionClosed, ConnectionOpened, Dial, Outgoing, TransmitDatagrams, TransmitFailed,

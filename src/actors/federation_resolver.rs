@@ -23,6 +23,7 @@ use slog::{Logger, debug, info, warn};
 
 pub use self::inquiry::{Inquiry, inquire};
 use self::name_servers::NameServers;
+pub use self::routes::{ListRoutes, RouteListed};
 use super::directory::Directory;
 use super::router::InterfacesChanged;
 use super::supervisor::{ChildId, ChildStopped};

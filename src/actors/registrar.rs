@@ -12,6 +12,7 @@
 //! that no nonce can be used a second time, those minted before the restart count as stale, which costs a challenge.
 
 mod keeping;
+mod listing;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use actix::prelude::*;
 use slog::{Logger, debug, info, warn};
 
 use self::keeping::{Outbox, Telling};
+pub use self::listing::{ListRegistrations, ListServers};
 use super::directory::{Directory, RouterAddress};
 use super::log_limit::LogLimit;
 use super::messages::ConnectionClosed;

@@ -23,9 +23,14 @@ use crate::protocol::stun::nat::Verdict;
 const FIRST_BACK_OFF: Duration = Duration::from_secs(10);
 
 /// What has been found. To the supervisor, after each question.
-#[derive(Clone, Copy, Debug, Message)]
+#[derive(Clone, Debug, Message)]
 #[rtype(result = "()")]
-pub struct NatDetermined(pub Verdict);
+pub struct NatDetermined {
+    /// The address and the type.
+    pub verdict: Verdict,
+    /// Why one of them is missing; empty where there are both.
+    pub reason: String,
+}
 
 /// What a [`Stun`] is given.
 pub struct StunSettings {
@@ -69,7 +74,7 @@ impl Stun {
 
     fn found(&mut self, finding: &Finding, ctx: &mut Context<Self>) {
         self.tell(finding);
-        self.determined.do_send(NatDetermined(finding.verdict));
+        self.determined.do_send(NatDetermined { verdict: finding.verdict, reason: finding.reason() });
         let wait = if finding.verdict.public.is_some() {
             self.back_off = FIRST_BACK_OFF.min(self.interval);
             self.interval
@@ -149,7 +154,7 @@ mod tests {
             let refusal = [&[1, 0x11, 0, 8][..], &octets[4..20], b"\0\x09\0\x04\0\0\x05\0"].concat();
             let answer = answer(&octets[..length], source).filter(|_| is_answered);
             server.send_to(&answer.unwrap_or(refusal), source).await.unwrap();
-            let NatDetermined(verdict) = found.next().await;
+            let NatDetermined { verdict, .. } = found.next().await;
             questions.push((at, verdict.nat_type, verdict.public.is_some()));
         }
         questions

@@ -9,6 +9,7 @@
 //! begins anew.
 
 mod children;
+pub mod describe;
 mod interfaces;
 mod settings;
 #[cfg(test)]
@@ -79,6 +80,8 @@ pub enum ChildId {
     Journal,
     /// Stun.
     Stun,
+    /// Control.
+    Control,
     /// A Listener.
     Listener(InterfaceId, ListenerKind),
 }
@@ -92,6 +95,7 @@ impl ChildId {
             Self::FederationResolver => "federation_resolver",
             Self::Journal => "journal",
             Self::Stun => "stun",
+            Self::Control => "control",
             Self::Listener(..) => "listener",
         }
     }
@@ -126,6 +130,9 @@ pub struct Supervisor {
     journal_arbiter: Arbiter,
     /// The FederationResolver's.
     resolver_arbiter: Arbiter,
+    /// Control's, so that nobody who asks how the service is holds up SIP.
+    control_arbiter: Arbiter,
+    told: describe::Told,
     states: interfaces::States,
     interfaces: Arc<Interfaces>,
     public_addresses: interfaces::PublicAddresses,
@@ -194,6 +201,8 @@ impl Supervisor {
             arbiters,
             journal_arbiter: children::new_arbiter(),
             resolver_arbiter: children::new_arbiter(),
+            control_arbiter: children::new_arbiter(),
+            told: describe::Told::now(),
             states: interfaces::States::new(),
             interfaces: Arc::default(),
             public_addresses: interfaces::PublicAddresses::default(),
@@ -256,6 +265,7 @@ impl Supervisor {
             | ChildId::FederationResolver
             | ChildId::Journal
             | ChildId::Stun
+            | ChildId::Control
             | ChildId::Listener(..) => {}
         }
     }
@@ -320,6 +330,7 @@ impl Actor for Supervisor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
+        self.start_child(ChildId::Control, ctx);
         for router in 0..self.arbiters.len() {
             self.start_child(ChildId::Router(router), ctx);
         }

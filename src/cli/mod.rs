@@ -1,8 +1,12 @@
 //! The command line (`docs/operations.md`): one file per group of commands.
 
+mod act;
 mod check;
+mod client;
+mod generate;
 mod lookup;
 mod run;
+mod show;
 mod stun;
 mod table;
 mod visit;
@@ -14,6 +18,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::actors::control::report;
 use crate::config::{Config, Faults, HostPort, Places, Warning, parse_name};
 
 /// Exit statuses; the numbers beyond 2 are those of sysexits.
@@ -24,6 +29,8 @@ pub enum Exit {
     Done = 0,
     /// The answer is no.
     No = 1,
+    /// The service does not answer.
+    Unavailable = 69,
     /// The proxy itself has failed.
     Internal = 70,
     /// The configuration is not usable.
@@ -69,11 +76,54 @@ enum Command {
         #[arg(value_name = "DOMAIN", value_parser = domain)]
         domain: String,
     },
+    /// Say how the running service is: interfaces, routes, UC servers, peers, NAT, certificate, events
+    Status,
+    /// The network interfaces, and whether they listen
+    Interfaces,
+    /// The static routes, and whether they work
+    Routes,
+    /// The connections with somebody outside of the LAN
+    Peers,
+    /// Who is registered where
+    Registrations {
+        /// One address-of-record, as sip:user@domain [default: all]
+        #[arg(value_name = "AOR")]
+        address_of_record: Option<String>,
+    },
+    /// The server certificate, and how long it is valid
+    Certificate,
+    /// The last events
+    Events {
+        /// Go on with those that come
+        #[arg(long)]
+        follow: bool,
+        /// So many of the last ones
+        #[arg(long, value_name = "NUMBER", default_value_t = 30, value_parser = clap::value_parser!(u16).range(0..=1000))]
+        limit: u16,
+    },
+    /// Change how much is logged, until the next start or reload
+    LogLevel {
+        /// error, warning, info, debug or trace; of one module, or of all that have no level of their own
+        #[arg(value_name = "[MODULE=]LEVEL", value_parser = act::level)]
+        level: report::LogLevel,
+    },
     /// Find the public address and the NAT type; takes up to 40 s, as long as silence is waited for
     Stun {
         /// The server to ask [default: those of stun.servers]
         #[arg(long, value_name = "HOST:PORT")]
         server: Option<HostPort>,
+    },
+    /// Print what completes commands in a shell
+    Completions {
+        /// Which shell
+        #[arg(value_name = "SHELL")]
+        shell: clap_complete::Shell,
+    },
+    /// Write the manual pages, or print the first one
+    Man {
+        /// Where they go
+        #[arg(value_name = "DIRECTORY")]
+        directory: Option<PathBuf>,
     },
 }
 
@@ -86,6 +136,18 @@ pub fn main() -> ExitCode {
         Command::Run => run::run(&file),
         Command::Check { subject } => check::check(&file, subject.as_ref(), arguments.json),
         Command::Lookup { domain } => lookup::lookup(&file, &domain, arguments.json),
+        Command::Status => show::status(&file, arguments.json),
+        Command::Interfaces => show::interfaces(&file, arguments.json),
+        Command::Routes => show::routes(&file, arguments.json),
+        Command::Peers => show::peers(&file, arguments.json),
+        Command::Registrations { address_of_record } => {
+            show::registrations(&file, address_of_record.as_deref(), arguments.json)
+        }
+        Command::Certificate => show::certificate(&file, arguments.json),
+        Command::Events { follow, limit } => show::events(&file, follow, limit, arguments.json),
+        Command::LogLevel { level } => act::set_log_level(&file, &level),
+        Command::Completions { shell } => generate::completions(shell),
+        Command::Man { directory } => generate::manual(directory.as_deref()),
         Command::Stun { server } => stun::stun(&file, is_default, server, arguments.json),
     };
     exit.into()
@@ -102,10 +164,13 @@ fn load(file: &Path) -> Result<(Config, Vec<Warning>), Faults> {
 }
 
 fn load_with_places(file: &Path) -> Result<(Config, Vec<Warning>, Places), Faults> {
-    // A variable that is no UTF-8 cannot be one of ours: they hold names, numbers and addresses.
-    let environment = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    crate::config::load_with_places(file, environment)
+    crate::config::load_with_places(file, environment())
+}
+
+/// A variable that is no UTF-8 cannot be one of ours: they hold names, numbers and addresses.
+fn environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }
 
 /// A domain of the command line.

@@ -115,7 +115,7 @@ impl Shown {
     fn new(summary: CertificateSummary) -> Self {
         let CertificateSummary { subject, names, issuer, not_after } = summary;
         let end = humantime::parse_rfc3339(&not_after).ok();
-        let days_left = end.map(|end| table::days(SystemTime::now(), end));
+        let days_left = end.map(|end| crate::config::days(SystemTime::now(), end));
         Self { subject, names, issuer, not_after, days_left }
     }
 

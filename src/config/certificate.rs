@@ -3,13 +3,15 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 
 /// A certificate with its private key; they belong together, that is checked.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Certificate {
+    /// The file of the chain.
+    pub file: PathBuf,
     /// Leaf first; never empty.
     pub chain: Vec<CertificateDer<'static>>,
     /// PKCS#1, PKCS#8 or SEC1.
@@ -38,6 +40,7 @@ impl Certificate {
 impl fmt::Debug for Certificate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Certificate")
+            .field("file", &self.file)
             .field("subject", &self.subject)
             .field("issuer", &self.issuer)
             .field("names", &self.names)
@@ -97,4 +100,36 @@ pub enum TlsVersion {
     V1_2,
     /// TLS 1.3 alone.
     V1_3,
+}
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Whole days from `now` until `end`; negative where that is over.
+pub fn days(now: SystemTime, end: SystemTime) -> i64 {
+    let whole = |time: Duration| i64::try_from(time.as_secs() / DAY.as_secs()).unwrap_or(i64::MAX);
+    match end.duration_since(now) {
+        Ok(left) => whole(left),
+        Err(over) => -1 - whole(over.duration()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn days_are_whole_and_what_is_over_is_negative() {
+        let now = SystemTime::UNIX_EPOCH + 1000 * DAY;
+        let hour = Duration::from_secs(3600);
+        let table = [
+            (now + 30 * DAY, 30),
+            (now + 2 * DAY - hour, 1),
+            (now + hour, 0),
+            (now - hour, -1),
+            (now - 3 * DAY, -4),
+        ];
+        for (end, expected) in table {
+            assert_eq!(days(now, end), expected);
+        }
+    }
 }

@@ -11,12 +11,19 @@ mod machine;
 mod routes;
 mod settings;
 
+use std::path::PathBuf;
+
 use config::{Map, Value};
 
-use super::Config;
 use super::reader::Section;
 use super::report::Report;
 use super::rules::flag;
+use super::{Config, SwitchedOff};
+
+/// `service.control_socket`, whatever else there is.
+pub(super) fn control_socket(report: &Report, entries: Map<String, Value>) -> PathBuf {
+    settings::service(Section::root(report, entries).section("service")).control_socket
+}
 
 /// The checked form of `entries`; worth something only where `report` has no fault afterwards.
 pub(super) fn check(report: &Report, entries: Map<String, Value>) -> Config {
@@ -30,9 +37,9 @@ pub(super) fn check(report: &Report, entries: Map<String, Value>) -> Config {
     let lan_allowed_networks = interfaces::allowed_networks(&mut lan);
     let wan_public_address = interfaces::public_address(wan.section("public_address"), &stun);
     let lan_enabled = lan.get("enabled", flag, true);
-    let mut interfaces = interfaces::read(lan_enabled, &mut lan, &mut wan);
-    let open_federation =
-        federation::read_open(root.section("open_federation"), &federation, &mut interfaces);
+    let mut switches = interfaces::read(lan_enabled, &mut lan, &mut wan);
+    let open_federation = federation::read_open(root.section("open_federation"), &federation, &mut switches);
+    let interfaces = switches.on;
     interfaces::verify(report, &interfaces, &lan_allowed_networks, certificate.is_some());
 
     let mut registrar_section = root.section("registrar");
@@ -42,10 +49,17 @@ pub(super) fn check(report: &Report, entries: Map<String, Value>) -> Config {
     let shows_certificate = certificate.is_some() || tls.client_certificate.is_some();
     let mut routes_section = root.section("static_routes");
     let probe_interval = routes::probe_interval(&mut routes_section);
-    let static_routes = routes::Reader::new(&service, &federation, &interfaces, &accounts, shows_certificate)
+    let routes = routes::Reader::new(&service, &federation, &interfaces, &accounts, shows_certificate)
         .read(routes_section);
 
     Config {
+        file: report.file().to_owned(),
+        switched_off: SwitchedOff {
+            lan: !lan_enabled,
+            static_routes: !routes.all_enabled,
+            interfaces: switches.off,
+            routes: routes.off,
+        },
         service,
         certificate,
         tls,
@@ -56,7 +70,7 @@ pub(super) fn check(report: &Report, entries: Map<String, Value>) -> Config {
         federation,
         federation_guard: federation::read_guard(root.section("federation_guard")),
         open_federation,
-        static_routes,
+        static_routes: routes.on,
         probe_interval,
         stun,
         dns: settings::dns(root.section("dns")),

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use config::{ConfigError, Map, Source, Value};
 
@@ -38,15 +38,37 @@ pub fn load_with_places(
     path: &Path,
     environment: impl Iterator<Item = (String, String)>,
 ) -> Result<(Config, Vec<Warning>, Places), Faults> {
+    load_text(path, &read_text(path)?, environment)
+}
+
+fn read_text(path: &Path) -> Result<String, Faults> {
     let octets = read_bounded(path, MAXIMUM_FILE_BYTES).map_err(|error| {
         fault(Place::File(path.to_owned()), format!("cannot be read: {error}, allowed: a TOML file"))
     })?;
-    let text = String::from_utf8(octets).map_err(|error| {
+    String::from_utf8(octets).map_err(|error| {
         let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
         let line = valid.iter().filter(|octet| **octet == b'\n').count() + 1;
         fault(Place::Line { file: path.to_owned(), line }, "is no TOML: not UTF-8".to_owned())
-    })?;
-    load_text(path, &text, environment)
+    })
+}
+
+/// `service.control_socket` alone, whatever else is wrong: a service that runs by an earlier configuration can still be
+/// asked.
+///
+/// # Errors
+///
+/// Where the file cannot be read or is no TOML, or the key itself is faulty.
+pub fn control_socket(
+    path: &Path,
+    environment: impl Iterator<Item = (String, String)>,
+) -> Result<PathBuf, Faults> {
+    let Layers { entries, origins, .. } = layers(path, &read_text(path)?, environment)?;
+    let report = Report::new(path.to_owned(), origins);
+    let socket = check::control_socket(&report, entries);
+    let (faults, ..) = report.finish();
+    let is_its = |fault: &Fault| fault.key == "service" || fault.key == "service.control_socket";
+    let faults: Vec<_> = faults.into_iter().filter(is_its).collect();
+    if faults.is_empty() { Ok(socket) } else { Err(Faults(faults)) }
 }
 
 /// As [`load`], for a text that stands for the file at `path`.
@@ -55,6 +77,22 @@ pub(super) fn load_text(
     text: &str,
     environment: impl Iterator<Item = (String, String)>,
 ) -> Result<(Config, Vec<Warning>, Places), Faults> {
+    check_layers(path, layers(path, text, environment)?)
+}
+
+/// File and environment, one over the other.
+struct Layers {
+    entries: Map<String, Value>,
+    origins: Origins,
+    /// Variables that cannot be ours, with what is wrong.
+    faults: Vec<(String, String)>,
+}
+
+fn layers(
+    path: &Path,
+    text: &str,
+    environment: impl Iterator<Item = (String, String)>,
+) -> Result<Layers, Faults> {
     let file::Document { entries, mut origins } = file::parse(text).map_err(|faults| {
         let fault = |(line, text)| Fault {
             place: Place::Line { file: path.to_owned(), line },
@@ -66,7 +104,7 @@ pub(super) fn load_text(
     let (variables, faults) = environment::layer(environment, &mut origins);
     let entries = merge(entries, variables)
         .map_err(|error| fault(Place::File(path.to_owned()), format!("cannot be layered: {error}")))?;
-    check_layers(path, entries, origins, faults)
+    Ok(Layers { entries, origins, faults })
 }
 
 /// A fault that is not of one key.
@@ -74,12 +112,8 @@ fn fault(place: Place, text: String) -> Faults {
     Faults(vec![Fault { place, key: String::new(), text }])
 }
 
-fn check_layers(
-    path: &Path,
-    entries: Map<String, Value>,
-    origins: Origins,
-    faults: Vec<(String, String)>,
-) -> Result<(Config, Vec<Warning>, Places), Faults> {
+fn check_layers(path: &Path, layers: Layers) -> Result<(Config, Vec<Warning>, Places), Faults> {
+    let Layers { entries, origins, faults } = layers;
     let report = Report::new(path.to_owned(), origins);
     for (name, text) in faults {
         report.fault_of_variable(name, text);

@@ -37,10 +37,10 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-pub use self::certificate::{Certificate, Tls, TlsVersion, TrustedCas};
+pub use self::certificate::{Certificate, Tls, TlsVersion, TrustedCas, days};
 pub use self::fault::{Fault, Faults, Place, Remark, Warning};
 pub use self::federation::{Federation, Host, HostPort, OpenFederation, Policy, StaticRoute};
-pub use self::load::{load, load_with_places};
+pub use self::load::{control_socket, load, load_with_places};
 pub use self::report::Places;
 pub use self::rules::parse_name;
 pub use self::settings::{
@@ -54,6 +54,10 @@ pub use crate::protocol::interface::Side;
 /// A checked configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
+    /// The file that this was read from.
+    pub file: PathBuf,
+    /// What is configured and switched off; nothing works by it, administrators see it.
+    pub switched_off: SwitchedOff,
     /// `[service]`.
     pub service: Service,
     /// The certificate that the proxy shows (`certificate.chain`, `certificate.private_key`).
@@ -128,6 +132,19 @@ pub struct Config {
     pub diagnostics: Diagnostics,
     /// `[admin]`, where `admin.listen` gives an address. Default `None`. Reload: opens, closes or moves.
     pub admin: Option<Admin>,
+}
+
+/// What `enabled = false` keeps out of the rest of [`Config`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SwitchedOff {
+    /// `lan.enabled` is false.
+    pub lan: bool,
+    /// `static_routes.enabled` is false.
+    pub static_routes: bool,
+    /// Network interfaces, that of `[open_federation]` among them.
+    pub interfaces: Vec<Interface>,
+    /// Static routes, all of them where `static_routes.enabled` is false.
+    pub routes: Vec<StaticRoute>,
 }
 
 /// `[service]`: who the proxy is on this machine.

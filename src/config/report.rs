@@ -117,6 +117,11 @@ impl Report {
         paths.iter().find(|path| self.places.origins.contains_key(**path)).unwrap_or(&paths[0])
     }
 
+    /// The file that it is about.
+    pub(super) fn file(&self) -> &Path {
+        &self.places.file
+    }
+
     /// A path of the configuration, absolute: relative ones are relative to the file.
     pub(super) fn resolve(&self, path: &str) -> PathBuf {
         let joined = self.places.file.parent().unwrap_or(Path::new("")).join(path);

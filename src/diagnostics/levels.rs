@@ -54,6 +54,12 @@ impl Levels {
         Self { table: ArcSwap::from_pointee(table), highest, is_bridged: AtomicBool::new(false) }
     }
 
+    /// The level of modules without one of their own, and those that have one.
+    pub fn current(&self) -> (LogLevel, BTreeMap<String, LogLevel>) {
+        let table = self.table.load();
+        (table.default, table.modules.clone())
+    }
+
     /// Puts those of the configuration in force again, all of them.
     pub fn apply(&self, settings: &Settings) {
         self.table.store(Table::from(settings).into());
@@ -130,13 +136,7 @@ pub(super) const fn level_of(level: slog::Level) -> LogLevel {
 
 /// The word for it in a line, as in the configuration.
 pub(super) const fn level_name(level: LogLevel) -> &'static str {
-    match level {
-        LogLevel::Error => "error",
-        LogLevel::Warning => "warning",
-        LogLevel::Info => "info",
-        LogLevel::Debug => "debug",
-        LogLevel::Trace => "trace",
-    }
+    level.as_str()
 }
 
 const fn log_filter(level: LogLevel) -> log::LevelFilter {

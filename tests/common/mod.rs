@@ -11,6 +11,7 @@ pub(crate) mod agent;
 pub(crate) mod certificates;
 pub(crate) mod digest;
 pub(crate) mod dns;
+pub(crate) mod http;
 mod link;
 pub(crate) mod port;
 pub(crate) mod process;

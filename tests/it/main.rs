@@ -16,6 +16,7 @@ mod bad_input;
 mod cancel;
 mod checks;
 mod connections;
+mod control;
 mod dialogs;
 mod digest;
 mod discovered;

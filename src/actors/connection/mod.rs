@@ -33,7 +33,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix::fut::{ActorFuture, ActorFutureExt as _, WrapFuture as _};
 use actix::{
@@ -51,7 +51,7 @@ use self::open::Open;
 use self::outbox::{Outbox, Overflow};
 pub(crate) use self::stream::Stream;
 pub(crate) use self::trial::{Phase as TrialPhase, Trial, try_out};
-use super::directory::{Admission, Directory, Peer, Reuse};
+use super::directory::{self, Admission, Directory, Peer, Reuse};
 use super::messages::{ConnectionClosed, ConnectionOpened, Outgoing, Transmit};
 use super::tls::StreamTls;
 use super::turns::Turns;
@@ -201,6 +201,15 @@ impl Connection {
         let directory = &settings.directory;
         self.gauge.opened(directory.metrics(), self.is_incoming);
         directory.publish_connection(self.admission.id(), ctx.address(), established.reuse);
+        directory.note_established(
+            self.admission.id(),
+            directory::Established {
+                flow,
+                is_incoming: self.is_incoming,
+                proof: established.proof.clone(),
+                since: Instant::now(),
+            },
+        );
         directory.tell_opened(&ConnectionOpened { flow, connection: ctx.address().recipient() });
         if let Some(account) = established.proof.as_ref().and_then(|proof| proof.account) {
             directory.tell_logged_on(flow, account);

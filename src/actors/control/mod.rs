@@ -1,5 +1,103 @@
-//! The service as its administrator sees it while it runs: the control socket and `[admin] listen`.
+//! The service as its administrator sees it while it runs: HTTP over the control socket and over `[admin] listen`.
+//!
+//! - `door.rs` lets connections in, bounded in number and in time; `socket.rs` makes the Unix socket.
+//! - `access.rs` says who may ask.
+//! - `answer.rs` knows the resources; [`report`] is their form; `collect.rs` and what it uses ask the other actors.
+//! - [`page`] is what a browser makes of them.
+//!
+//! It has a thread of its own, so that no client, however slow, holds up SIP. Whom it asks answers in time or is left out
+//! of the report.
+//!
+//! # Restart
+//! What is lost: the connections, whose clients ask again, and what was looked up in DNS, which is looked up again. Who
+//! notices: the supervisor. A panic while one request is answered ends that request alone, by a 500.
 
+mod access;
+mod answer;
+mod collect;
+mod door;
+mod events;
 pub mod metrics;
 pub mod page;
+mod query;
 pub mod report;
+mod socket;
+mod tables;
+
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use actix::prelude::*;
+use slog::Logger;
+
+use self::answer::Desk;
+use super::directory::Directory;
+use super::supervisor::describe::Describe;
+use super::supervisor::{ChildId, ChildStopped, Supervisor};
+use crate::config::Admin;
+use crate::diagnostics::Diagnostics;
+
+/// What a [`Control`] is given.
+pub struct ControlSettings {
+    /// `service.control_socket`.
+    pub socket: PathBuf,
+    /// `[admin]`, where it listens.
+    pub admin: Option<Admin>,
+    /// Whom it asks about the service as a whole.
+    pub supervisor: SupervisorAddress,
+    /// Where the others are.
+    pub directory: Arc<Directory>,
+    /// The log: its levels are changed here.
+    pub logs: Arc<Diagnostics>,
+    /// The supervisor.
+    pub stopped: Recipient<ChildStopped>,
+}
+
+/// The ways into the supervisor.
+#[derive(Clone, Debug)]
+pub struct SupervisorAddress {
+    /// How the service is.
+    pub describe: Recipient<Describe>,
+}
+
+impl From<Addr<Supervisor>> for SupervisorAddress {
+    fn from(address: Addr<Supervisor>) -> Self {
+        Self { describe: address.recipient() }
+    }
+}
+
+/// Answers administrators.
+pub struct Control {
+    socket: PathBuf,
+    admin: Option<Admin>,
+    desk: Rc<Desk>,
+    log: Logger,
+    stopped: Recipient<ChildStopped>,
+}
+
+impl Control {
+    /// A Control that listens when it starts.
+    pub fn new(settings: ControlSettings) -> Self {
+        let ControlSettings { socket, admin, supervisor, directory, logs, stopped } = settings;
+        let log = logs.logger("control");
+        Self { socket, admin, desk: Rc::new(Desk::new(supervisor, directory, logs)), log, stopped }
+    }
+}
+
+impl Actor for Control {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        let socket = door::serve_socket(self.socket.clone(), Rc::clone(&self.desk), self.log.clone());
+        ctx.spawn(socket.into_actor(self));
+        if let Some(admin) = self.admin.clone() {
+            let network = door::serve_network(admin, Rc::clone(&self.desk), self.log.clone());
+            ctx.spawn(network.into_actor(self));
+        }
+    }
+
+    fn stopped(&mut self, _: &mut Context<Self>) {
+        self.stopped.do_send(ChildStopped { child: ChildId::Control, panicked: std::thread::panicking() });
+    }
+}

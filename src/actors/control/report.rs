@@ -45,8 +45,23 @@ pub struct Status {
     pub settings: Settings,
     /// The last 30 events, the latest last.
     pub events: Vec<Event>,
+    /// Where the service is asked: the control socket, and `[admin] listen` where it is configured.
+    pub endpoints: Vec<Endpoint>,
     /// Parts of the service that have not answered in time; what they would have told is empty.
     pub unanswered: Vec<String>,
+}
+
+/// One place at which the service is asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Endpoint {
+    /// `service.control_socket` or `admin.listen`.
+    pub key: String,
+    /// The path of the socket; address and port.
+    pub address: String,
+    /// `listening` or `not_listening`.
+    pub status: String,
+    /// Why it does not listen.
+    pub reason: Option<String>,
 }
 
 /// What the service does.

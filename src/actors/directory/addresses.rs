@@ -2,12 +2,12 @@
 
 use actix::{Addr, Recipient};
 
-use crate::actors::federation_resolver::{FederationResolver, Resolve, Resolved, ServerHealth};
+use crate::actors::federation_resolver::{FederationResolver, ListRoutes, Resolve, Resolved, ServerHealth};
 use crate::actors::journal::{Backlog, Finish, Journal, Keep, Load, ToldAll};
 use crate::actors::messages::{ConnectionClosed, ConnectionOpened, MessagesReceived, TransmitFailed};
 use crate::actors::registrar::{
-    Answers, Banned, FlowEnded, FlowFailed, FlowStanding, Learned, LogOn, Questions, Registrar,
-    RouterRestarted, TellAll,
+    Answers, Banned, FlowEnded, FlowFailed, FlowStanding, Learned, ListRegistrations, ListServers, LogOn,
+    Questions, Registrar, RouterRestarted, TellAll,
 };
 use crate::actors::router::{
     AccessServersMoved, Count, Drain, InterfacesChanged, ProbeRoute, RegistrarRestarted, Router,
@@ -88,6 +88,10 @@ pub struct RegistrarAddress {
     pub tell_all: Recipient<TellAll>,
     /// That the process is about to end.
     pub finish: Recipient<Finish>,
+    /// Who is logged on.
+    pub servers: Recipient<ListServers>,
+    /// Who is registered.
+    pub registrations: Recipient<ListRegistrations>,
 }
 
 impl From<Addr<Registrar>> for RegistrarAddress {
@@ -101,7 +105,9 @@ impl From<Addr<Registrar>> for RegistrarAddress {
             closed: address.clone().recipient(),
             router_restarted: address.clone().recipient(),
             tell_all: address.clone().recipient(),
-            finish: address.recipient(),
+            finish: address.clone().recipient(),
+            servers: address.clone().recipient(),
+            registrations: address.recipient(),
         }
     }
 }
@@ -117,6 +123,8 @@ pub struct FederationResolverAddress {
     pub interfaces: Recipient<InterfacesChanged>,
     /// That a Router has begun anew.
     pub router_restarted: Recipient<RouterRestarted>,
+    /// How the static routes do.
+    pub routes: Recipient<ListRoutes>,
 }
 
 impl From<Addr<FederationResolver>> for FederationResolverAddress {
@@ -125,7 +133,8 @@ impl From<Addr<FederationResolver>> for FederationResolverAddress {
             resolve: address.clone().recipient(),
             health: address.clone().recipient(),
             interfaces: address.clone().recipient(),
-            router_restarted: address.recipient(),
+            router_restarted: address.clone().recipient(),
+            routes: address.recipient(),
         }
     }
 }

@@ -1,9 +1,11 @@
 //! The table of connections: how many there may be, and which leads to a peer.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
+use std::ops::Bound;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use actix::{Addr, Recipient};
 use smallvec::SmallVec;
@@ -12,7 +14,8 @@ use super::Directory;
 use super::reuse::{Key, Peer, Reuse};
 use crate::actors::connection::{Announce, Connection};
 use crate::actors::messages::Transmit;
-use crate::protocol::flow::ConnectionId;
+use crate::protocol::flow::{ConnectionId, Flow};
+use crate::protocol::identity::PeerProof;
 
 /// How many connections there may be.
 #[derive(Clone, Copy, Debug)]
@@ -25,7 +28,8 @@ pub struct ConnectionLimits {
 
 #[derive(Debug, Default)]
 pub(super) struct Connections {
-    open: HashMap<ConnectionId, Entry>,
+    /// Sorted, so that a look at all of them can be taken in pieces.
+    open: BTreeMap<ConnectionId, Entry>,
     /// For requests that need one; the newest last.
     by_key: HashMap<Key, SmallVec<[ConnectionId; 1]>>,
     per_address: HashMap<IpAddr, usize>,
@@ -37,6 +41,20 @@ struct Entry {
     /// Where it stands in `by_key`.
     reuse: Reuse,
     address: Option<Addr<Connection>>,
+    established: Option<Box<Established>>,
+}
+
+/// What is known of a connection that carries SIP.
+#[derive(Clone, Debug)]
+pub struct Established {
+    /// Its two ends.
+    pub flow: Flow,
+    /// Whether the peer has opened it.
+    pub is_incoming: bool,
+    /// What the peer has proven by its certificate.
+    pub proof: Option<Arc<PeerProof>>,
+    /// When it was ready.
+    pub since: Instant,
 }
 
 /// Why a connection is not let in.
@@ -62,7 +80,9 @@ impl Directory {
         }
         *of_address += 1;
         let id = ConnectionId(self.next_connection.fetch_add(1, Ordering::Relaxed));
-        connections.open.insert(id, Entry { remote, reuse: Reuse::default(), address: None });
+        connections
+            .open
+            .insert(id, Entry { remote, reuse: Reuse::default(), address: None, established: None });
         Ok(Admission { directory: Arc::clone(self), id })
     }
 
@@ -96,6 +116,26 @@ impl Directory {
             entry.address = Some(address);
             entry.reuse = reuse;
         }
+    }
+
+    /// From now on administrators see the connection.
+    pub fn note_established(&self, id: ConnectionId, established: Established) {
+        if let Some(entry) = self.connections().open.get_mut(&id) {
+            entry.established = Some(Box::new(established));
+        }
+    }
+
+    /// The next connections behind `after`, those included that are not established yet; `count` at most, so that
+    /// nobody who opens or closes one waits for long. Empty at the end.
+    pub fn connections_behind(
+        &self,
+        after: Option<ConnectionId>,
+        count: usize,
+    ) -> Vec<(ConnectionId, Option<Established>)> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let connections = self.connections();
+        let behind = connections.open.range((from, Bound::Unbounded)).take(count);
+        behind.map(|(id, entry)| (*id, entry.established.as_deref().cloned())).collect()
     }
 
     /// Every open connection.

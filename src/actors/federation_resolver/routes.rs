@@ -2,6 +2,8 @@
 //!
 //! [`RouteHealth`]: crate::protocol::next_hop::route_health::RouteHealth
 
+use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
@@ -10,7 +12,38 @@ use slog::{info, warn};
 use super::FederationResolver;
 use crate::actors::router::ProbeRoute;
 use crate::protocol::federation::{Route, RouteId};
-use crate::protocol::next_hop::route_health::Output;
+use crate::protocol::next_hop::route_health::{Health, Output, addresses_of};
+
+/// How are the static routes? From Control.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "Vec<RouteListed>")]
+pub struct ListRoutes;
+
+/// One static route that is in use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouteListed {
+    /// The route.
+    pub route: Arc<Route>,
+    /// Where its access server is now.
+    pub addresses: Vec<IpAddr>,
+    /// How it does.
+    pub health: Health,
+}
+
+impl Handler<ListRoutes> for FederationResolver {
+    type Result = Vec<RouteListed>;
+
+    fn handle(&mut self, _: ListRoutes, ctx: &mut Context<Self>) -> Self::Result {
+        self.turns.count(ctx);
+        let known = self.access.addresses();
+        let listed = |(route, health): (&Arc<Route>, Health)| RouteListed {
+            addresses: addresses_of(route, &known),
+            route: Arc::clone(route),
+            health,
+        };
+        self.routes.all().map(listed).collect()
+    }
+}
 
 impl FederationResolver {
     /// Probes what is due, tells what has changed, and comes back when something else is due.

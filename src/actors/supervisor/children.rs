@@ -10,6 +10,7 @@ use slog::{Drain as _, Logger, o};
 
 use super::settings::{connection_settings, message_limits, promised_silence, stream_protocol};
 use super::{ChildId, Supervisor, interfaces};
+use crate::actors::control::{Control, ControlSettings};
 use crate::actors::directory::{FederationResolverAddress, JournalAddress, RegistrarAddress, RouterAddress};
 use crate::actors::federation_resolver::FederationResolver;
 use crate::actors::journal::{Backlog, Journal, JournalSettings};
@@ -51,6 +52,7 @@ impl Supervisor {
             ChildId::FederationResolver => self.start_federation_resolver(ctx),
             ChildId::Journal => self.start_journal(ctx),
             ChildId::Stun => self.start_stun(ctx),
+            ChildId::Control => self.start_control(ctx),
             ChildId::Listener(interface, ListenerKind::Datagram { core }) => {
                 self.start_datagram_listener(interface, core, ctx);
             }
@@ -66,8 +68,8 @@ impl Supervisor {
             ChildId::Registrar => directory.publish_registrar(None),
             ChildId::FederationResolver => directory.publish_federation_resolver(None),
             ChildId::Journal => directory.publish_journal(None),
-            // It speaks, and is not spoken to.
-            ChildId::Stun => {}
+            // They speak, and are not spoken to.
+            ChildId::Stun | ChildId::Control => {}
             ChildId::Listener(interface, ListenerKind::Datagram { core }) => {
                 directory.publish_datagram_listener(interface, core, None);
             }
@@ -194,6 +196,21 @@ impl Supervisor {
         self.collapsible.add(ChildId::Stun, _address.recipient());
     }
 
+    fn start_control(&self, ctx: &Context<Self>) {
+        let settings = ControlSettings {
+            socket: self.parts.config.service.control_socket.clone(),
+            admin: self.parts.config.admin.clone(),
+            supervisor: ctx.address().into(),
+            directory: Arc::clone(&self.parts.directory),
+            logs: Arc::clone(&self.parts.logs),
+            stopped: ctx.address().recipient(),
+        };
+        let _address =
+            Control::start_in_arbiter(&self.control_arbiter.handle(), move |_| Control::new(settings));
+        #[cfg(test)]
+        self.collapsible.add(ChildId::Control, _address.recipient());
+    }
+
     fn start_datagram_listener(&self, interface: InterfaceId, core: usize, ctx: &Context<Self>) {
         // One that comes back finds its port with the Listeners of the other cores.
         let first = self.states.get(&(interface, ListenerKind::Datagram { core: 0 }));
@@ -288,6 +305,7 @@ impl fmt::Display for ChildId {
             Self::FederationResolver => f.write_str("federation-resolver"),
             Self::Journal => f.write_str("journal"),
             Self::Stun => f.write_str("stun"),
+            Self::Control => f.write_str("control"),
             Self::Listener(interface, ListenerKind::Datagram { core }) => {
                 write!(f, "listener-{}-udp-{core}", interface.0)
             }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
+use std::time::SystemTime;
 
 use actix::prelude::*;
 use slog::warn;
@@ -169,8 +170,10 @@ impl Handler<NatDetermined> for Supervisor {
 
     /// An address that was found stands in messages from now on, if none is configured. One that cannot be found again
     /// stays: that a server is silent does not move us.
-    fn handle(&mut self, NatDetermined(verdict): NatDetermined, _: &mut Context<Self>) {
-        let Some(new) = verdict.public.map(|public| public.ip()) else { return };
+    fn handle(&mut self, determined: NatDetermined, _: &mut Context<Self>) {
+        let public = determined.verdict.public;
+        self.told.nat = Some((determined, SystemTime::now()));
+        let Some(new) = public.map(|public| public.ip()) else { return };
         let old = self.public_addresses.like(new);
         if old == Some(new) {
             return;

@@ -12,6 +12,7 @@ use actix::prelude::*;
 
 use super::{ChildId, Supervisor};
 use crate::actors::connection::Connection;
+use crate::actors::control::Control;
 use crate::actors::federation_resolver::FederationResolver;
 use crate::actors::journal::Journal;
 use crate::actors::listener::ListenerKind;
@@ -48,6 +49,7 @@ collapses!(
     FederationResolver,
     Journal,
     Stun,
+    Control,
     DatagramListener,
     StreamListener,
     Connection,

@@ -59,6 +59,7 @@ impl Authority {
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.0).unwrap();
         Certificate {
+            file: std::path::PathBuf::new(),
             chain: vec![certificate.der().clone()],
             private_key: Arc::new(PrivateKeyDer::try_from(key.serialize_der()).unwrap()),
             subject: String::new(),

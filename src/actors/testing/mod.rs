@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::{Actor, Addr, Arbiter, Context, Handler, Message, Recipient};
+use actix::{Actor, Addr, Arbiter, Context, Handler, Message, Recipient, ResponseFuture};
 use slog::{Discard, Logger, o};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -110,6 +110,34 @@ where
     (Probe(sender).start().recipient(), Seen(receiver))
 }
 
+/// Takes questions and answers none.
+struct Silent;
+
+impl Actor for Silent {
+    type Context = Context<Self>;
+}
+
+impl<M> Handler<M> for Silent
+where
+    M: Message + Send + 'static,
+    M::Result: Send,
+{
+    type Result = ResponseFuture<M::Result>;
+
+    fn handle(&mut self, _: M, _: &mut Context<Self>) -> Self::Result {
+        Box::pin(std::future::pending())
+    }
+}
+
+/// Whom to ask in vain.
+pub(crate) fn silent<M>() -> Recipient<M>
+where
+    M: Message + Send + 'static,
+    M::Result: Send,
+{
+    Silent.start().recipient()
+}
+
 /// The probes of one Router.
 #[derive(Debug)]
 pub(crate) struct Router {
@@ -149,7 +177,7 @@ impl Router {
             standing: probe().0,
             banned: probe().0,
             interfaces: probe().0,
-            access_servers: probe().0,
+            access_servers: silent(),
             probe: probe().0,
             registrar_restarted: probe().0,
             drain: Idle.start().recipient(),
@@ -210,6 +238,8 @@ impl World {
         directory.publish_registrar(Some(RegistrarAddress {
             closed,
             questions: probe().0,
+            servers: silent(),
+            registrations: silent(),
             learned: probe().0,
             flow_failed: probe().0,
             flow_ended: probe().0,

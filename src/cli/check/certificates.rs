@@ -7,8 +7,8 @@ use super::{MARGIN, SOON};
 use crate::actors::tls::TlsFault;
 use crate::actors::tls::audit::{ChainEnd, Purposes, Validity, authorities, chain_end, lists, purposes};
 use crate::actors::tls::peer_names;
-use crate::cli::table::{days, validity};
-use crate::config::{Certificate, Config, TrustedCas};
+use crate::cli::table::validity;
+use crate::config::{Certificate, Config, TrustedCas, days};
 use crate::protocol::identity::Profile;
 
 pub(super) fn check(config: &Config, findings: &mut Findings) -> Result<(), TlsFault> {

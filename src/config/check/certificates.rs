@@ -1,6 +1,6 @@
 //! `[certificate]`: reads the files, and checks that they are what they are said to be.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -58,11 +58,12 @@ fn pair(section: &mut Section<'_>, chain_key: &'static str, key_key: &'static st
         (Some(_), None) => section.accept(key_key, Err(format!("is empty, `{chain_key}` needs it"))),
         (None, Some(_)) => section.accept(chain_key, Err(format!("is empty, `{key_key}` needs it"))),
         (Some(chain), Some(private_key)) => {
-            let chain = section.accept(chain_key, read_certificates(&chain));
+            let file = chain;
+            let chain = section.accept(chain_key, read_certificates(&file));
             let private_key = section.accept(key_key, read_private_key(&private_key));
             let (chain, private_key) = (chain?, private_key?);
             // The chain first: of one that is no certificate, the key is not to blame.
-            let certificate = section.accept(chain_key, describe(chain, private_key))?;
+            let certificate = section.accept(chain_key, describe(file, chain, private_key))?;
             section.accept(key_key, check_match(&certificate.chain, &certificate.private_key))?;
             warn_of_age(section, chain_key, &certificate);
             Some(certificate)
@@ -87,6 +88,7 @@ fn check_match(
 
 /// Reads names and validity from the leaf.
 fn describe(
+    file: PathBuf,
     chain: Vec<CertificateDer<'static>>,
     private_key: PrivateKeyDer<'static>,
 ) -> Result<Certificate, String> {
@@ -98,6 +100,7 @@ fn describe(
     let (not_before, not_after) = (system_time(validity.not_before), system_time(validity.not_after));
     let names = names(&leaf)?;
     Ok(Certificate {
+        file,
         chain,
         private_key: Arc::new(private_key),
         subject,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::interfaces::ANY;
+use super::interfaces::{ANY, Switches};
 use crate::config::reader::Section;
 use crate::config::rules::{address, choice, domain, duration, flag, range, set};
 use crate::config::{Federation, Interface, OpenFederation, Policy, Protocol, Side};
@@ -59,7 +59,7 @@ pub(super) fn read_guard(mut section: Section<'_>) -> GuardLimits {
 pub(super) fn read_open(
     mut section: Section<'_>,
     federation: &Federation,
-    interfaces: &mut Vec<Interface>,
+    interfaces: &mut Switches,
 ) -> OpenFederation {
     let enabled = section.get("enabled", flag, false);
     let interface = Interface {
@@ -79,8 +79,8 @@ pub(super) fn read_open(
             && other.protocol == Protocol::Mtls
             && other.socket_address() == interface.socket_address()
     };
-    if enabled && !interfaces.iter().any(same) {
-        interfaces.push(interface);
+    if !enabled || !interfaces.on.iter().any(same) {
+        interfaces.add(enabled, interface);
     }
     OpenFederation { enabled, messages_per_second }
 }

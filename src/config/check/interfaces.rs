@@ -46,34 +46,53 @@ pub(super) fn public_address(mut section: Section<'_>, stun: &Stun) -> Option<Pu
     enabled.then_some(public)
 }
 
-/// The enabled interfaces of `[lan]`, `[[lan.network_interface]]` and `[[wan.network_interface]]`.
-pub(super) fn read(lan_enabled: bool, lan: &mut Section<'_>, wan: &mut Section<'_>) -> Vec<Interface> {
-    let mut interfaces = own_interfaces(lan_enabled, lan);
-    for section in lan.sections("network_interface").unwrap_or_default() {
-        interfaces.extend(listed_interface(section, Side::Lan, LOCALHOST, Protocol::Tls));
+/// Interfaces by their switches, each in the order of the configuration.
+#[derive(Debug, Default)]
+pub(super) struct Switches {
+    pub(super) on: Vec<Interface>,
+    pub(super) off: Vec<Interface>,
+}
+
+impl Switches {
+    pub(super) fn add(&mut self, enabled: bool, interface: Interface) {
+        if enabled { &mut self.on } else { &mut self.off }.push(interface);
     }
-    match wan.sections("network_interface") {
-        Some(sections) => interfaces
-            .extend(sections.into_iter().filter_map(|s| listed_interface(s, Side::Wan, ANY, Protocol::Mtls))),
-        None => interfaces.push(Interface {
-            side: Side::Wan,
-            ip_address: ANY,
-            port: 5061,
-            protocol: Protocol::Mtls,
-            key: "wan.network_interface[0]".to_owned(),
-        }),
+}
+
+/// The interfaces of `[lan]`, `[[lan.network_interface]]` and `[[wan.network_interface]]`.
+pub(super) fn read(lan_enabled: bool, lan: &mut Section<'_>, wan: &mut Section<'_>) -> Switches {
+    let mut interfaces = Switches::default();
+    own_interfaces(lan).into_iter().for_each(|interface| interfaces.add(lan_enabled, interface));
+    for section in lan.sections("network_interface").unwrap_or_default() {
+        let (enabled, interface) = listed_interface(section, Side::Lan, LOCALHOST, Protocol::Tls);
+        interfaces.add(enabled, interface);
+    }
+    let default = Interface {
+        side: Side::Wan,
+        ip_address: ANY,
+        port: 5061,
+        protocol: Protocol::Mtls,
+        key: "wan.network_interface[0]".to_owned(),
+    };
+    let Some(sections) = wan.sections("network_interface") else {
+        interfaces.add(true, default);
+        return interfaces;
+    };
+    for section in sections {
+        let (enabled, interface) = listed_interface(section, Side::Wan, ANY, Protocol::Mtls);
+        interfaces.add(enabled, interface);
     }
     interfaces
 }
 
 /// Those of `[lan]` itself: one for each of its protocols.
-fn own_interfaces(enabled: bool, lan: &mut Section<'_>) -> Vec<Interface> {
+fn own_interfaces(lan: &mut Section<'_>) -> Vec<Interface> {
     let ip_address = lan.get("bind_to_ip_address", address, LOCALHOST);
     let port = lan.get("port", range(0..=u16::MAX), 5060);
     let protocols = lan.get("transport_protocol", one_or_set(protocol), vec![Protocol::Tcp]);
     let interface =
         |protocol| Interface { side: Side::Lan, ip_address, port, protocol, key: lan.path().to_owned() };
-    if enabled { protocols.into_iter().map(interface).collect() } else { Vec::new() }
+    protocols.into_iter().map(interface).collect()
 }
 
 fn listed_interface(
@@ -81,7 +100,7 @@ fn listed_interface(
     side: Side,
     default_address: IpAddr,
     default_protocol: Protocol,
-) -> Option<Interface> {
+) -> (bool, Interface) {
     let enabled = section.get("enabled", flag, true);
     let interface = Interface {
         side,
@@ -90,7 +109,7 @@ fn listed_interface(
         protocol: section.get("protocol", protocol, default_protocol),
         key: section.path().to_owned(),
     };
-    enabled.then_some(interface)
+    (enabled, interface)
 }
 
 /// What interfaces speak; [`DIALLED`] of them in front are what routes speak, too.

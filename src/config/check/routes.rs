@@ -23,6 +23,14 @@ pub(super) struct Reader<'a> {
     shows_certificate: bool,
 }
 
+/// The static routes, and the switch of all.
+#[derive(Debug)]
+pub(super) struct Routes {
+    pub(super) all_enabled: bool,
+    pub(super) on: Vec<StaticRoute>,
+    pub(super) off: Vec<StaticRoute>,
+}
+
 impl<'a> Reader<'a> {
     /// Routes beside these domains, interfaces and accounts.
     pub(super) fn new(
@@ -39,12 +47,11 @@ impl<'a> Reader<'a> {
         Self { unroutable: own.chain(blocked).collect(), interfaces, accounts, shows_certificate }
     }
 
-    /// The routes that are enabled. Those that are not obey the same rules, but for what they need of the
-    /// machine.
-    pub(super) fn read(&self, mut section: Section<'_>) -> Vec<StaticRoute> {
+    /// The routes. Those that are not enabled obey the same rules, but for what they need of the machine.
+    pub(super) fn read(&self, mut section: Section<'_>) -> Routes {
         let all_enabled = section.get("enabled", flag, true);
         let mut domains = HashMap::new();
-        let mut routes = Vec::new();
+        let mut routes = Routes { all_enabled, on: Vec::new(), off: Vec::new() };
         for mut section in section.sections("route").unwrap_or_default() {
             let enabled = section.get("enabled", flag, true);
             let Some(route) = read_route(&mut section) else { continue };
@@ -56,7 +63,9 @@ impl<'a> Reader<'a> {
             }
             if enabled && all_enabled {
                 self.check(&section, &route);
-                routes.push(route);
+                routes.on.push(route);
+            } else {
+                routes.off.push(route);
             }
         }
         routes

@@ -23,6 +23,24 @@ impl AddressOfRecord {
         Self(octets.into())
     }
 
+    /// As a URI: [`Self::from_uri`] reads it again.
+    pub fn to_uri(&self) -> String {
+        let domain = String::from_utf8_lossy(self.domain());
+        let domain = if domain.contains(':') { format!("[{domain}]") } else { domain.into_owned() };
+        if self.at().is_none() {
+            return format!("sip:{domain}");
+        }
+        let mut uri = "sip:".to_owned();
+        for octet in self.user() {
+            if octet.is_ascii_alphanumeric() || b"-_.!~*'()+".contains(octet) {
+                uri.push(char::from(*octet));
+            } else {
+                uri.push_str(&format!("%{octet:02X}"));
+            }
+        }
+        uri + "@" + &domain
+    }
+
     /// The one that [`Self::as_bytes`] was taken of.
     pub(super) fn from_canonical(octets: &[u8]) -> Self {
         Self(octets.into())
@@ -89,6 +107,22 @@ mod tests {
             assert_eq!(found.to_string(), whole, "{text}");
             assert_eq!((found.user(), found.domain()), (user.as_bytes(), domain.as_bytes()), "{text}");
         }
+    }
+
+    #[test]
+    fn any_can_be_written_as_a_uri_and_read_again() {
+        for text in [
+            "sip:alice@a.test",
+            "sip:a.test",
+            "sip:a%40b%20%ff%3B@a.test",
+            "sip:x@[2001:db8::1]",
+            "sip:%25@a.test",
+        ] {
+            let name = canonical(text);
+            assert_eq!(canonical(&name.to_uri()), name, "{text}");
+        }
+        assert_eq!(canonical("sip:a%40b@a.test").to_uri(), "sip:a%40b@a.test");
+        assert_eq!(canonical("sip:+49.30_1@a.test").to_uri(), "sip:+49.30_1@a.test");
     }
 
     #[test]

@@ -181,6 +181,14 @@ pub struct Walk {
     last: (Millis, AddressOfRecord),
 }
 
+/// Names of one shard.
+#[derive(Debug)]
+pub(super) struct Names<'a> {
+    pub(super) names: Vec<&'a AddressOfRecord>,
+    /// Whether there are more.
+    pub(super) is_cut: bool,
+}
+
 #[derive(Debug, Default)]
 struct Record {
     bindings: BindingList,
@@ -278,8 +286,32 @@ impl Bindings {
         result
     }
 
+    /// How many addresses-of-record there are.
+    pub(super) fn names(&self) -> usize {
+        self.indices.expiries.len()
+    }
+
+    /// The first names of a shard behind `after`, in their order, `count` at most; `None` where there is no such shard.
+    pub(super) fn names_of(
+        &self,
+        shard: usize,
+        after: Option<&AddressOfRecord>,
+        count: usize,
+    ) -> Option<Names<'_>> {
+        let records = self.records.get(shard)?;
+        let mut names: Vec<_> =
+            records.keys().filter(|name| after.is_none_or(|after| *name > after)).collect();
+        let is_cut = names.len() > count;
+        if is_cut {
+            names.select_nth_unstable(count);
+            names.truncate(count);
+        }
+        names.sort_unstable();
+        Some(Names { names, is_cut })
+    }
+
     /// Apart from what the maps themselves go by: their places are the lowest bits of the hash, their marks the highest.
-    fn shard(&self, name: &AddressOfRecord) -> usize {
+    pub(super) fn shard(&self, name: &AddressOfRecord) -> usize {
         let hash = self.records[0].hasher().hash_one(name.as_bytes());
         (hash >> 32) as usize % SHARDS
     }

@@ -251,6 +251,14 @@ impl Flows {
         known.filter_map(|(flow, standing)| Some((**flow, standing.account?)))
     }
 
+    /// The UC servers in the order of their log-ons: account, flow, bindings that were registered over it.
+    pub(super) fn servers(&self) -> impl Iterator<Item = (AccountId, Flow, u32)> {
+        self.servers.values().map(|server| {
+            let bindings = self.standings.get(&server.flow).map_or(0, |standing| standing.bindings);
+            (server.account, *server.flow, bindings)
+        })
+    }
+
     /// Whether this log-on still stands.
     pub(super) fn is_logged_on(&self, server: ServerId) -> bool {
         self.servers.contains_key(&server)

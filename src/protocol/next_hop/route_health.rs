@@ -35,12 +35,24 @@ pub enum Output {
     },
 }
 
+/// How a route does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// Nothing has come of anything yet.
+    Unknown,
+    /// Something has got through.
+    Well,
+    /// Nothing gets through, for this reason.
+    Ill(&'static str),
+}
+
 #[derive(Debug)]
 struct Watched {
     route: Arc<Route>,
     /// Failures in a row, of the addresses that have any.
     failures: Vec<(IpAddr, u32)>,
     failed_since: Option<Instant>,
+    health: Health,
     /// When it is to be probed.
     due: Instant,
 }
@@ -62,6 +74,7 @@ impl RouteHealth {
             route: Arc::clone(route),
             failures: Vec::new(),
             failed_since: None,
+            health: Health::Unknown,
             due,
         };
         Self { interval, watched: routes.iter().map(watch).collect(), outputs: VecDeque::new() }
@@ -118,6 +131,11 @@ impl RouteHealth {
         self.interval.and_then(|_| self.watched.iter().map(|watched| watched.due).min())
     }
 
+    /// Every route, and how it does.
+    pub fn all(&self) -> impl Iterator<Item = (&Arc<Route>, Health)> {
+        self.watched.iter().map(|watched| (&watched.route, watched.health))
+    }
+
     /// What is to be done next.
     pub fn poll_output(&mut self) -> Option<Output> {
         self.outputs.pop_front()
@@ -138,6 +156,7 @@ impl Watched {
     /// What there is to tell, if it was otherwise before.
     fn change(&mut self, now: Instant, cause: Option<&'static str>) -> Option<Output> {
         let route = Arc::clone(&self.route);
+        self.health = cause.map_or(Health::Well, Health::Ill);
         match (cause, self.failed_since) {
             (Some(cause), None) => {
                 self.failed_since = Some(now);
@@ -152,7 +171,8 @@ impl Watched {
     }
 }
 
-fn addresses_of(route: &Route, known: &AccessAddresses) -> Vec<IpAddr> {
+/// Where the access server of `route` is, as far as that is known.
+pub fn addresses_of(route: &Route, known: &AccessAddresses) -> Vec<IpAddr> {
     let by_name = known.0.iter().filter(|(id, _)| *id == route.id).map(|(_, address)| *address);
     route.address.into_iter().chain(by_name).collect()
 }

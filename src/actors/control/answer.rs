@@ -1,0 +1,325 @@
+//! The resources: what each path answers.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::stream::LocalBoxStream;
+use http_body_util::{BodyExt as _, Either, Full, Limited, StreamBody};
+use hyper::body::{Body as HttpBody, Frame};
+use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, WWW_AUTHENTICATE};
+use hyper::{Method, Request, Response, StatusCode};
+use serde::Serialize;
+use slog::{Logger, error, info};
+use tokio::task::spawn_local;
+
+use super::SupervisorAddress;
+use super::access::{Door, Refusal};
+use super::collect::Collector;
+use super::door::Deadline;
+use super::query::Query;
+use super::report::{Endpoint, LogLevel, Problem};
+use super::{events, metrics, tables};
+use crate::actors::directory::Directory;
+use crate::actors::supervisor::describe::Description;
+use crate::config::{self, LOG_MODULES};
+use crate::diagnostics::Diagnostics;
+
+/// No body that is wanted is longer.
+const MAXIMUM_BODY: usize = 64 * 1024;
+
+/// Bindings in one page: at most, and where nothing is said.
+const MAXIMUM_PAGE: usize = 10_000;
+const USUAL_PAGE: usize = 1000;
+
+/// Events: at most, and where nothing is said.
+const MAXIMUM_EVENTS: usize = 1000;
+const USUAL_EVENTS: usize = 30;
+
+/// Whatever a browser makes of an answer, it makes nothing of it but what it says it is, and for nobody but us.
+const GUARDS: [(HeaderName, &str); 6] = [
+    (HeaderName::from_static("content-security-policy"), page::CONTENT_POLICY),
+    (HeaderName::from_static("x-content-type-options"), "nosniff"),
+    (HeaderName::from_static("x-frame-options"), "DENY"),
+    (HeaderName::from_static("referrer-policy"), "no-referrer"),
+    (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+    (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+];
+
+/// What goes back: a whole, or a stream without end.
+pub(super) type Body = Either<Full<Bytes>, StreamBody<Endless>>;
+/// The stream.
+pub(super) type Endless = LocalBoxStream<'static, Result<Frame<Bytes>, std::convert::Infallible>>;
+
+/// How a request has come in.
+#[derive(Clone, Debug)]
+pub(super) struct Visit {
+    pub(super) door: Rc<Door>,
+    pub(super) deadline: Deadline,
+}
+
+/// An answer, before it has headers.
+pub(super) enum Answer {
+    Json(Vec<u8>),
+    Text(StatusCode, String),
+    Metrics(String),
+    /// One JSON object each line, as they come.
+    Lines(Endless),
+    /// There is nothing to say.
+    Done,
+    Problem(StatusCode, String),
+}
+
+impl Answer {
+    pub(super) fn json(value: &impl Serialize) -> Self {
+        Self::Json(serde_json::to_vec(value).expect("reports have names for keys"))
+    }
+
+    /// Somebody who would know does not answer.
+    fn silent(who: &str) -> Self {
+        Self::Problem(StatusCode::SERVICE_UNAVAILABLE, format!("the {who} does not answer; try again later"))
+    }
+
+    fn bad(why: impl Into<String>) -> Self {
+        Self::Problem(StatusCode::BAD_REQUEST, why.into())
+    }
+}
+
+/// What there is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Resource {
+    Status,
+    Interfaces,
+    Routes,
+    Peers,
+    Registrations,
+    Certificate,
+    Events,
+    Health,
+    Metrics,
+    LogLevel,
+}
+
+const TABLE: [(&str, Method, Resource); 10] = [
+    ("/status", Method::GET, Resource::Status),
+    ("/interfaces", Method::GET, Resource::Interfaces),
+    ("/routes", Method::GET, Resource::Routes),
+    ("/peers", Method::GET, Resource::Peers),
+    ("/registrations", Method::GET, Resource::Registrations),
+    ("/certificate", Method::GET, Resource::Certificate),
+    ("/events", Method::GET, Resource::Events),
+    ("/health", Method::GET, Resource::Health),
+    ("/metrics", Method::GET, Resource::Metrics),
+    ("/log-level", Method::PUT, Resource::LogLevel),
+];
+
+/// Who answers.
+pub(super) struct Desk {
+    collector: Collector,
+    log: Logger,
+}
+
+impl Desk {
+    pub(super) fn new(
+        supervisor: SupervisorAddress,
+        directory: Arc<Directory>,
+        logs: Arc<Diagnostics>,
+    ) -> Self {
+        let log = logs.logger("control");
+        Self { collector: Collector::new(supervisor, directory, logs), log }
+    }
+
+    /// What has become of listening.
+    pub(super) fn note_endpoint(&self, endpoint: Endpoint) {
+        self.collector.note_endpoint(endpoint);
+    }
+
+    /// Answers a request. One whose answer panics gets a 500, and nobody else notices.
+    pub(super) async fn answer<B>(self: Rc<Self>, request: Request<B>, visit: Visit) -> Response<Body>
+    where
+        B: HttpBody + 'static,
+        B::Data: 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let desk = Rc::clone(&self);
+        let path = request.uri().path().to_owned();
+        let answered = spawn_local(async move { desk.respond(request, &visit).await });
+        answered.await.unwrap_or_else(|fault| {
+            error!(self.log, "request_failed"; "path" => path, "reason" => %fault);
+            let why = "the proxy has failed to answer this; its log says more".to_owned();
+            finish(Answer::Problem(StatusCode::INTERNAL_SERVER_ERROR, why))
+        })
+    }
+
+    async fn respond<B>(&self, request: Request<B>, visit: &Visit) -> Response<Body>
+    where
+        B: HttpBody,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let (head, body) = request.into_parts();
+        let service = self.collector.describe().await;
+        let names = service.as_ref().map(|(service, _)| tables::own_names(service)).unwrap_or_default();
+        if let Err(refusal) = visit.door.check(&head.method, &head.headers, &names) {
+            return refused(&refusal);
+        }
+        let resource = match find(head.uri.path(), &head.method) {
+            Ok(resource) => resource,
+            Err(Missing::Path) => {
+                let paths: Vec<_> = TABLE.iter().map(|(path, ..)| *path).collect();
+                let why = format!("there is no {}, allowed: {}", head.uri.path(), paths.join(" "));
+                return finish(Answer::Problem(StatusCode::NOT_FOUND, why));
+            }
+            Err(Missing::Method(allowed)) => return not_allowed(&head.method, &allowed),
+        };
+        let body = match Limited::new(body, MAXIMUM_BODY).collect().await {
+            Ok(body) => body.to_bytes(),
+            Err(fault) => {
+                let why = format!("the body cannot be read ({fault}), allowed: {MAXIMUM_BODY} octets");
+                return finish(Answer::Problem(StatusCode::PAYLOAD_TOO_LARGE, why));
+            }
+        };
+        let Some((service, is_old)) = &service else { return finish(Answer::silent("supervisor")) };
+        let query = Query::new(head.uri.query());
+        let answered = self.answer_of(resource, (service, *is_old), &query, &body, visit).await;
+        finish(answered.unwrap_or_else(|answer| answer))
+    }
+
+    /// An `Err` is an answer, too: the one to a question that makes no sense.
+    async fn answer_of(
+        &self,
+        resource: Resource,
+        (service, is_old): (&Description, bool),
+        query: &Query,
+        body: &[u8],
+        visit: &Visit,
+    ) -> Result<Answer, Answer> {
+        if !matches!(resource, Resource::Registrations | Resource::Events) {
+            query.allow(&[]).map_err(Answer::bad)?;
+        }
+        let resolver = || Answer::silent("federation resolver");
+        Ok(match resource {
+            Resource::Status => Answer::json(&self.collector.status((service, is_old)).await),
+            Resource::Interfaces => Answer::json(&self.collector.interfaces(service).await),
+            Resource::Routes => Answer::json(&self.collector.routes(service).await.ok_or_else(resolver)?),
+            Resource::Peers => Answer::json(&self.collector.peers(service).await),
+            Resource::Registrations => self.registrations(query).await?,
+            Resource::Events => self.events(query, visit)?,
+            Resource::Certificate => Answer::json(&self.collector.certificate(service)),
+            Resource::Health => match self.collector.health((service, is_old)).await {
+                Ok(well) => Answer::Text(StatusCode::OK, well),
+                Err(why) => Answer::Text(StatusCode::SERVICE_UNAVAILABLE, why),
+            },
+            Resource::Metrics => Answer::Metrics(self.collector.metrics(service).await),
+            Resource::LogLevel => self.set_log_level(body)?,
+        })
+    }
+
+    async fn registrations(&self, query: &Query) -> Result<Answer, Answer> {
+        query.allow(&["aor", "limit", "after"]).map_err(Answer::bad)?;
+        let of = query.address_of_record("aor").map_err(Answer::bad)?;
+        let after = query.address_of_record("after").map_err(Answer::bad)?;
+        let limit = query.number("limit", 1..=MAXIMUM_PAGE, USUAL_PAGE).map_err(Answer::bad)?;
+        let found = match of {
+            Some(name) => self.collector.registrations_of(name).await,
+            None => self.collector.registrations(after, limit).await,
+        };
+        found.map(|found| Answer::json(&found)).ok_or_else(|| Answer::silent("registrar"))
+    }
+
+    fn events(&self, query: &Query, visit: &Visit) -> Result<Answer, Answer> {
+        query.allow(&["limit", "follow"]).map_err(Answer::bad)?;
+        let limit = query.number("limit", 0..=MAXIMUM_EVENTS, USUAL_EVENTS).map_err(Answer::bad)?;
+        let logs = self.collector.logs();
+        match query.get("follow").unwrap_or("false") {
+            "true" => Ok(Answer::Lines(events::follow(logs.events(), limit, visit.deadline.clone()))),
+            "false" => Ok(Answer::json(&logs.events().last(limit))),
+            other => Err(Answer::bad(format!("follow: `{other}` is neither, allowed: true or false"))),
+        }
+    }
+
+    fn set_log_level(&self, body: &[u8]) -> Result<Answer, Answer> {
+        let LogLevel { module, level } = serde_json::from_slice(body).map_err(|fault| {
+            Answer::bad(format!("{fault}, allowed: {{\"module\": \"router\", \"level\": \"debug\"}}"))
+        })?;
+        let Some(wanted) = config::LogLevel::parse(&level) else {
+            let levels = config::LogLevel::ALL.map(config::LogLevel::as_str).join(" ");
+            return Err(Answer::bad(format!("`{level}` is no level, allowed: {levels}")));
+        };
+        if let Some(unknown) = module.as_deref().filter(|module| !LOG_MODULES.contains(module)) {
+            let modules = LOG_MODULES.join(" ");
+            return Err(Answer::bad(format!("`{unknown}` is no module, allowed: {modules}")));
+        }
+        self.collector.logs().levels().set(module.as_deref(), wanted);
+        info!(self.log, "log_level_changed"; "of" => module.as_deref().unwrap_or("default"), "level" => level);
+        Ok(Answer::Done)
+    }
+}
+
+fn refused(refusal: &Refusal) -> Response<Body> {
+    let mut response = finish(Answer::Problem(refusal.status, refusal.why.to_owned()));
+    if refusal.status == StatusCode::UNAUTHORIZED {
+        response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    response
+}
+
+enum Missing {
+    Path,
+    Method(Vec<Method>),
+}
+
+fn find(path: &str, method: &Method) -> Result<Resource, Missing> {
+    let mut allowed = Vec::new();
+    for (known, takes, resource) in &TABLE {
+        if *known == path {
+            if takes == method || (*takes == Method::GET && *method == Method::HEAD) {
+                return Ok(*resource);
+            }
+            allowed.push(takes.clone());
+        }
+    }
+    Err(if allowed.is_empty() { Missing::Path } else { Missing::Method(allowed) })
+}
+
+fn not_allowed(method: &Method, allowed: &[Method]) -> Response<Body> {
+    let mut names: Vec<String> = allowed.iter().map(ToString::to_string).collect();
+    if allowed.contains(&Method::GET) {
+        names.push("HEAD".to_owned());
+    }
+    let names = names.join(", ");
+    let why = format!("{method} is not possible here, allowed: {names}");
+    let mut response = finish(Answer::Problem(StatusCode::METHOD_NOT_ALLOWED, why));
+    if let Ok(names) = HeaderValue::try_from(names) {
+        response.headers_mut().insert(ALLOW, names);
+    }
+    response
+}
+
+/// Gives an answer its headers.
+fn finish(answer: Answer) -> Response<Body> {
+    let whole = |octets: Vec<u8>| Either::Left(Full::from(octets));
+    let (status, kind, body) = match answer {
+        Answer::Json(octets) => (StatusCode::OK, "application/json", whole(octets)),
+        Answer::Text(status, text) => (status, "text/plain; charset=utf-8", whole(text.into_bytes())),
+        Answer::Metrics(text) => (StatusCode::OK, metrics::CONTENT_TYPE, whole(text.into_bytes())),
+        Answer::Lines(lines) => {
+            (StatusCode::OK, "application/x-ndjson", Either::Right(StreamBody::new(lines)))
+        }
+        Answer::Done => (StatusCode::NO_CONTENT, "", whole(Vec::new())),
+        Answer::Problem(status, error) => {
+            let octets = serde_json::to_vec(&Problem { error }).expect("a string has a form in JSON");
+            (status, "application/json", whole(octets))
+        }
+    };
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    if !kind.is_empty() {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    }
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    for (name, value) in GUARDS {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    response
+}

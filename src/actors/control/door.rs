@@ -1,0 +1,214 @@
+//! Lets connections in: over the Unix socket and over TCP, bounded in number and in time.
+//!
+//! One request, one connection. Each has [`REQUEST_TIME`] from its first octet to the end of its answer; an answer
+//! without end moves its own deadline as long as the client takes it (see [`Deadline`]).
+
+use std::cell::Cell;
+use std::convert::Infallible;
+use std::io;
+use std::path::PathBuf;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::{Either, select};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use slog::{Logger, error, info, warn};
+use socket2::{Domain, Socket, Type};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio::task::spawn_local;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+use super::access::Door;
+use super::answer::{Desk, Visit};
+use super::report::Endpoint;
+use super::socket::ControlSocket;
+use crate::config::Admin;
+
+/// Connections of each of the two; whoever comes beyond is told so.
+const MAXIMUM_CONNECTIONS: usize = 64;
+
+/// From the first octet of a request to the last one of its answer.
+const REQUEST_TIME: Duration = Duration::from_secs(10);
+
+/// Request line and headers together, and how many of these.
+const MAXIMUM_HEADER_BYTES: usize = 16 * 1024;
+const MAXIMUM_HEADERS: usize = 64;
+
+/// Between two attempts to listen, and two looks whether the socket's file is still there.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// Connections that wait to be accepted.
+const BACKLOG: i32 = 128;
+
+/// What does not get in is told this.
+const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nConnection: close\r\n\
+    Retry-After: 1\r\nContent-Length: 57\r\n\r\n{\"error\":\"too many connections at once; try again later\"}";
+
+/// When a connection ends, whatever it does.
+#[derive(Clone, Debug)]
+pub(super) struct Deadline(Rc<Cell<Instant>>);
+
+impl Deadline {
+    fn new() -> Self {
+        Self(Rc::new(Cell::new(Instant::now() + REQUEST_TIME)))
+    }
+
+    /// The client takes what it is sent: it has so long from now on.
+    pub(super) fn extend(&self, time: Duration) {
+        self.0.set(Instant::now() + time);
+    }
+
+    async fn passed(&self) {
+        while self.0.get() > Instant::now() {
+            sleep_until(self.0.get()).await;
+        }
+    }
+}
+
+/// Listens on the Unix socket, for ever.
+pub(super) async fn serve_socket(path: PathBuf, desk: Rc<Desk>, log: Logger) {
+    let endpoint = |status: &str, reason: Option<String>| Endpoint {
+        key: "service.control_socket".to_owned(),
+        address: path.display().to_string(),
+        status: status.to_owned(),
+        reason,
+    };
+    let mut told = None;
+    loop {
+        match ControlSocket::bind(&path).await {
+            Ok(socket) => {
+                told = None;
+                desk.note_endpoint(endpoint("listening", None));
+                info!(log, "control_listening"; "socket" => %path.display());
+                let accept = || async { socket.listener.accept().await.map(|(stream, _)| stream) };
+                let gone = async {
+                    while socket.is_reachable() {
+                        sleep(RETRY).await;
+                    }
+                };
+                let _ = select(pin!(admit(accept, Door::Socket, &desk, &log)), pin!(gone)).await;
+            }
+            Err(fault) => {
+                let (reason, remedy) = (fault.to_string(), fault.remedy());
+                if told.as_ref() != Some(&reason) {
+                    error!(log, "control_not_listening"; "socket" => %path.display(), "reason" => &reason,
+                        "remedy" => remedy);
+                }
+                desk.note_endpoint(endpoint("not_listening", Some(reason.clone())));
+                told = Some(reason);
+                sleep(RETRY).await;
+            }
+        }
+    }
+}
+
+/// Listens on `[admin] listen`, for ever.
+pub(super) async fn serve_network(admin: Admin, desk: Rc<Desk>, log: Logger) {
+    let endpoint = |address: String, status: &str, reason: Option<String>| Endpoint {
+        key: "admin.listen".to_owned(),
+        address,
+        status: status.to_owned(),
+        reason,
+    };
+    let mut told = None;
+    loop {
+        match listen(&admin).and_then(|listener| Ok((listener.local_addr()?, listener))) {
+            Ok((address, listener)) => {
+                desk.note_endpoint(endpoint(address.to_string(), "listening", None));
+                info!(log, "admin_listening"; "address" => %address);
+                let accept = || async { listener.accept().await.map(|(stream, _)| stream) };
+                admit(accept, Door::Network { token: admin.token.clone() }, &desk, &log).await;
+            }
+            Err(fault) => {
+                let reason = fault.to_string();
+                if told.as_ref() != Some(&reason) {
+                    error!(log, "admin_not_listening"; "address" => %admin.listen, "reason" => &reason,
+                        "remedy" => "free the port, or set another admin.listen; it is tried again every 5 s");
+                }
+                desk.note_endpoint(endpoint(admin.listen.to_string(), "not_listening", Some(reason.clone())));
+                told = Some(reason);
+                sleep(RETRY).await;
+            }
+        }
+    }
+}
+
+fn listen(admin: &Admin) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(admin.listen), Type::STREAM.nonblocking(), None)?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&admin.listen.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// Accepts for ever. Each connection is a task of its own.
+async fn admit<S, A>(accept: impl Fn() -> A, door: Door, desk: &Rc<Desk>, log: &Logger)
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+    A: Future<Output = io::Result<S>>,
+{
+    let (door, room) = (Rc::new(door), Arc::new(Semaphore::new(MAXIMUM_CONNECTIONS)));
+    loop {
+        let mut stream = match accept().await {
+            Ok(stream) => stream,
+            Err(error) => {
+                // Out of descriptors, or of memory: that passes, or others have more reason to complain.
+                warn!(log, "accept_failed"; "reason" => %error);
+                sleep(RETRY).await;
+                continue;
+            }
+        };
+        let Ok(place) = Arc::clone(&room).try_acquire_owned() else {
+            // What does not fit into the buffer of a new connection at once is not worth a wait.
+            let _ = timeout(Duration::ZERO, stream.write_all(FULL)).await;
+            continue;
+        };
+        let (door, desk) = (Rc::clone(&door), Rc::clone(desk));
+        spawn_local(async move {
+            serve(stream, door, desk).await;
+            drop(place);
+        });
+    }
+}
+
+/// Answers one request.
+async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, door: Rc<Door>, desk: Rc<Desk>) {
+    let deadline = Deadline::new();
+    let visit = Visit { door, deadline: deadline.clone() };
+    let service = service_fn(|request| {
+        let (desk, visit) = (Rc::clone(&desk), visit.clone());
+        async move { Ok::<_, Infallible>(desk.answer(request, visit).await) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(REQUEST_TIME)
+        .keep_alive(false)
+        .max_headers(MAXIMUM_HEADERS)
+        .max_header_size(MAXIMUM_HEADER_BYTES)
+        .max_buf_size(2 * MAXIMUM_HEADER_BYTES)
+        .serve_connection(TokioIo::new(stream), service);
+    // A client that goes away, or sends what is no HTTP, has been answered as far as it can be.
+    match select(pin!(connection), pin!(deadline.passed())).await {
+        Either::Left(_) | Either::Right(_) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_answer_to_one_too_many_is_as_long_as_it_says() {
+        let text = std::str::from_utf8(FULL).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        assert!(head.ends_with(&format!("Content-Length: {}", body.len())));
+        let problem: super::super::report::Problem = serde_json::from_str(body).unwrap();
+        assert!(problem.error.starts_with("too many connections"));
+    }
+}
