@@ -97,10 +97,6 @@ impl Fixture {
                 Some(text) => reply(&mut stream, "200 OK", "text/plain; version=0.0.4", text.as_bytes()),
                 None => problem(&mut stream, "404 Not Found", "no such resource"),
             },
-            ("GET", "/events") if !request.target.contains("follow=true") => {
-                let events = self.state().events.clone();
-                json_reply(&mut stream, "200 OK", &events)
-            }
             ("GET", "/events") => self.follow(&mut stream, |state| &state.events),
             ("GET", "/trace") => self.follow(&mut stream, |state| &state.traced),
             ("POST", "/reload") => {

@@ -17,4 +17,5 @@ mod fixture;
 mod hostile;
 mod http;
 mod reports;
+mod service;
 mod states;

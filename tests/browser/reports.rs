@@ -1,8 +1,8 @@
 //! Reports of services in one state or another.
 
 use sip_proxy::actors::control::report::{
-    Account, Certificate, Event, Federation, Interface, Nat, Peer, RegistrationCount, Route, Server,
-    ServiceRecord, Settings, State, Status,
+    Account, Certificate, Endpoint, Event, Federation, Interface, Nat, Peer, RegistrationCount, Route,
+    Server, ServiceRecord, Settings, State, Status,
 };
 
 /// A service that has just begun and has nothing to do.
@@ -37,6 +37,12 @@ pub(super) fn idle() -> Status {
             log_lines_dropped: 0,
         },
         events: Vec::new(),
+        endpoints: vec![Endpoint {
+            key: "service.control_socket".to_owned(),
+            address: "/run/sip-proxy/control.sock".to_owned(),
+            status: "listening".to_owned(),
+            reason: None,
+        }],
         unanswered: Vec::new(),
     }
 }

@@ -1,6 +1,6 @@
 // What comes without being asked for again: events, and messages that are traced.
 
-import { Problem, follow, get } from "./client.js";
+import { Problem, follow } from "./client.js";
 import { clock, count, moment, t, word } from "./language.js";
 import { at, element, icon } from "./view.js";
 
@@ -8,6 +8,8 @@ import { at, element, icon } from "./view.js";
 const KEPT = 500;
 /** How many events from before are read. */
 const BEFORE = 200;
+/** After so many milliseconds those are there. */
+const SETTLED = 1000;
 
 const SIGNS = { __proto__: null, error: "bad", warning: "warn", info: "info" };
 const WEIGHTS = { __proto__: null, error: 2, warning: 1, info: 0 };
@@ -24,11 +26,13 @@ export async function followEvents() {
   }
   events.following = new AbortController();
   const { signal } = events.following;
+  // What was before need not be read out.
   at("events-list").setAttribute("aria-busy", "true");
   try {
-    take(await get(`events?limit=${BEFORE}`));
-    at("events-list").removeAttribute("aria-busy");
-    await follow("events?follow=true", take, signal, () => summary(true));
+    await follow(`events?follow=true&limit=${BEFORE}`, take, signal, () => {
+      summary(true);
+      setTimeout(() => at("events-list").removeAttribute("aria-busy"), SETTLED);
+    });
   } catch (fault) {
     if (!(fault instanceof Problem)) {
       throw fault;
@@ -36,7 +40,6 @@ export async function followEvents() {
     // The next report that arrives begins anew.
   } finally {
     events.following = null;
-    at("events-list").removeAttribute("aria-busy");
     summary(false);
   }
 }
@@ -108,14 +111,17 @@ function pause() {
   redraw();
 }
 
-const trace = { running: null, messages: 0, fault: null };
+const trace = { running: null, messages: 0, missed: 0, fault: null };
 
 async function startTrace() {
   trace.running?.abort();
   const running = new AbortController();
-  Object.assign(trace, { running, messages: 0, fault: null });
+  Object.assign(trace, { running, messages: 0, missed: 0, fault: null });
   at("trace-list").replaceChildren();
   const question = new URLSearchParams({ [at("trace-by").value]: at("trace-value").value.trim() });
+  if (at("trace-bodies").checked) {
+    question.set("bodies", "true");
+  }
   traced();
   try {
     await follow(`trace?${question}`, (messages) => show(messages, running), running.signal);
@@ -135,6 +141,7 @@ async function startTrace() {
 function show(messages, running) {
   if (trace.running === running) {
     trace.messages += messages.length;
+    trace.missed += messages.reduce((all, message_) => all + (message_.missed ?? 0), 0);
     prepend(at("trace-list"), messages.map(message));
     traced();
   }
@@ -155,7 +162,8 @@ function message(it) {
 function traced() {
   const isOn = trace.running !== null;
   at("trace-stop").disabled = !isOn;
-  const seen = count("trace.messages", trace.messages);
+  const missed = trace.missed > 0 ? ` ${count("trace.missed", trace.missed)}` : "";
+  const seen = `${count("trace.messages", trace.messages)}${missed}`;
   at("trace-summary").textContent = isOn ? `${t("trace.running")} ${seen}` : trace.fault ?? (trace.messages > 0 ? seen : "");
   at("trace-empty").hidden = isOn || at("trace-list").children.length > 0;
 }
@@ -179,7 +187,7 @@ export function prepare() {
   at("trace-stop").addEventListener("click", () => trace.running?.abort());
   at("trace-clear").addEventListener("click", () => {
     at("trace-list").replaceChildren();
-    trace.messages = 0;
+    Object.assign(trace, { messages: 0, missed: 0 });
     traced();
   });
 }

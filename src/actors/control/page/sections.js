@@ -152,6 +152,9 @@ function troubles(status) {
   if (status.nat.enabled && status.nat.public_address === null) {
     add("warn", "nat", t("trouble.nat"), status.nat.reason);
   }
+  for (const one of status.endpoints.filter((row) => row.status === "not_listening")) {
+    add("warn", "service", t("trouble.endpoint", { address: one.address }), one.reason);
+  }
   if (status.settings.log_fault !== null) {
     add("bad", "diagnostics", t("trouble.log"), status.settings.log_fault);
   }
@@ -225,6 +228,9 @@ function service(status) {
     [t("domains"), codes(status.presence_domains)],
     [t("configuration"), code(status.configuration)],
     [t("configured"), when(status.configured)],
+    [t("endpoints"), { list: status.endpoints.map((one) => ({
+      text: one.address, code: true, kind: kind(one.status), title: word("endpoint", one.status), note: one.reason, said: true,
+    })) }],
   ]);
 }
 

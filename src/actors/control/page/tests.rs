@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
 use crate::actors::control::report::State;
-use crate::config::LOG_MODULES;
+use crate::config::{LOG_MODULES, LogLevel};
 use crate::protocol::stun::nat::NatType;
 
 fn text(path: &str) -> &'static str {
@@ -155,7 +155,7 @@ fn the_page_offers_the_modules_and_levels_of_the_configuration() {
         list.split('"').skip(1).step_by(2).map(str::to_owned).collect()
     };
     assert_eq!(list("MODULES"), LOG_MODULES);
-    assert_eq!(list("LEVELS"), ["error", "warning", "info", "debug", "trace"]);
+    assert_eq!(list("LEVELS"), LogLevel::ALL.map(LogLevel::as_str));
 }
 
 #[test]

@@ -262,6 +262,13 @@ export default {
   "trace.running": { "en": "Tracing.", "de": "Wird verfolgt." },
   "trace.ended": { "en": "The service has ended the trace.", "de": "Der Dienst hat die Verfolgung beendet." },
   "trace.failed": { "en": "Not traced: {reason}", "de": "Nicht verfolgt: {reason}" },
+  "trace.bodies": { "en": "with bodies", "de": "mit Inhalt" },
+  "trace.missed.one": { "en": "{count} is missing: it came faster than it was read.", "de": "{count} fehlt: Sie kam schneller, als gelesen wurde." },
+  "trace.missed.other": { "en": "{count} are missing: they came faster than they were read.", "de": "{count} fehlen: Sie kamen schneller, als gelesen wurde." },
+  "endpoints": { "en": "Asked at", "de": "Erreichbar unter" },
+  "endpoint.listening": { "en": "listening", "de": "aktiv" },
+  "endpoint.not_listening": { "en": "not listening", "de": "nicht aktiv" },
+  "trouble.endpoint": { "en": "{address} does not answer administrators", "de": "{address} antwortet Administratoren nicht" },
   "trace.messages.one": { "en": "{count} message", "de": "{count} Nachricht" },
   "trace.messages.other": { "en": "{count} messages", "de": "{count} Nachrichten" }
 };
