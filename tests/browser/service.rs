@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::browser::Browser;
 use super::common::agent::Agent;
-use super::common::http::ask_network;
+use super::common::http::{HttpAnswer, ask_network};
 use super::common::proxy::{Protocol, Settings};
 use super::common::run;
 use super::common::scratch::{free_port, loopback};
@@ -89,23 +89,23 @@ fn with_a_token_the_page_is_there_and_nothing_on_it_before_that_is_shown() {
     });
 }
 
+/// A request with one header beside `Host`.
+async fn ask(page: SocketAddr, method: &str, path: &str, row: (&str, &str)) -> HttpAnswer {
+    ask_network(page, method, path, &[("Host", &page.to_string()), row], "").await
+}
+
 #[test]
 fn files_of_the_page_are_kept_by_the_browser_and_guarded() {
     run(LIMIT, async {
         let (settings, page) = settings();
         let _proxy = settings.start().await;
-        let host = page.to_string();
-        let ask = |method, path, row| {
-            let host = host.as_str();
-            async move { ask_network(page, method, path, &[("Host", host), row], "").await }
-        };
         for (path, kind) in [
             ("/", "text/html; charset=utf-8"),
             ("/page/main.js", "text/javascript; charset=utf-8"),
             ("/page/style.css", "text/css; charset=utf-8"),
             ("/page/icon.svg", "image/svg+xml"),
         ] {
-            let answer = ask("GET", path, ("Accept", "*/*")).await;
+            let answer = ask(page, "GET", path, ("Accept", "*/*")).await;
             assert_eq!((answer.status, answer.header("content-type")), (200, Some(kind)), "{path}");
             assert!(!answer.body.is_empty(), "{path}");
             let policy = answer.header("content-security-policy").unwrap_or_default();
@@ -113,14 +113,15 @@ fn files_of_the_page_are_kept_by_the_browser_and_guarded() {
             assert_eq!(answer.header("x-content-type-options"), Some("nosniff"), "{path}");
             assert_eq!(answer.header("cache-control"), Some("no-cache"), "{path}");
             let tag = answer.header("etag").expect("files have a tag").to_owned();
-            let again = ask("GET", path, ("If-None-Match", &format!("\"other\", {tag}"))).await;
+            let tags = format!("\"other\", {tag}");
+            let again = ask(page, "GET", path, ("If-None-Match", &tags)).await;
             assert_eq!((again.status, again.body.as_str()), (304, ""), "{path}");
             assert_eq!(again.header("etag"), Some(tag.as_str()), "{path}");
-            assert_eq!(ask("GET", path, ("If-None-Match", "\"other\"")).await.status, 200, "{path}");
-            let refused = ask("POST", path, ("X-Sip-Proxy", "1")).await;
+            assert_eq!(ask(page, "GET", path, ("If-None-Match", "\"other\"")).await.status, 200, "{path}");
+            let refused = ask(page, "POST", path, ("X-Sip-Proxy", "1")).await;
             assert_eq!((refused.status, refused.header("allow")), (405, Some("GET, HEAD")), "{path}");
         }
-        assert_eq!(ask("GET", "/page/mod.rs", ("Accept", "*/*")).await.status, 404);
-        assert_eq!(ask("GET", "/page/../status", ("Accept", "*/*")).await.status, 404);
+        assert_eq!(ask(page, "GET", "/page/mod.rs", ("Accept", "*/*")).await.status, 404);
+        assert_eq!(ask(page, "GET", "/page/../status", ("Accept", "*/*")).await.status, 404);
     });
 }

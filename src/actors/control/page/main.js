@@ -94,6 +94,8 @@ function gone(fault) {
     return;
   }
   goneSince ??= new Date();
+  // Its connection may be dead without having ended.
+  live.leaveEvents();
   document.body.classList.add("old");
   at("gone").hidden = false;
   const text = fault.status === 0 ? t("gone") : t("gone.answers", { reason: fault.message });
