@@ -4,6 +4,7 @@ mod gruus;
 mod happenings;
 mod keeping;
 mod outbound;
+mod reconfigured;
 mod registrations;
 mod servers;
 
@@ -39,7 +40,7 @@ fn accounts() -> Accounts {
         scope: Scope::parse(&[users]).unwrap(),
         kind,
     };
-    Accounts(vec![
+    Accounts::new(vec![
         account("ucserver", "*", AccountKind::UcServer),
         account("other", "*@b.test", AccountKind::UcServer),
         account("partner", "*@partner.test", AccountKind::Registrant),
