@@ -270,6 +270,7 @@ pub struct PublicAddress {
     pub ip_address: Option<IpAddr>,
     /// The port, 1 to 65535. Default 5061.
     pub port: u16,
-    /// Host name for Via and Record-Route, lower case. Default `None`: the certificate's first name.
+    /// Host name for Via and Record-Route, lower case. Default `None`: the certificate's first name that is no presence
+    /// domain, else its first one.
     pub host_name: Option<String>,
 }
