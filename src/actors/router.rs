@@ -12,6 +12,7 @@
 
 mod homeless;
 mod log;
+mod taps;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -147,6 +148,7 @@ impl Router {
         while let Some(output) = self.core.poll_output() {
             match output {
                 Output::Transmit { hop, alternate, bytes, branch, beyond } => {
+                    self.show_departing(&hop, beyond.as_deref(), &bytes);
                     if tells_messages {
                         self.tell_sent(&hop, &bytes);
                     }
@@ -331,6 +333,7 @@ impl Handler<MessagesReceived> for Router {
     fn handle(&mut self, MessagesReceived(batch): MessagesReceived, ctx: &mut Context<Self>) {
         let now = Instant::now();
         let tells_messages = self.follow_level();
+        self.show_received(&batch);
         for received in batch {
             if tells_messages {
                 self.tell_received(&received.flow, &received.message);

@@ -182,11 +182,16 @@ fn cut(text: &str, width: usize) -> String {
 
 /// `text` without what a terminal would obey.
 pub(super) fn harmless(text: &str) -> String {
-    let is_harmful = |letter: char| {
-        letter.is_control()
-            || matches!(letter, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
     text.chars().map(|letter| if is_harmful(letter) { '\u{fffd}' } else { letter }).collect()
+}
+
+/// Whether a terminal would obey it, break the line, or turn the text's direction: controls, separators of lines, and
+/// characters for layout that are not seen (Unicode's category Cf).
+pub(super) fn is_harmful(letter: char) -> bool {
+    letter.is_control()
+        || matches!(letter, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{feff}')
+        || matches!(letter, '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{fff9}'..='\u{fffb}')
+        || matches!(letter, '\u{e0000}'..='\u{e007f}')
 }
 
 /// A row of a table with two columns.
@@ -277,7 +282,7 @@ mod tests {
     #[test]
     fn what_a_terminal_would_obey_does_not_reach_it() {
         let table = table(&[["\x1b[2Jx", "a\nb\u{202e}c", "1\t"]]);
-        assert_eq!(table.render(WIDE, "")[1], "\u{fffd}[2Jx  a\u{fffd}b\u{fffd}c    1\u{fffd}");
+        assert_eq!(table.render(WIDE, "")[1], "\u{fffd}[2Jx  a\u{fffd}b\u{fffd}c     1\u{fffd}");
         assert_eq!(row("name", "a\rb"), format!("{:<15} a\u{fffd}b", "name"));
     }
 

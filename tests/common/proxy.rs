@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
@@ -321,6 +321,11 @@ impl Proxy {
     /// What it has logged to standard error so far.
     pub(crate) fn log(&self) -> String {
         self.process.errors()
+    }
+
+    /// Its configuration.
+    pub(crate) fn file(&self) -> &Path {
+        &self.file
     }
 
     /// The directory that its relative paths begin from.

@@ -55,6 +55,7 @@ mod streams;
 mod stun;
 mod support;
 mod timers;
+mod trace;
 mod transactions;
 mod trust_domain;
 mod unwanted;

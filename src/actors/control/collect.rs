@@ -19,6 +19,7 @@ use crate::actors::directory::Directory;
 use crate::actors::federation_resolver::{ListRoutes, RouteListed};
 use crate::actors::registrar::{ListRegistrations, ListServers};
 use crate::actors::supervisor::describe::{Describe, Description};
+use crate::actors::trace::Trace;
 use crate::diagnostics::Diagnostics;
 use crate::protocol::location::{AddressOfRecord, Page, Place};
 
@@ -74,6 +75,16 @@ impl Collector {
     /// The log, whose levels and events are here.
     pub(super) fn logs(&self) -> &Diagnostics {
         &self.logs
+    }
+
+    /// Who knows of the service as a whole.
+    pub(super) const fn supervisor(&self) -> &SupervisorAddress {
+        &self.supervisor
+    }
+
+    /// Who watches messages pass.
+    pub(super) fn trace(&self) -> &Arc<Trace> {
+        self.directory.trace()
     }
 
     /// What the supervisor says; where it does not answer, what it has said before, and then true.
@@ -253,7 +264,7 @@ fn seconds(now: SystemTime, end: SystemTime) -> i64 {
 }
 
 /// Asks somebody. `None`: nobody is there, or takes too long.
-async fn ask<M>(whom: &Recipient<M>, question: M) -> Option<M::Result>
+pub(super) async fn ask<M>(whom: &Recipient<M>, question: M) -> Option<M::Result>
 where
     M: Message + Send + 'static,
     M::Result: Send,

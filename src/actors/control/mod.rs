@@ -3,6 +3,7 @@
 //! - `door.rs` lets connections in, bounded in number and in time; `socket.rs` makes the Unix socket.
 //! - `access.rs` says who may ask.
 //! - `answer.rs` knows the resources; [`report`] is their form; `collect.rs` and what it uses ask the other actors.
+//! - [`page`] is what a browser makes of them.
 //!
 //! It has a thread of its own, so that no client, however slow, holds up SIP. Whom it asks answers in time or is left out
 //! of the report.
@@ -17,10 +18,12 @@ mod collect;
 mod door;
 mod events;
 pub mod metrics;
+pub mod page;
 mod query;
 pub mod report;
 mod socket;
 mod tables;
+pub mod trace;
 
 use std::path::PathBuf;
 use std::rc::Rc;
