@@ -18,7 +18,7 @@ use super::access::{Door, Refusal};
 use super::collect::Collector;
 use super::door::Deadline;
 use super::query::Query;
-use super::report::{Endpoint, LogLevel, Problem};
+use super::report::{Endpoint, LogLevel, Problem, ServiceRecord};
 use super::{events, metrics, tables};
 use crate::actors::directory::Directory;
 use crate::actors::supervisor::describe::Description;
@@ -101,9 +101,12 @@ enum Resource {
     Health,
     Metrics,
     LogLevel,
+    Reload,
+    Drain,
+    Stop,
 }
 
-const TABLE: [(&str, Method, Resource); 10] = [
+const TABLE: [(&str, Method, Resource); 13] = [
     ("/status", Method::GET, Resource::Status),
     ("/interfaces", Method::GET, Resource::Interfaces),
     ("/routes", Method::GET, Resource::Routes),
@@ -114,6 +117,9 @@ const TABLE: [(&str, Method, Resource); 10] = [
     ("/health", Method::GET, Resource::Health),
     ("/metrics", Method::GET, Resource::Metrics),
     ("/log-level", Method::PUT, Resource::LogLevel),
+    ("/reload", Method::POST, Resource::Reload),
+    ("/drain", Method::POST, Resource::Drain),
+    ("/stop", Method::POST, Resource::Stop),
 ];
 
 /// Who answers.
@@ -135,6 +141,16 @@ impl Desk {
     /// What has become of listening.
     pub(super) fn note_endpoint(&self, endpoint: Endpoint) {
         self.collector.note_endpoint(endpoint);
+    }
+
+    /// What the supervisor says now.
+    pub(super) async fn description(&self) -> Option<Description> {
+        self.collector.describe().await.filter(|(_, is_old)| !is_old).map(|(service, _)| service)
+    }
+
+    /// What DNS has said of the presence domains.
+    pub(super) fn set_records(&self, records: Vec<ServiceRecord>) {
+        self.collector.set_records(records);
     }
 
     /// Answers a request. One whose answer panics gets a 500, and nobody else notices.
@@ -213,6 +229,9 @@ impl Desk {
                 Err(why) => Answer::Text(StatusCode::SERVICE_UNAVAILABLE, why),
             },
             Resource::Metrics => Answer::Metrics(self.collector.metrics(service).await),
+            Resource::Reload | Resource::Drain | Resource::Stop => {
+                return Err(Answer::Problem(StatusCode::NOT_IMPLEMENTED, "not by this version".to_owned()));
+            }
             Resource::LogLevel => self.set_log_level(body)?,
         })
     }

@@ -11,7 +11,8 @@ use tokio::time::timeout;
 
 use super::metrics::Gauges;
 use super::report::{
-    Certificate, Endpoint, Interface, Peer, RegistrationCount, Registrations, Route, Server, Status,
+    Certificate, Endpoint, Interface, Peer, RegistrationCount, Registrations, Route, Server, ServiceRecord,
+    Status,
 };
 use super::tables::{self, Connected};
 use super::{SupervisorAddress, metrics};
@@ -42,6 +43,7 @@ pub(super) struct Collector {
     /// What the supervisor has told last.
     known: RefCell<Option<Description>>,
     endpoints: RefCell<BTreeMap<String, Endpoint>>,
+    records: RefCell<Vec<ServiceRecord>>,
 }
 
 /// Who has not answered.
@@ -63,12 +65,24 @@ impl Collector {
         directory: Arc<Directory>,
         logs: Arc<Diagnostics>,
     ) -> Self {
-        Self { supervisor, directory, logs, known: RefCell::default(), endpoints: RefCell::default() }
+        Self {
+            supervisor,
+            directory,
+            logs,
+            known: RefCell::default(),
+            endpoints: RefCell::default(),
+            records: RefCell::default(),
+        }
     }
 
     /// What has become of listening.
     pub(super) fn note_endpoint(&self, endpoint: Endpoint) {
         self.endpoints.borrow_mut().insert(endpoint.key.clone(), endpoint);
+    }
+
+    /// What DNS has said of the presence domains.
+    pub(super) fn set_records(&self, records: Vec<ServiceRecord>) {
+        *self.records.borrow_mut() = records;
     }
 
     /// The log, whose levels and events are here.
@@ -110,7 +124,7 @@ impl Collector {
             servers,
             peers: connected.peers,
             registrations,
-            federation: tables::federation(config, Vec::new()),
+            federation: tables::federation(config, self.records.borrow().clone()),
             nat: tables::nat(service),
             certificate: self.certificate(service),
             settings: tables::settings(config, &self.logs),

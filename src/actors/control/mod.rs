@@ -18,6 +18,7 @@ mod door;
 mod events;
 pub mod metrics;
 mod query;
+mod records;
 pub mod report;
 mod socket;
 mod tables;
@@ -89,6 +90,7 @@ impl Actor for Control {
     fn started(&mut self, ctx: &mut Context<Self>) {
         let socket = door::serve_socket(self.socket.clone(), Rc::clone(&self.desk), self.log.clone());
         ctx.spawn(socket.into_actor(self));
+        ctx.spawn(records::keep(Rc::clone(&self.desk), self.log.clone()).into_actor(self));
         if let Some(admin) = self.admin.clone() {
             let network = door::serve_network(admin, Rc::clone(&self.desk), self.log.clone());
             ctx.spawn(network.into_actor(self));
