@@ -143,6 +143,11 @@ impl Desk {
         self.collector.note_endpoint(endpoint);
     }
 
+    /// There is no such place to listen any more.
+    pub(super) fn forget_endpoint(&self, key: &str) {
+        self.collector.forget_endpoint(key);
+    }
+
     /// What the supervisor says now.
     pub(super) async fn description(&self) -> Option<Description> {
         self.collector.describe().await.filter(|(_, is_old)| !is_old).map(|(service, _)| service)
@@ -345,3 +350,6 @@ fn finish(answer: Answer) -> Response<Body> {
     }
     response
 }
+
+#[cfg(test)]
+mod tests;

@@ -80,6 +80,11 @@ impl Collector {
         self.endpoints.borrow_mut().insert(endpoint.key.clone(), endpoint);
     }
 
+    /// There is no such place any more.
+    pub(super) fn forget_endpoint(&self, key: &str) {
+        self.endpoints.borrow_mut().remove(key);
+    }
+
     /// What DNS has said of the presence domains.
     pub(super) fn set_records(&self, records: Vec<ServiceRecord>) {
         *self.records.borrow_mut() = records;

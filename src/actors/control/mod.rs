@@ -41,7 +41,7 @@ use crate::diagnostics::Diagnostics;
 pub struct ControlSettings {
     /// `service.control_socket`.
     pub socket: PathBuf,
-    /// `[admin]`, where it listens.
+    /// `[admin]`, where it listens; what a reload makes of it is seen within a second.
     pub admin: Option<Admin>,
     /// Whom it asks about the service as a whole.
     pub supervisor: SupervisorAddress,
@@ -91,10 +91,8 @@ impl Actor for Control {
         let socket = door::serve_socket(self.socket.clone(), Rc::clone(&self.desk), self.log.clone());
         ctx.spawn(socket.into_actor(self));
         ctx.spawn(records::keep(Rc::clone(&self.desk), self.log.clone()).into_actor(self));
-        if let Some(admin) = self.admin.clone() {
-            let network = door::serve_network(admin, Rc::clone(&self.desk), self.log.clone());
-            ctx.spawn(network.into_actor(self));
-        }
+        let network = door::follow_admin(self.admin.take(), Rc::clone(&self.desk), self.log.clone());
+        ctx.spawn(network.into_actor(self));
     }
 
     fn stopped(&mut self, _: &mut Context<Self>) {
