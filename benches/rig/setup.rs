@@ -36,7 +36,7 @@ pub(crate) fn ends() -> Ends {
 }
 
 fn accounts() -> Arc<Accounts> {
-    Arc::new(Accounts(vec![Account {
+    Arc::new(Accounts::new(vec![Account {
         user_name: "ucserver".to_owned(),
         secret: Secret::Address,
         scope: Scope::everybody(),

@@ -55,12 +55,11 @@ pub struct Directory {
     connections: Mutex<Connections>,
     next_connection: AtomicU64,
     hash_key: [u8; 16],
-    limits: ConnectionLimits,
     metrics: Metrics,
 }
 
 impl Directory {
-    /// An empty directory for `cores` Routers and `interfaces` interfaces. `hash_key` is drawn at random, so that
+    /// An empty directory for `cores` Routers and interfaces with identifiers below `interfaces`. `hash_key` is drawn at random, so that
     /// nobody can choose Call-IDs that all meet in one Router.
     pub fn new(cores: usize, interfaces: usize, limits: ConnectionLimits, hash_key: [u8; 16]) -> Self {
         Self {
@@ -70,10 +69,9 @@ impl Directory {
             federation_resolver: ArcSwapOption::empty(),
             datagram: (0..interfaces).map(|_| vacant(cores)).collect(),
             stream: vacant(interfaces),
-            connections: Mutex::default(),
+            connections: Mutex::new(Connections::new(limits)),
             next_connection: AtomicU64::new(Self::first_connection(&hash_key)),
             hash_key,
-            limits,
             metrics: Metrics::default(),
         }
     }

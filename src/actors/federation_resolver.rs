@@ -68,6 +68,18 @@ pub struct Resolve {
 #[rtype(result = "()")]
 pub struct Resolved(pub Vec<(ContextId, Resolution)>);
 
+/// From now on, these name servers are asked, and these are the static routes. From the supervisor.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "()")]
+pub struct ApplyLookUps {
+    /// `[dns]`.
+    pub dns: Dns,
+    /// The routes.
+    pub routes: Vec<Arc<Route>>,
+    /// `static_routes.probe_interval`.
+    pub probe_interval: Option<Duration>,
+}
+
 /// What became of an attempt to reach a server. From Routers, for servers that the resolver has named.
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "()")]
@@ -87,6 +99,7 @@ pub struct FederationResolver {
     access: AccessServers,
     routes: RouteHealth,
     name_servers: NameServers,
+    settings: Dns,
     directory: Arc<Directory>,
     timer: Option<(Instant, SpawnHandle)>,
     access_timer: Option<SpawnHandle>,
@@ -124,6 +137,7 @@ impl FederationResolver {
             access: AccessServers::new(routes, Arc::clone(&interfaces), Instant::now()),
             core: Resolver::new(settings.timeout, interfaces, seed),
             name_servers: NameServers::new(settings, &log),
+            settings: settings.clone(),
             directory,
             timer: None,
             access_timer: None,
@@ -301,6 +315,29 @@ impl Handler<InterfacesChanged> for FederationResolver {
     fn handle(&mut self, InterfacesChanged(interfaces): InterfacesChanged, _: &mut Context<Self>) {
         self.access.set_interfaces(Arc::clone(&interfaces));
         self.core.set_interfaces(interfaces);
+    }
+}
+
+impl Handler<ApplyLookUps> for FederationResolver {
+    type Result = ();
+
+    fn handle(&mut self, new: ApplyLookUps, ctx: &mut Context<Self>) {
+        let now = Instant::now();
+        if new.dns != self.settings {
+            if new.dns.name_servers != self.settings.name_servers {
+                self.core.forget_answers();
+            }
+            self.core.set_budget(new.dns.timeout);
+            self.name_servers = NameServers::new(&new.dns, &self.log);
+            self.settings = new.dns;
+        }
+        self.access.set_routes(&new.routes, now);
+        self.routes.set_routes(&new.routes, new.probe_interval, now);
+        if let Some(timer) = self.probe_timer.take() {
+            ctx.cancel_future(timer);
+        }
+        self.look_after_access_servers(ctx);
+        self.look_after_routes(ctx);
     }
 }
 

@@ -6,6 +6,7 @@
 
 pub mod connection;
 pub mod control;
+pub mod descriptors;
 pub mod directory;
 pub mod drops;
 pub mod federation_resolver;

@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use actix::prelude::*;
+use ipnet::IpNet;
 use slog::{Logger, debug, info, warn};
 
 use self::keeping::{Outbox, Telling};
@@ -31,7 +32,9 @@ use super::turns::Turns;
 use crate::protocol::account::AccountId;
 use crate::protocol::flow::Flow;
 use crate::protocol::interface::Interfaces;
-use crate::protocol::location::{AddressOfRecord, Answer, Location, LocationEvent, Question, Verdict};
+use crate::protocol::location::{
+    AddressOfRecord, Answer, Location, LocationEvent, LocationSettings, Question, Verdict,
+};
 use crate::protocol::message::Name;
 use crate::protocol::message::date::sip_date;
 
@@ -114,6 +117,18 @@ pub struct FlowEnded(pub Flow);
 pub struct RouterRestarted {
     /// Its index.
     pub router: usize,
+}
+
+/// From now on, these settings are in force. From the supervisor.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct ApplyLocation {
+    /// Of the core.
+    pub settings: LocationSettings,
+    /// The interfaces of the configuration.
+    pub interfaces: Interfaces,
+    /// `lan.allowed_networks`.
+    pub lan_networks: Vec<IpNet>,
 }
 
 /// The Registrar has begun: what was kept is restored, and the Routers have been told who is logged on. To the
@@ -362,6 +377,18 @@ impl Handler<ConnectionClosed> for Registrar {
 
     fn handle(&mut self, ConnectionClosed { flow }: ConnectionClosed, ctx: &mut Context<Self>) {
         self.core.handle_connection_closed(Instant::now(), &flow);
+        self.settle(ctx);
+    }
+}
+
+impl Handler<ApplyLocation> for Registrar {
+    type Result = ();
+
+    fn handle(&mut self, new: ApplyLocation, ctx: &mut Context<Self>) {
+        let ApplyLocation { settings, interfaces, lan_networks } = new;
+        self.interfaces = interfaces;
+        let is_lan = |flow: &Flow| lan_networks.iter().any(|network| network.contains(&flow.remote.ip()));
+        self.core.reconfigure(Instant::now(), settings, &is_lan);
         self.settle(ctx);
     }
 }

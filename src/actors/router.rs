@@ -42,7 +42,8 @@ use crate::protocol::interface::Interfaces;
 use crate::protocol::location::{Ask, ContextId, Question};
 use crate::protocol::next_hop::Query;
 use crate::protocol::proxy::outward::Beyond;
-use crate::protocol::proxy::{Alternate, Counts, Load, Output, Proxy};
+use crate::protocol::proxy::settings::Settings;
+use crate::protocol::proxy::{Alternate, Counts, EventDetail, Load, Output, Proxy};
 
 /// Batches of messages that may wait for a Router. A batch holds up to 64, so this bounds what a slow Router can
 /// owe; the network is refused beyond it, control messages are not.
@@ -66,6 +67,16 @@ pub struct Router {
 #[derive(Clone, Debug, Message)]
 #[rtype(result = "()")]
 pub struct InterfacesChanged(pub Arc<Interfaces>);
+
+/// From now on, these settings are in force. To every Router, from the supervisor.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "()")]
+pub struct ApplySettings {
+    /// For this Router alone, so that no other core counts references to them.
+    pub settings: Arc<Settings>,
+    /// Whether single transactions are told.
+    pub detail: EventDetail,
+}
 
 /// From now on, the access servers of static routes that are given by name have these addresses. To every Router, from
 /// the FederationResolver.
@@ -408,6 +419,15 @@ impl Handler<InterfacesChanged> for Router {
 
     fn handle(&mut self, InterfacesChanged(interfaces): InterfacesChanged, _: &mut Context<Self>) {
         self.core.set_interfaces(interfaces);
+    }
+}
+
+impl Handler<ApplySettings> for Router {
+    type Result = ();
+
+    fn handle(&mut self, ApplySettings { settings, detail }: ApplySettings, _: &mut Context<Self>) {
+        self.core.set_settings(Instant::now(), settings);
+        self.core.set_detail(detail);
     }
 }
 

@@ -1,4 +1,5 @@
-//! Stun: finds out the public address and the type of the NAT, at the start and every `stun.interval`.
+//! Stun: finds out the public address and the type of the NAT, at the start and every `stun.interval`. Without servers it
+//! waits until a reload names some.
 //!
 //! It shares a thread with a Router and hardly uses it: all that it does is wait. Names are looked up in a thread that
 //! may block.
@@ -32,6 +33,16 @@ pub struct NatDetermined {
     pub reason: String,
 }
 
+/// From now on, this is the question: asked at once if it is another one. From the supervisor.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "()")]
+pub struct ApplyStun {
+    /// Whom to ask; nobody where there are no servers.
+    pub question: Question,
+    /// `stun.interval`, from the next question on.
+    pub interval: Duration,
+}
+
 /// What a [`Stun`] is given.
 pub struct StunSettings {
     /// Whom to ask.
@@ -53,6 +64,8 @@ pub struct Stun {
     back_off: Duration,
     /// The latest type, or why there was none: what is the same again is not worth a line.
     told: Option<String>,
+    /// The question under way, or the wait for the next.
+    next: Option<SpawnHandle>,
     log: Logger,
     determined: Recipient<NatDetermined>,
     stopped: Recipient<ChildStopped>,
@@ -63,13 +76,16 @@ impl Stun {
     pub fn new(settings: StunSettings) -> Self {
         let StunSettings { question, interval, log, determined, stopped } = settings;
         let (question, back_off) = (Arc::new(question), FIRST_BACK_OFF.min(interval));
-        Self { question, interval, back_off, told: None, log, determined, stopped }
+        Self { question, interval, back_off, told: None, next: None, log, determined, stopped }
     }
 
     fn ask(&mut self, ctx: &mut Context<Self>) {
+        if self.question.servers.is_empty() {
+            return;
+        }
         let question = Arc::clone(&self.question);
         let asked = async move { ask(&question).await }.into_actor(self);
-        ctx.spawn(asked.map(|finding, stun, ctx| stun.found(&finding, ctx)));
+        self.next = Some(ctx.spawn(asked.map(|finding, stun, ctx| stun.found(&finding, ctx))));
     }
 
     fn found(&mut self, finding: &Finding, ctx: &mut Context<Self>) {
@@ -83,7 +99,7 @@ impl Stun {
             self.back_off = (wait * 2).min(self.interval);
             wait
         };
-        ctx.run_later(wait, Self::ask);
+        self.next = Some(ctx.run_later(wait, Self::ask));
     }
 
     fn tell(&mut self, finding: &Finding) {
@@ -116,6 +132,26 @@ impl Actor for Stun {
 
     fn stopped(&mut self, _: &mut Context<Self>) {
         self.stopped.do_send(ChildStopped { child: ChildId::Stun, panicked: std::thread::panicking() });
+    }
+}
+
+impl Handler<ApplyStun> for Stun {
+    type Result = ();
+
+    fn handle(&mut self, ApplyStun { question, interval }: ApplyStun, ctx: &mut Context<Self>) {
+        self.interval = interval;
+        self.back_off = self.back_off.min(interval);
+        let is_same = (&question.servers, &question.local) == (&self.question.servers, &self.question.local);
+        self.question = Arc::new(question);
+        if is_same {
+            return;
+        }
+        if let Some(handle) = self.next.take() {
+            ctx.cancel_future(handle);
+        }
+        self.back_off = FIRST_BACK_OFF.min(interval);
+        self.told = None;
+        self.ask(ctx);
     }
 }
 

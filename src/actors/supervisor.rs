@@ -11,9 +11,12 @@
 mod children;
 pub mod describe;
 mod interfaces;
+mod listening;
+pub mod reload;
 mod settings;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 use std::collections::VecDeque;
 use std::io::{self, Write as _};
@@ -26,15 +29,17 @@ use futures_util::future::{Either, select};
 use slog::{Logger, crit, error, info, warn};
 
 pub(crate) use self::interfaces::as_configured;
+pub use self::reload::Reload;
 pub(crate) use self::settings::{connection_settings, federation, message_limits, stream_protocol};
-use super::directory::{ConnectionLimits, Directory, RouterAddress};
+use super::directory::{Directory, RouterAddress};
 use super::journal::Finish;
 use super::listener::{InterfaceStatus, ListenerKind, ListenerStopped};
 use super::registrar::{RegistrarBegun, RouterRestarted};
 use super::router::{Drain, InterfacesChanged};
 use super::state;
-use super::tls::{TlsParts, TlsSettings};
-use crate::config::Config;
+use super::stun::ApplyStun;
+use super::tls::TlsSettings;
+use crate::config::{Config, Loaded, MAXIMUM_INTERFACES, Source};
 use crate::diagnostics::Diagnostics;
 use crate::protocol::flow::InterfaceId;
 use crate::protocol::interface::Interfaces;
@@ -133,6 +138,9 @@ pub struct Supervisor {
     /// Control's, so that nobody who asks how the service is holds up SIP.
     control_arbiter: Arbiter,
     told: describe::Told,
+    reloading: reload::Reloading,
+    listening: listening::Listening,
+    stun: Option<Recipient<ApplyStun>>,
     states: interfaces::States,
     interfaces: Arc<Interfaces>,
     public_addresses: interfaces::PublicAddresses,
@@ -152,11 +160,13 @@ pub struct Supervisor {
 }
 
 impl Supervisor {
-    /// Starts everything that `config` asks for, on one Arbiter per core.
+    /// Starts everything that the configuration asks for, on one Arbiter per core. `source` is where it has come from.
     ///
     /// # Errors
     /// Where the system has no random numbers, or the certificate cannot be used.
-    pub fn launch(config: Arc<Config>, logs: &Arc<Diagnostics>) -> io::Result<Addr<Self>> {
+    pub fn launch(loaded: Loaded, source: Source, logs: &Arc<Diagnostics>) -> io::Result<Addr<Self>> {
+        let Loaded { config, warnings: _, places, text } = loaded;
+        let config = Arc::new(config);
         let log = logs.logger("supervisor");
         let cores = match config.service.worker_threads {
             0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(MAXIMUM_CORES),
@@ -173,18 +183,9 @@ impl Supervisor {
             token_key,
             epoch: Instant::now(),
         };
-        let limits = ConnectionLimits {
-            total: config.limits.maximum_connections,
-            per_address: config.limits.maximum_connections_per_address,
-        };
-        let directory = Arc::new(Directory::new(cores, config.interfaces.len(), limits, state::random()?));
-        let tls = TlsParts {
-            certificate: config.certificate.as_ref(),
-            tls: &config.tls,
-            routes: &config.static_routes,
-            profile: config.federation.identity,
-        };
-        let tls = TlsSettings::new(tls, &logs.logger("tls")).map_err(io::Error::other)?;
+        let limits = settings::connection_limits(&config);
+        let directory = Arc::new(Directory::new(cores, MAXIMUM_INTERFACES, limits, state::random()?));
+        let tls = settings::tls(&config, logs).map_err(io::Error::other)?;
         let settings = Arc::new(settings::settings(&config, cores));
         let parts = Parts {
             settings,
@@ -203,6 +204,9 @@ impl Supervisor {
             resolver_arbiter: children::new_arbiter(),
             control_arbiter: children::new_arbiter(),
             told: describe::Told::now(),
+            reloading: reload::Reloading::new(source, text, &places),
+            listening: listening::Listening::default(),
+            stun: None,
             states: interfaces::States::new(),
             interfaces: Arc::default(),
             public_addresses: interfaces::PublicAddresses::default(),
@@ -241,6 +245,9 @@ impl Supervisor {
         let doublings = u32::try_from(count.saturating_sub(2)).unwrap_or(u32::MAX).min(6);
         let wait = if count == 1 { Duration::ZERO } else { FIRST_BACK_OFF * 2u32.pow(doublings) };
         ctx.run_later(wait, move |supervisor, ctx| {
+            if !supervisor.is_wanted(child) || supervisor.is_running(child) {
+                return;
+            }
             supervisor.start_child(child, ctx);
             supervisor.reintroduce(child);
             info!(supervisor.log, "actor_restarted"; "actor" => %child);
@@ -338,9 +345,9 @@ impl Actor for Supervisor {
         // The Registrar begins with what the Journal has kept.
         self.start_child(ChildId::Journal, ctx);
         self.start_child(ChildId::Registrar, ctx);
-        if !self.parts.config.stun.servers.is_empty() {
-            self.start_child(ChildId::Stun, ctx);
-        }
+        self.start_child(ChildId::Stun, ctx);
+        self.await_hangups(ctx);
+        self.watch_files(ctx);
         ctx.spawn(stop_signal().into_actor(self).map(|signal, supervisor, ctx| supervisor.stop(signal, ctx)));
     }
 
@@ -392,6 +399,10 @@ impl Handler<ListenerStopped> for Supervisor {
     type Result = ();
 
     fn handle(&mut self, stopped: ListenerStopped, ctx: &mut Context<Self>) {
+        let listener = (stopped.interface, stopped.listener);
+        if self.listening.has_closed(listener) {
+            return self.closed(listener, ctx);
+        }
         self.replace(ChildId::Listener(stopped.interface, stopped.listener), stopped.panicked, ctx);
     }
 }
@@ -405,11 +416,7 @@ impl Handler<RegistrarBegun> for Supervisor {
         if std::mem::replace(&mut self.has_listeners, true) {
             return;
         }
-        for (interface, kind) in interfaces::listeners(&self.parts.config, self.arbiters.len()) {
-            if interfaces::starts_at_once(&self.parts.config, interface, kind) {
-                self.start_child(ChildId::Listener(interface, kind), ctx);
-            }
-        }
+        self.start_listeners(ctx);
         self.interfaces_changed();
     }
 }
@@ -419,13 +426,11 @@ impl Handler<InterfaceStatus> for Supervisor {
 
     fn handle(&mut self, status: InterfaceStatus, ctx: &mut Context<Self>) {
         let InterfaceStatus { interface, listener, state } = status;
-        let is_first = self.states.insert((interface, listener), state).is_none();
-        if is_first && listener == (ListenerKind::Datagram { core: 0 }) {
-            let all = interfaces::listeners(&self.parts.config, self.arbiters.len());
-            for (_, other) in all.into_iter().filter(|(id, kind)| *id == interface && *kind != listener) {
-                self.start_child(ChildId::Listener(interface, other), ctx);
-            }
+        if !self.is_wanted(ChildId::Listener(interface, listener)) {
+            return;
         }
+        self.states.insert((interface, listener), state);
+        self.start_listeners(ctx);
         self.interfaces_changed();
     }
 }

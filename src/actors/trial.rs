@@ -213,7 +213,8 @@ impl<'a> Trials<'a> {
             let outcome = Err(Obstacle::new(Step::Handshake, "we have no certificate to show", remedy));
             return Trial { outcome, ..trial };
         }
-        let interface = &self.config.interfaces[usize::from(flow.interface.0)];
+        let interface =
+            self.config.interface(flow.interface).expect("a flow is of an interface of the configuration");
         let (address, log) = (interface.socket_address(), |_| self.log.clone());
         let directory = Arc::clone(&self.directory);
         let settings = connection_settings(self.config, tls, flow.interface, address, directory, log);

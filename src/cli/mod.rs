@@ -19,7 +19,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::actors::control::report;
-use crate::config::{Config, Faults, HostPort, Places, Warning, parse_name};
+use crate::config::{Config, Faults, HostPort, Places, Source, Warning, parse_name};
 
 /// Exit statuses; the numbers beyond 2 are those of sysexits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -173,7 +173,7 @@ fn load(file: &Path) -> Result<(Config, Vec<Warning>), Faults> {
 }
 
 fn load_with_places(file: &Path) -> Result<(Config, Vec<Warning>, Places), Faults> {
-    crate::config::load_with_places(file, environment())
+    Source::of_process(file).load().map(|loaded| (loaded.config, loaded.warnings, loaded.places))
 }
 
 /// A variable that is no UTF-8 cannot be one of ours: they hold names, numbers and addresses.

@@ -277,7 +277,7 @@ mod tests {
     #[test]
     fn what_a_terminal_would_obey_does_not_reach_it() {
         let table = table(&[["\x1b[2Jx", "a\nb\u{202e}c", "1\t"]]);
-        assert_eq!(table.render(WIDE, "")[1], "\u{fffd}[2Jx  a\u{fffd}b\u{fffd}c    1\u{fffd}");
+        assert_eq!(table.render(WIDE, "")[1], "\u{fffd}[2Jx  a\u{fffd}b\u{fffd}c     1\u{fffd}");
         assert_eq!(row("name", "a\rb"), format!("{:<15} a\u{fffd}b", "name"));
     }
 

@@ -15,6 +15,7 @@ use std::path::PathBuf;
 
 use config::{Map, Value};
 
+use super::ids;
 use super::reader::Section;
 use super::report::Report;
 use super::rules::flag;
@@ -39,7 +40,7 @@ pub(super) fn check(report: &Report, entries: Map<String, Value>) -> Config {
     let lan_enabled = lan.get("enabled", flag, true);
     let mut switches = interfaces::read(lan_enabled, &mut lan, &mut wan);
     let open_federation = federation::read_open(root.section("open_federation"), &federation, &mut switches);
-    let interfaces = switches.on;
+    let mut interfaces = switches.on;
     interfaces::verify(report, &interfaces, &lan_allowed_networks, certificate.is_some());
 
     let mut registrar_section = root.section("registrar");
@@ -49,9 +50,10 @@ pub(super) fn check(report: &Report, entries: Map<String, Value>) -> Config {
     let shows_certificate = certificate.is_some() || tls.client_certificate.is_some();
     let mut routes_section = root.section("static_routes");
     let probe_interval = routes::probe_interval(&mut routes_section);
-    let routes = routes::Reader::new(&service, &federation, &interfaces, &accounts, shows_certificate)
+    let mut routes = routes::Reader::new(&service, &federation, &interfaces, &accounts, shows_certificate)
         .read(routes_section);
 
+    ids::number(&mut interfaces, &mut routes.on);
     Config {
         file: report.file().to_owned(),
         switched_off: SwitchedOff {

@@ -7,6 +7,7 @@ use std::str::FromStr;
 
 use super::rules::parse_host_port;
 use super::{Protocol, TrustedCas};
+use crate::protocol::federation::RouteId;
 use crate::protocol::identity::Profile;
 
 /// `[federation]`: what holds for every other domain.
@@ -17,7 +18,7 @@ pub struct Federation {
     /// Default true. Reload: requests received afterwards.
     pub enabled: bool,
     /// How a certificate proves a domain. Default [`Profile::Federation`]. Reload: connections made
-    /// afterwards.
+    /// and requests received afterwards.
     pub identity: Profile,
     /// Which domains open federation may reach. Default [`Policy::Open`]. Reload: requests received
     /// afterwards.
@@ -59,6 +60,9 @@ pub struct OpenFederation {
 /// `[[static_routes.route]]`: a domain whose access server is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StaticRoute {
+    /// What stands for it. A reload leaves it as it is (`ids.rs`) as long as domain, access server, port and protocol do
+    /// not change.
+    pub id: RouteId,
     /// Whether what comes from the route needs no authorisation by the registrar; always true for MTLS.
     ///
     /// Default false.

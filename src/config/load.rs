@@ -41,7 +41,8 @@ pub fn load_with_places(
     load_text(path, &read_text(path)?, environment)
 }
 
-fn read_text(path: &Path) -> Result<String, Faults> {
+/// The text of a configuration file.
+pub(super) fn read_text(path: &Path) -> Result<String, Faults> {
     let octets = read_bounded(path, MAXIMUM_FILE_BYTES).map_err(|error| {
         fault(Place::File(path.to_owned()), format!("cannot be read: {error}, allowed: a TOML file"))
     })?;

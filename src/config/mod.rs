@@ -9,6 +9,8 @@
 //!   its name, what it may hold, its default. What nobody takes is an unknown key.
 //! - `rules.rs` says what a key may hold: a range, a duration, an address, a list of those.
 //! - `check.rs` and the files below it take the keys and check what several of them say together.
+//! - `source.rs` reads all that again while the proxy runs, `ids.rs` gives what stays the identifiers that it had, and
+//!   `diff.rs` says what is different.
 //!
 //! A field's documentation gives meaning, unit, default, what is allowed, and what a reload does with a
 //! change. Relative paths in the file are relative to the file, and absolute here.
@@ -18,15 +20,18 @@
 
 mod certificate;
 mod check;
+mod diff;
 mod environment;
 mod fault;
 mod federation;
 mod file;
+mod ids;
 mod load;
 mod reader;
 mod report;
 mod rules;
 mod settings;
+mod source;
 #[cfg(test)]
 mod tests;
 
@@ -38,17 +43,20 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 pub use self::certificate::{Certificate, Tls, TlsVersion, TrustedCas, days};
+pub use self::diff::{Change, ChangeKind, differences};
 pub use self::fault::{Fault, Faults, Place, Remark, Warning};
 pub use self::federation::{Federation, Host, HostPort, OpenFederation, Policy, StaticRoute};
+pub use self::ids::{Ids, IdsUsedUp, MAXIMUM_INTERFACES};
 pub use self::load::{control_socket, load, load_with_places};
 pub use self::report::Places;
 pub use self::rules::parse_name;
 pub use self::settings::{
     Admin, Diagnostics, Dns, LOG_MODULES, Limits, LogFormat, LogLevel, Registrar, Sip, Stun, Token,
 };
+pub use self::source::{Loaded, Source};
 use crate::protocol::account::Accounts;
 use crate::protocol::federation::guard::GuardLimits;
-use crate::protocol::flow::Transport;
+use crate::protocol::flow::{InterfaceId, Transport};
 pub use crate::protocol::interface::Side;
 
 /// A checked configuration.
@@ -70,7 +78,7 @@ pub struct Config {
     pub tls: Tls,
     /// `[lan]`, `[[lan.network_interface]]`, `[[wan.network_interface]]`, `[open_federation]`, in this order;
     /// only those that are enabled. `lan.enabled` is the switch of that section's own interface and account;
-    /// the elements of lists have switches of their own. No two want one socket.
+    /// the elements of lists have switches of their own. No two want one socket; 512 at most.
     ///
     /// Default: TCP on 127.0.0.1:5060 (LAN), MTLS on 0.0.0.0:5061 (WAN). Reload: interfaces that came or went
     /// open or close, the others go on undisturbed.
@@ -82,7 +90,7 @@ pub struct Config {
     /// The networks from which an account without a password is believed (`lan.allowed_networks`).
     ///
     /// Default: loopback, the private networks of RFC 1918, and fc00::/7. Reload: requests received
-    /// afterwards.
+    /// afterwards; who was believed and is outside now has to prove an account.
     pub lan_allowed_networks: Vec<IpNet>,
     /// `[lan]` where it is enabled, `[[lan.account]]`, `[[registrar.account]]`, in this order.
     ///
@@ -93,7 +101,7 @@ pub struct Config {
     /// `users`: for whom it speaks, default `["*"]`, see [`Scope`].
     ///
     /// Default: `ucserver` without a password. Reload: requests received afterwards; an account that went
-    /// takes its bindings and authenticated flows with it.
+    /// takes its bindings and authenticated flows with it, one whose proof has changed its authenticated flows.
     ///
     /// [`Secret::Address`]: crate::protocol::account::Secret::Address
     /// [`Scope`]: crate::protocol::account::Scope
@@ -105,7 +113,7 @@ pub struct Config {
     ///
     /// `window`: 1 s to 24 h, default 10 min. `requests` in a window, default 12000; `users`: different ones asked for,
     /// default 1000; both 0 to 1000000. `failures`: answers with 4xx in percent, 0 to 100, default 50. 0 = no limit.
-    /// Reload: at once, counted anew.
+    /// Reload: at once, counted anew where one of them changes.
     pub federation_guard: GuardLimits,
     /// `[open_federation]`, but its interface, which is among [`Config::interfaces`].
     pub open_federation: OpenFederation,
@@ -145,6 +153,13 @@ pub struct SwitchedOff {
     pub interfaces: Vec<Interface>,
     /// Static routes, all of them where `static_routes.enabled` is false.
     pub routes: Vec<StaticRoute>,
+}
+
+impl Config {
+    /// The interface with this identifier.
+    pub fn interface(&self, id: InterfaceId) -> Option<&Interface> {
+        self.interfaces.iter().find(|interface| interface.id == id)
+    }
 }
 
 /// `[service]`: who the proxy is on this machine.
@@ -218,9 +233,11 @@ impl fmt::Display for Protocol {
     }
 }
 
-/// One network interface; its index in [`Config::interfaces`] is its `InterfaceId`.
+/// One network interface.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Interface {
+    /// What stands for it. A reload leaves it as it is (`ids.rs`) as long as side, socket and protocol do not change.
+    pub id: InterfaceId,
     /// Which side it faces.
     pub side: Side,
     /// An address of this machine, or the wildcard of its family; `::` means IPv6 alone.

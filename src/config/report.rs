@@ -34,9 +34,15 @@ pub(super) fn element_path(path: &str, index: usize) -> String {
 pub struct Places {
     file: PathBuf,
     origins: Origins,
+    files: BTreeSet<PathBuf>,
 }
 
 impl Places {
+    /// The files whose content is a part of the configuration: certificates, keys, authorities, passwords.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        self.files.iter().map(PathBuf::as_path)
+    }
+
     /// A remark on `key`, at its place. `text` says what is wrong and what is allowed.
     pub fn remark(&self, key: &str, text: impl Into<String>) -> Remark {
         let place = match self.origin(key) {
@@ -69,12 +75,15 @@ pub(super) struct Report {
     known: RefCell<BTreeSet<String>>,
     /// Paths of the keys that nobody asked for.
     unknown: RefCell<Vec<String>>,
+    /// Files that were read.
+    files: RefCell<BTreeSet<PathBuf>>,
 }
 
 impl Report {
     pub(super) fn new(file: PathBuf, origins: Origins) -> Self {
         Self {
-            places: Places { file, origins },
+            places: Places { file, origins, files: BTreeSet::new() },
+            files: RefCell::default(),
             faults: RefCell::default(),
             warnings: RefCell::default(),
             known: RefCell::default(),
@@ -100,6 +109,11 @@ impl Report {
     /// Notes that there is a key at `path`.
     pub(super) fn note_known(&self, path: &str) {
         self.known.borrow_mut().insert(without_indices(path));
+    }
+
+    /// Notes that the content of a file is a part of the configuration.
+    pub(super) fn note_file(&self, path: &Path) {
+        self.files.borrow_mut().insert(path.to_owned());
     }
 
     /// Notes that nobody asked for the key at `path`.
@@ -136,7 +150,8 @@ impl Report {
         let (mut faults, mut warnings) = (self.faults.into_inner(), self.warnings.into_inner());
         faults.sort();
         warnings.sort();
-        (faults, warnings, self.places)
+        let places = Places { files: self.files.into_inner(), ..self.places };
+        (faults, warnings, places)
     }
 
     /// Paths of all keys that were asked for, without indices.

@@ -147,6 +147,11 @@ pub(super) fn path(entry: &Entry<'_>) -> Option<PathBuf> {
     }
 }
 
+/// The path of a file whose content is a part of the configuration.
+pub(super) fn file(entry: &Entry<'_>) -> Option<PathBuf> {
+    path(entry).inspect(|path| entry.report().note_file(path))
+}
+
 /// What `rule` allows; `None` for the empty string, which means that there is none.
 pub(super) fn unless_empty<T>(
     rule: impl Fn(&Entry<'_>) -> Option<T>,

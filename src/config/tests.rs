@@ -86,8 +86,8 @@ fn an_empty_file_is_a_configuration() {
         .collect();
     assert_eq!(interfaces, ["lan tcp 127.0.0.1:5060", "wan.network_interface[0] mtls 0.0.0.0:5061"]);
     assert_eq!(config.service.state_directory, Path::new("/nowhere/var/lib"));
-    assert_eq!(config.accounts.0[0].secret, Secret::Address);
-    assert_eq!(config.accounts.0[0].kind, AccountKind::UcServer);
+    assert_eq!(config.accounts.list()[0].secret, Secret::Address);
+    assert_eq!(config.accounts.list()[0].kind, AccountKind::UcServer);
     assert_eq!(config.sip.timer_c, Duration::from_secs(185));
     assert_eq!(
         config.registrar.digest_algorithms,
@@ -129,8 +129,8 @@ fn the_environment_lies_over_the_file_and_the_file_over_the_defaults() {
     assert_eq!(config.sip.t2, Duration::from_secs(2));
     assert_eq!(config.sip.t4, Duration::from_secs(5));
     assert_eq!(config.sip.udp_mtu, 1400);
-    assert_eq!(config.accounts.0[0].secret, Secret::Password("12345".into()));
-    assert_eq!(config.accounts.0[1].user_name, "a");
+    assert_eq!(config.accounts.list()[0].secret, Secret::Password("12345".into()));
+    assert_eq!(config.accounts.list()[1].user_name, "a");
     let lan: Vec<_> =
         config.interfaces.iter().filter(|i| i.side == Side::Lan).map(|i| (i.protocol, i.port)).collect();
     assert_eq!(lan, [(Protocol::Udp, 5070), (Protocol::Tcp, 5070)]);

@@ -1,6 +1,8 @@
 //! Accounts: who may log on, by which proof, and for which users it may speak.
 
-/// An account; its index in [`Accounts`].
+use std::fmt;
+
+/// An account. It keeps its identifier as long as it is configured, whatever else is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct AccountId(pub u16);
 
@@ -25,8 +27,8 @@ pub enum Secret {
 }
 
 /// Written by hand so that no log line can show a password.
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Address => "Address",
             Self::Password(_) => "Password(..)",
@@ -80,12 +82,25 @@ impl Scope {
         patterns.iter().map(|p| Pattern::parse(p.as_ref())).collect::<Result<_, _>>().map(Self)
     }
 
+    /// Each of its patterns, as the configuration writes it.
+    pub fn patterns(&self) -> impl Iterator<Item = impl fmt::Display> {
+        self.0.iter()
+    }
+
     /// Whether `user@domain` is among them. `domain` is lower case already.
     pub fn contains(&self, user: &[u8], domain: &[u8]) -> bool {
         self.0.iter().any(|p| {
             p.user.as_ref().is_none_or(|u| u.as_bytes() == user)
                 && p.domain.as_ref().is_none_or(|d| d.as_bytes() == domain)
         })
+    }
+}
+
+/// As the configuration writes it.
+impl fmt::Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.user.as_deref().unwrap_or("*"))?;
+        self.domain.as_ref().map_or(Ok(()), |domain| write!(f, "@{domain}"))
     }
 }
 
@@ -106,14 +121,45 @@ impl Pattern {
     }
 }
 
-/// All accounts of one configuration, in its order.
+/// All accounts of one configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Accounts(pub Vec<Account>);
+pub struct Accounts {
+    list: Vec<Account>,
+    /// Those of `list`, ascending.
+    ids: Vec<AccountId>,
+}
 
 impl Accounts {
+    /// With identifiers from 0 on; there are no more accounts than those.
+    pub fn new(list: Vec<Account>) -> Self {
+        let ids = (0..=u16::MAX).map(AccountId).take(list.len()).collect();
+        Self { list, ids }
+    }
+
+    /// In the order of their identifiers.
+    #[must_use]
+    pub fn with_ids(mut accounts: Vec<(AccountId, Account)>) -> Self {
+        accounts.sort_by_key(|(id, _)| *id);
+        let (ids, list) = accounts.into_iter().unzip();
+        Self { list, ids }
+    }
+
+    /// All of them.
+    pub fn list(&self) -> &[Account] {
+        &self.list
+    }
+
+    /// All of them, with their identifiers.
+    pub fn iter(&self) -> impl Iterator<Item = (AccountId, &Account)> {
+        self.ids.iter().copied().zip(&self.list)
+    }
+
     /// The account with this identifier.
     pub fn get(&self, id: AccountId) -> Option<&Account> {
-        self.0.get(usize::from(id.0))
+        // As long as none has gone, the identifier says the place.
+        let at = usize::from(id.0);
+        let at = if self.ids.get(at) == Some(&id) { at } else { self.ids.binary_search(&id).ok()? };
+        self.list.get(at)
     }
 
     /// The account with this digest user name.
@@ -123,8 +169,7 @@ impl Accounts {
 
     /// The first account that `test` accepts.
     pub fn find(&self, test: impl Fn(&Account) -> bool) -> Option<(AccountId, &Account)> {
-        let index = self.0.iter().position(test)?;
-        Some((AccountId(u16::try_from(index).ok()?), &self.0[index]))
+        self.iter().find(|(_, account)| test(account))
     }
 }
 

@@ -98,7 +98,7 @@ pub fn identify(
         if let Some(account) = sender.dialog.filter(|_| is_in_dialog(request)) {
             return Ok(Admitted { account, is_new_proof: false, nonce_use: None });
         }
-        let can_answer = settings.accounts.0.iter().any(|account| {
+        let can_answer = settings.accounts.list().iter().any(|account| {
             is_for(account, sender.side)
                 && !matches!(account.secret, Secret::Address | Secret::Certificate(_))
         });
@@ -332,7 +332,7 @@ mod tests {
             requests_per_second_per_address: 0,
             presence_domains: vec!["a.test".to_owned()],
             realm: "a.test".to_owned(),
-            accounts: Arc::new(Accounts(accounts)),
+            accounts: Arc::new(Accounts::new(accounts)),
             lan_networks: vec!["127.0.0.0/8".parse().unwrap()],
             digest_algorithms: vec![Algorithm::Sha256, Algorithm::Md5],
             nonce_lifetime: Duration::from_secs(60),

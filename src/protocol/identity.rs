@@ -294,7 +294,7 @@ mod tests {
             scope: Scope::everybody(),
             kind: AccountKind::UcServer,
         };
-        let accounts = Accounts(vec![
+        let accounts = Accounts::new(vec![
             account(Secret::Password("ucs.example".to_owned())),
             account(Secret::Certificate("other.example".to_owned())),
             account(Secret::Certificate("UCS.example".to_owned())),

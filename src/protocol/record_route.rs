@@ -48,7 +48,7 @@ pub struct TokenKey {
     router: u8,
     /// What stands for each account in tokens: a hash of its name, since its number is another one when the
     /// configuration has changed.
-    account_tags: Arc<[u32]>,
+    account_tags: Arc<[(u32, AccountId)]>,
 }
 
 impl std::fmt::Debug for TokenKey {
@@ -132,7 +132,8 @@ impl TokenKey {
             // 0 stands for no account.
             (hasher.finish() as u32).max(1)
         };
-        Self { key: self.key, router, account_tags: accounts.0.iter().map(tag).collect() }
+        let account_tags = accounts.iter().map(|(id, account)| (tag(account), id)).collect();
+        Self { key: self.key, router, account_tags }
     }
 
     /// A key for another purpose; neither tells anything of the other.
@@ -242,15 +243,16 @@ impl TokenKey {
     }
 
     fn push_account(&self, octets: &mut SmallVec<[u8; LONGEST]>, account: Option<AccountId>) {
-        let tag = account.and_then(|account| self.account_tags.get(usize::from(account.0)));
-        octets.extend_from_slice(&tag.copied().unwrap_or(0).to_be_bytes());
+        let at =
+            account.and_then(|account| self.account_tags.binary_search_by_key(&account, |(_, id)| *id).ok());
+        octets.extend_from_slice(&at.map_or(0, |at| self.account_tags[at].0).to_be_bytes());
     }
 
     /// An account that is not configured any more is none.
     fn read_account<'a>(&self, octets: &'a [u8]) -> Option<(Option<AccountId>, &'a [u8])> {
         let (tag, rest) = octets.split_first_chunk::<4>()?;
-        let at = self.account_tags.iter().position(|known| *known == u32::from_be_bytes(*tag));
-        Some((at.and_then(|at| u16::try_from(at).ok()).map(AccountId), rest))
+        let known = self.account_tags.iter().find(|(known, _)| *known == u32::from_be_bytes(*tag));
+        Some((known.map(|(_, id)| *id), rest))
     }
 
     fn code(&self, octets: &[u8]) -> [u8; CODE] {
@@ -400,7 +402,7 @@ mod tests {
             kind: AccountKind::UcServer,
         };
         let names = ["a", "b", "c", "d", "e", "f"];
-        TokenKey::new([1; 16]).of_router(9, &Accounts(names.map(account).to_vec()))
+        TokenKey::new([1; 16]).of_router(9, &Accounts::new(names.map(account).to_vec()))
     }
 
     /// One that has this number.
@@ -545,7 +547,8 @@ mod tests {
                 scope: Scope::default(),
                 kind: AccountKind::UcServer,
             };
-            let key = TokenKey::new([1; 16]).of_router(0, &Accounts(names.iter().map(account).collect()));
+            let key =
+                TokenKey::new([1; 16]).of_router(0, &Accounts::new(names.iter().map(account).collect()));
             let Some(Token::Toward { account, .. }) = key.read(&text, &interfaces(7)) else {
                 panic!("not read")
             };

@@ -248,6 +248,10 @@ fn interface_rows(address_key: &str, protocol_key: &str, interface: &(Protocol, 
     )
 }
 
+fn is_end_of_reload(line: &str) -> bool {
+    [" reloaded ", " reload_refused "].iter().any(|event| line.contains(event))
+}
+
 fn launch(file: &std::path::Path, largest_file: Option<u32>) -> Process {
     let program = env!("CARGO_BIN_EXE_sip-proxy");
     let mut command = match largest_file {
@@ -311,11 +315,53 @@ impl Proxy {
         self.process.signal(name);
     }
 
+    /// The memory that it has.
+    pub(crate) fn resident_kilobytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).expect("it runs");
+        let row = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let number = row.and_then(|row| row.split_whitespace().next()?.parse().ok());
+        number.expect("the system says how much memory a process has")
+    }
+
     /// From now on, files may grow again.
     pub(crate) fn lift_file_limit(&self) {
         let limit = format!("--pid={}", self.process.id());
         let status = Command::new("prlimit").args([&limit, "--fsize=unlimited:"]).status();
         assert!(status.as_ref().is_ok_and(ExitStatus::success), "prlimit: {status:?}");
+    }
+
+    /// Edits its configuration, which it does not notice by itself.
+    pub(crate) fn edit(&self, edit: impl FnOnce(String) -> String) {
+        let text = std::fs::read_to_string(&self.file).expect("the configuration is there");
+        std::fs::write(&self.file, edit(text)).expect("the configuration can be written");
+    }
+
+    /// Edits its configuration by replacing what must be there.
+    pub(crate) fn replace(&self, old: &str, new: &str) {
+        self.edit(|text| {
+            assert!(text.contains(old), "{old:?} is not in the configuration:\n{text}");
+            text.replacen(old, new, 1)
+        });
+    }
+
+    /// Has it read its configuration again by SIGHUP, and waits until it says what has come of that.
+    pub(crate) async fn reload(&self) -> String {
+        let before = self.reloads();
+        self.signal("HUP");
+        self.reloaded_after(before).await
+    }
+
+    /// How often it has reloaded, or refused to.
+    pub(crate) fn reloads(&self) -> usize {
+        self.log().lines().filter(|line| is_end_of_reload(line)).count()
+    }
+
+    /// Waits for one more than so many reloads; the line of its log.
+    pub(crate) async fn reloaded_after(&self, before: usize) -> String {
+        eventually(START_LIMIT, "the proxy reloads", || {
+            self.log().lines().filter(|line| is_end_of_reload(line)).nth(before).map(str::to_owned)
+        })
+        .await
     }
 
     /// Ends it by SIGTERM.

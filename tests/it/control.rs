@@ -468,6 +468,33 @@ fn whatever_is_sent_gets_an_answer_and_hurts_nobody() {
     });
 }
 
+#[test]
+fn a_reload_tells_what_has_changed_or_every_fault() {
+    run(LIMIT, async {
+        let (site, address) = with_admin(|settings| settings).await;
+        let file = site.proxy.directory().path().join("sip-proxy.toml");
+        let text = std::fs::read_to_string(&file).expect("a file");
+        assert!(printed(&site.proxy.command(&["reload"]).await, 0).contains("nothing has changed"));
+        std::fs::write(&file, format!("{text}\n[stun]\nservers = [\"?\"]\n[nonsense]\n")).expect("written");
+        let refused = printed(&site.proxy.command(&["reload"]).await, 78);
+        assert!(
+            refused.contains("stun.servers[0]: `?`") && refused.contains("nothing has been changed"),
+            "{refused}"
+        );
+        let json = site.proxy.asked("POST", "/reload", "").await;
+        assert_eq!((json.status, json.json()["faults"].as_array().map(Vec::len)), (422, Some(2)));
+        // The place on the network moves, too.
+        let moved = SocketAddr::new(address.ip(), free_port(address.ip()));
+        let text = text.replace(&address.to_string(), &moved.to_string());
+        std::fs::write(&file, text).expect("written");
+        let changed = printed(&site.proxy.command(&["reload"]).await, 0);
+        assert!(changed.contains("admin.listen") && changed.contains(&moved.to_string()), "{changed}");
+        site.proxy.logs(&["admin_listening", &moved.to_string()]).await;
+        assert_eq!(ask_network(moved, "GET", "/health", &[("Host", "localhost")], "").await.status, 200);
+        assert!(TcpStream::connect(address).await.is_err());
+    });
+}
+
 /// `GET /health`, as soon as there is room.
 async fn eventually_asked(socket: &Path) -> HttpAnswer {
     loop {

@@ -40,6 +40,8 @@ mod persistence;
 mod record_route;
 mod redirection;
 mod registrar;
+mod reload;
+mod reload_load;
 mod responses;
 mod route_health;
 mod routing;

@@ -141,7 +141,7 @@ fn accounts(is_open: bool) -> Arc<Accounts> {
     if is_open {
         list.push(account("open", Secret::Address, AccountKind::UcServer, all()));
     }
-    Arc::new(Accounts(list))
+    Arc::new(Accounts::new(list))
 }
 
 /// The interfaces, by their identifiers: datagrams, both streams, the one that faces outside, other datagrams.

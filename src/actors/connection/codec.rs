@@ -82,6 +82,14 @@ impl Codec {
         }
     }
 
+    /// From now on, messages may have these sizes.
+    pub(super) const fn set_limits(&mut self, limits: MessageLimits) {
+        match self {
+            Self::Stream(framer) => framer.set_limits(limits),
+            Self::WebSocket(framer) => framer.set_limits(limits),
+        }
+    }
+
     /// Reads a message that was cut.
     pub(super) fn parse(&self, octets: Bytes, limits: MessageLimits) -> Result<Message, Broken> {
         match self {

@@ -31,6 +31,14 @@ pub(super) enum End {
     Refused(Fault),
     /// The peer has ended TLS, and said why.
     Alert(AlertDescription),
+    /// The certificate that its peer has shown has been revoked.
+    Revoked,
+    /// The account that its peer has proven by a certificate is gone, or another's.
+    AccountGone,
+    /// Its interface is not configured any more.
+    InterfaceGone,
+    /// The static route that it was opened for is gone, or leads elsewhere.
+    RouteGone,
     /// The system's word.
     Failed(io::ErrorKind),
 }
@@ -54,6 +62,10 @@ impl End {
             Self::WebSocket(_) => "websocket_violation",
             Self::Refused(_) => "refused",
             Self::Alert(_) => "alert",
+            Self::Revoked => "certificate_revoked",
+            Self::AccountGone => "account_gone",
+            Self::InterfaceGone => "interface_gone",
+            Self::RouteGone => "route_gone",
             Self::Failed(_) => "failed",
         }
     }
@@ -71,6 +83,10 @@ impl End {
             | Self::WriteTimeout
             | Self::Unanswered
             | Self::QueueFull
+            | Self::Revoked
+            | Self::AccountGone
+            | Self::InterfaceGone
+            | Self::RouteGone
             | Self::NotSip => None,
         }
     }

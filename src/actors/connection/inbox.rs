@@ -44,6 +44,12 @@ pub(super) struct Inbox {
 }
 
 impl Inbox {
+    /// From now on, messages may have these sizes.
+    pub(super) const fn set_limits(&mut self, limits: MessageLimits) {
+        self.limits = limits;
+        self.codec.set_limits(limits);
+    }
+
     pub(super) fn new(transport: Transport, limits: MessageLimits) -> Self {
         Self {
             limits,

@@ -29,6 +29,7 @@ mod stream;
 mod trial;
 mod upgrade;
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -38,10 +39,10 @@ use std::time::{Duration, Instant};
 use actix::fut::{ActorFuture, ActorFutureExt as _, WrapFuture as _};
 use actix::{
     Actor, ActorContext as _, Addr, ArbiterHandle, AsyncContext as _, Context, Handler,
-    Message as ActorMessage,
+    Message as ActorMessage, SpawnHandle,
 };
 use rustls::AlertDescription;
-use slog::{Logger, debug, error};
+use slog::{Logger, debug, error, info};
 
 use self::end::End;
 use self::establish::{Established, Origin};
@@ -95,8 +96,8 @@ pub struct ConnectionSettings {
     pub log: Logger,
     /// Likewise, for who was refused.
     pub security: Logger,
-    /// Bounds the lines about connections that were not made.
-    pub failures: Failures,
+    /// Bounds the lines about connections that were not made; it outlives a reload.
+    pub failures: Arc<Failures>,
 }
 
 impl ConnectionSettings {
@@ -116,6 +117,24 @@ pub struct Announce {
     pub router: usize,
 }
 
+/// The configuration has changed. To every Connection, from the supervisor.
+#[derive(Clone, Debug, ActorMessage)]
+#[rtype(result = "()")]
+pub struct Reconfigure(pub Arc<Reconfiguration>);
+
+/// What connections are told of a configuration that has changed.
+#[derive(Debug)]
+pub struct Reconfiguration {
+    /// By the interface. Connections of one that is not here end when their transactions have had some time.
+    pub settings: BTreeMap<InterfaceId, Arc<ConnectionSettings>>,
+    /// How much.
+    pub patience: Duration,
+    /// The domains of static routes that are gone, or lead elsewhere. What was opened to them takes no more requests.
+    pub gone_routes: Vec<Arc<str>>,
+    /// How long the requests that it has taken may wait for their answers: Timer C.
+    pub route_patience: Duration,
+}
+
 /// One stream connection.
 #[derive(Debug)]
 pub struct Connection {
@@ -123,6 +142,10 @@ pub struct Connection {
     admission: Admission,
     remote: SocketAddr,
     is_incoming: bool,
+    /// The other domain that it was opened to.
+    domain: Option<Arc<str>>,
+    /// It is to end, because its interface is gone.
+    orphaned: Option<SpawnHandle>,
     origin: Option<Origin>,
     outbox: Outbox,
     open: Option<Open>,
@@ -139,21 +162,22 @@ impl Connection {
         stream: std::net::TcpStream,
         remote: SocketAddr,
     ) -> Addr<Self> {
-        Self::start(arbiter, settings, admission, remote, Origin::Accepted(stream), Vec::new())
+        Self::start(arbiter, settings, admission, remote, (Origin::Accepted(stream), None), Vec::new())
     }
 
-    /// Starts a Connection to `peer`, on `arbiter`, with its first messages. Others find it from now on.
+    /// Starts a Connection to `peer`, a server of `domain` where it is one, on `arbiter`, with its first messages. Others
+    /// find it from now on.
     pub fn dialled(
         arbiter: &ArbiterHandle,
         settings: Arc<ConnectionSettings>,
         admission: Admission,
-        peer: Peer,
+        (peer, domain): (Peer, Option<Arc<str>>),
         messages: Vec<Outgoing>,
     ) -> Addr<Self> {
         let id = admission.id();
         let directory = Arc::clone(&settings.directory);
         let reuse = Reuse::dialling(&peer);
-        let (first, origin) = (peer.addresses[0], Origin::Dialled(peer));
+        let (first, origin) = (peer.addresses[0], (Origin::Dialled(peer), domain));
         let address = Self::start(arbiter, settings, admission, first, origin, messages);
         directory.publish_connection(id, address.clone(), reuse);
         address
@@ -164,7 +188,7 @@ impl Connection {
         settings: Arc<ConnectionSettings>,
         admission: Admission,
         remote: SocketAddr,
-        origin: Origin,
+        (origin, domain): (Origin, Option<Arc<str>>),
         messages: Vec<Outgoing>,
     ) -> Addr<Self> {
         Self::start_in_arbiter(arbiter, move |ctx| {
@@ -176,6 +200,8 @@ impl Connection {
                 admission,
                 remote,
                 is_incoming: matches!(origin, Origin::Accepted(_)),
+                domain,
+                orphaned: None,
                 origin: Some(origin),
                 outbox: Outbox::default(),
                 open: None,
@@ -235,6 +261,14 @@ impl Connection {
                 self.settings.directory.tell_all_failed(messages.as_slice());
                 return self.end(End::QueueFull, ctx);
             }
+        }
+    }
+
+    /// Says what is still to be said, and ends.
+    fn take_leave(&mut self, end: End, ctx: &mut Context<Self>) {
+        match &mut self.open {
+            Some(open) => open.take_leave(end),
+            None => self.end(end, ctx),
         }
     }
 
@@ -299,6 +333,38 @@ impl Handler<Transmit> for Connection {
     fn handle(&mut self, Transmit(messages): Transmit, ctx: &mut Context<Self>) {
         self.turns.count(ctx);
         self.queue(messages, ctx);
+    }
+}
+
+impl Handler<Reconfigure> for Connection {
+    type Result = ();
+
+    fn handle(&mut self, Reconfigure(new): Reconfigure, ctx: &mut Context<Self>) {
+        let is_gone = self.domain.as_ref().is_some_and(|domain| new.gone_routes.contains(domain));
+        if is_gone {
+            self.admission.forget_peer();
+            ctx.run_later(new.route_patience, |connection, ctx| connection.take_leave(End::RouteGone, ctx));
+        }
+        let Some(settings) = new.settings.get(&self.settings.interface) else {
+            if self.orphaned.is_none() {
+                self.admission.forget_peer();
+                let leave = ctx.run_later(new.patience, |connection: &mut Self, ctx| {
+                    connection.take_leave(End::InterfaceGone, ctx);
+                });
+                self.orphaned = Some(leave);
+            }
+            return;
+        };
+        // It has come back.
+        if let Some(leave) = self.orphaned.take() {
+            ctx.cancel_future(leave);
+        }
+        self.settings = Arc::clone(settings);
+        let outdated = self.open.as_mut().and_then(|open| open.reconfigure(settings));
+        if let Some(end) = outdated {
+            info!(self.settings.security, "connection_outdated"; "peer" => %self.remote, "reason" => end.log_name());
+            self.end(end, ctx);
+        }
     }
 }
 

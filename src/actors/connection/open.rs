@@ -16,6 +16,7 @@ use super::stream::Stream;
 use super::{ConnectionSettings, End};
 use crate::actors::directory::Admission;
 use crate::actors::messages::Outgoing;
+use crate::actors::tls::Outdated;
 use crate::protocol::flow::Flow;
 use crate::protocol::identity::PeerProof;
 use crate::protocol::message::reply::Reply;
@@ -83,6 +84,25 @@ impl Open {
 
     pub(super) const fn flow(&self) -> Flow {
         self.flow
+    }
+
+    /// Takes what of new settings concerns it already. Why it must end, where what its peer has proven counts no longer.
+    pub(super) fn reconfigure(&mut self, settings: &ConnectionSettings) -> Option<End> {
+        self.inbox.set_limits(settings.message_limits);
+        let connection = self.stream.tls_state()?;
+        let (tls, proof) = settings.tls.as_ref().zip(self.proof.as_ref())?;
+        match tls.review(connection, proof)? {
+            Outdated::Revoked => Some(End::Revoked),
+            Outdated::Account => Some(End::AccountGone),
+        }
+    }
+
+    /// Nothing is read any more: what is queued is written, and that is the end.
+    pub(super) fn take_leave(&mut self, end: End) {
+        if matches!(self.stage, Stage::Duplex | Stage::HalfClosed) {
+            self.stage = Stage::Farewell(end);
+            self.deadlines.close_at(Instant::now() + FAREWELL, end);
+        }
     }
 
     /// `message` as it leaves.

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use rustls::CommonState;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
@@ -19,6 +20,14 @@ pub(crate) enum Stream {
 }
 
 impl Stream {
+    /// What TLS knows of it; `None` in the clear.
+    pub(crate) fn tls_state(&self) -> Option<&CommonState> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Secure(stream) => Some(stream.get_ref().1),
+        }
+    }
+
     /// Our end.
     pub(crate) fn local_address(&self) -> io::Result<SocketAddr> {
         match self {

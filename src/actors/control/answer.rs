@@ -15,7 +15,7 @@ use tokio::task::spawn_local;
 
 use super::SupervisorAddress;
 use super::access::{Door, Refusal};
-use super::collect::Collector;
+use super::collect::{Collector, RELOAD_TIME};
 use super::door::Deadline;
 use super::query::Query;
 use super::report::{Endpoint, LogLevel, Problem, ServiceRecord};
@@ -64,6 +64,7 @@ pub(super) struct Visit {
 /// An answer, before it has headers.
 pub(super) enum Answer {
     Json(Vec<u8>),
+    Faulty(Vec<u8>),
     Text(StatusCode, String),
     Metrics(String),
     /// One JSON object each line, as they come.
@@ -76,6 +77,11 @@ pub(super) enum Answer {
 impl Answer {
     pub(super) fn json(value: &impl Serialize) -> Self {
         Self::Json(serde_json::to_vec(value).expect("reports have names for keys"))
+    }
+
+    /// What was asked is not done, and this says why in detail.
+    fn faulty(value: &impl Serialize) -> Self {
+        Self::Faulty(serde_json::to_vec(value).expect("reports have names for keys"))
     }
 
     /// Somebody who would know does not answer.
@@ -234,7 +240,12 @@ impl Desk {
                 Err(why) => Answer::Text(StatusCode::SERVICE_UNAVAILABLE, why),
             },
             Resource::Metrics => Answer::Metrics(self.collector.metrics(service).await),
-            Resource::Reload | Resource::Drain | Resource::Stop => {
+            Resource::Reload => {
+                visit.deadline.extend(2 * RELOAD_TIME);
+                let reloaded = self.collector.reload().await.ok_or_else(|| Answer::silent("supervisor"))?;
+                if reloaded.faults.is_empty() { Answer::json(&reloaded) } else { Answer::faulty(&reloaded) }
+            }
+            Resource::Drain | Resource::Stop => {
                 return Err(Answer::Problem(StatusCode::NOT_IMPLEMENTED, "not by this version".to_owned()));
             }
             Resource::LogLevel => self.set_log_level(body)?,
@@ -327,6 +338,7 @@ fn finish(answer: Answer) -> Response<Body> {
     let whole = |octets: Vec<u8>| Either::Left(Full::from(octets));
     let (status, kind, body) = match answer {
         Answer::Json(octets) => (StatusCode::OK, "application/json", whole(octets)),
+        Answer::Faulty(octets) => (StatusCode::UNPROCESSABLE_ENTITY, "application/json", whole(octets)),
         Answer::Text(status, text) => (status, "text/plain; charset=utf-8", whole(text.into_bytes())),
         Answer::Metrics(text) => (StatusCode::OK, metrics::CONTENT_TYPE, whole(text.into_bytes())),
         Answer::Lines(lines) => {

@@ -11,8 +11,8 @@ use tokio::time::timeout;
 
 use super::metrics::Gauges;
 use super::report::{
-    Certificate, Endpoint, Interface, Peer, RegistrationCount, Registrations, Route, Server, ServiceRecord,
-    Status,
+    Certificate, Endpoint, Interface, Peer, RegistrationCount, Registrations, Reloaded, Route, Server,
+    ServiceRecord, Status,
 };
 use super::tables::{self, Connected};
 use super::{SupervisorAddress, metrics};
@@ -20,11 +20,15 @@ use crate::actors::directory::Directory;
 use crate::actors::federation_resolver::{ListRoutes, RouteListed};
 use crate::actors::registrar::{ListRegistrations, ListServers};
 use crate::actors::supervisor::describe::{Describe, Description};
+use crate::actors::supervisor::reload::Reload;
 use crate::diagnostics::Diagnostics;
 use crate::protocol::location::{AddressOfRecord, Page, Place};
 
 /// How long somebody who is asked may take.
 const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long a reload may take.
+pub(super) const RELOAD_TIME: Duration = Duration::from_secs(50);
 
 /// Events in `GET /status`.
 const EVENTS: usize = 30;
@@ -137,6 +141,11 @@ impl Collector {
             endpoints: self.endpoints.borrow().values().cloned().collect(),
             unanswered: unanswered.0,
         }
+    }
+
+    /// `POST /reload`, which may wait for files, and for every part of the service.
+    pub(super) async fn reload(&self) -> Option<Reloaded> {
+        timeout(RELOAD_TIME, self.supervisor.reload.send(Reload)).await.ok()?.ok()
     }
 
     /// `GET /routes`.

@@ -33,6 +33,7 @@ use slog::Logger;
 use self::answer::Desk;
 use super::directory::Directory;
 use super::supervisor::describe::Describe;
+use super::supervisor::reload::Reload;
 use super::supervisor::{ChildId, ChildStopped, Supervisor};
 use crate::config::Admin;
 use crate::diagnostics::Diagnostics;
@@ -58,11 +59,13 @@ pub struct ControlSettings {
 pub struct SupervisorAddress {
     /// How the service is.
     pub describe: Recipient<Describe>,
+    /// That the configuration is to be read again.
+    pub reload: Recipient<Reload>,
 }
 
 impl From<Addr<Supervisor>> for SupervisorAddress {
     fn from(address: Addr<Supervisor>) -> Self {
-        Self { describe: address.recipient() }
+        Self { describe: address.clone().recipient(), reload: address.recipient() }
     }
 }
 

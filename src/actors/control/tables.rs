@@ -258,7 +258,7 @@ pub(super) fn settings(config: &Config, logs: &Diagnostics) -> report::Settings 
     let diagnostics = &config.diagnostics;
     report::Settings {
         lan_enabled: !config.switched_off.lan,
-        accounts: config.accounts.0.iter().map(account).collect(),
+        accounts: config.accounts.list().iter().map(account).collect(),
         log_level: log_level.as_str().to_owned(),
         module_log_levels: modules
             .into_iter()

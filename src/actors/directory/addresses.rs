@@ -2,15 +2,18 @@
 
 use actix::{Addr, Recipient};
 
-use crate::actors::federation_resolver::{FederationResolver, ListRoutes, Resolve, Resolved, ServerHealth};
+use crate::actors::federation_resolver::{
+    ApplyLookUps, FederationResolver, ListRoutes, Resolve, Resolved, ServerHealth,
+};
 use crate::actors::journal::{Backlog, Finish, Journal, Keep, Load, ToldAll};
 use crate::actors::messages::{ConnectionClosed, ConnectionOpened, MessagesReceived, TransmitFailed};
 use crate::actors::registrar::{
-    Answers, Banned, FlowEnded, FlowFailed, FlowStanding, Learned, ListRegistrations, ListServers, LogOn,
-    Questions, Registrar, RouterRestarted, TellAll,
+    Answers, ApplyLocation, Banned, FlowEnded, FlowFailed, FlowStanding, Learned, ListRegistrations,
+    ListServers, LogOn, Questions, Registrar, RouterRestarted, TellAll,
 };
 use crate::actors::router::{
-    AccessServersMoved, Count, Drain, InterfacesChanged, ProbeRoute, RegistrarRestarted, Router,
+    AccessServersMoved, ApplySettings, Count, Drain, InterfacesChanged, ProbeRoute, RegistrarRestarted,
+    Router,
 };
 
 /// The ways into one Router, as its many senders need them.
@@ -34,6 +37,8 @@ pub struct RouterAddress {
     pub banned: Recipient<Banned>,
     /// Which interfaces listen.
     pub interfaces: Recipient<InterfacesChanged>,
+    /// Which settings are in force.
+    pub settings: Recipient<ApplySettings>,
     /// Where the access servers of static routes are.
     pub access_servers: Recipient<AccessServersMoved>,
     /// Which static routes are to be probed.
@@ -58,6 +63,7 @@ impl From<Addr<Router>> for RouterAddress {
             standing: address.clone().recipient(),
             banned: address.clone().recipient(),
             interfaces: address.clone().recipient(),
+            settings: address.clone().recipient(),
             access_servers: address.clone().recipient(),
             probe: address.clone().recipient(),
             registrar_restarted: address.clone().recipient(),
@@ -84,6 +90,8 @@ pub struct RegistrarAddress {
     pub closed: Recipient<ConnectionClosed>,
     /// That a Router has begun anew.
     pub router_restarted: Recipient<RouterRestarted>,
+    /// Which settings are in force.
+    pub settings: Recipient<ApplyLocation>,
     /// That the Journal wants to know everything.
     pub tell_all: Recipient<TellAll>,
     /// That the process is about to end.
@@ -104,6 +112,7 @@ impl From<Addr<Registrar>> for RegistrarAddress {
             log_on: address.clone().recipient(),
             closed: address.clone().recipient(),
             router_restarted: address.clone().recipient(),
+            settings: address.clone().recipient(),
             tell_all: address.clone().recipient(),
             finish: address.clone().recipient(),
             servers: address.clone().recipient(),
@@ -121,6 +130,8 @@ pub struct FederationResolverAddress {
     pub health: Recipient<ServerHealth>,
     /// Which interfaces listen.
     pub interfaces: Recipient<InterfacesChanged>,
+    /// Which settings are in force.
+    pub settings: Recipient<ApplyLookUps>,
     /// That a Router has begun anew.
     pub router_restarted: Recipient<RouterRestarted>,
     /// How the static routes do.
@@ -133,6 +144,7 @@ impl From<Addr<FederationResolver>> for FederationResolverAddress {
             resolve: address.clone().recipient(),
             health: address.clone().recipient(),
             interfaces: address.clone().recipient(),
+            settings: address.clone().recipient(),
             router_restarted: address.clone().recipient(),
             routes: address.recipient(),
         }

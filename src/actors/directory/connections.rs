@@ -12,7 +12,7 @@ use smallvec::SmallVec;
 
 use super::Directory;
 use super::reuse::{Key, Peer, Reuse};
-use crate::actors::connection::{Announce, Connection};
+use crate::actors::connection::{Announce, Connection, Reconfigure};
 use crate::actors::messages::Transmit;
 use crate::protocol::flow::{ConnectionId, Flow};
 use crate::protocol::identity::PeerProof;
@@ -26,8 +26,9 @@ pub struct ConnectionLimits {
     pub per_address: usize,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Connections {
+    limits: ConnectionLimits,
     /// Sorted, so that a look at all of them can be taken in pieces.
     open: BTreeMap<ConnectionId, Entry>,
     /// For requests that need one; the newest last.
@@ -71,11 +72,12 @@ impl Directory {
     /// Lets a connection with `remote` in, where the limits allow it. It counts until the [`Admission`] is dropped.
     pub fn open_connection(self: &Arc<Self>, remote: IpAddr) -> Result<Admission, Refused> {
         let mut connections = self.connections();
-        if connections.open.len() >= self.limits.total {
+        let limits = connections.limits;
+        if connections.open.len() >= limits.total {
             return Err(Refused::Total);
         }
         let of_address = connections.per_address.entry(remote).or_default();
-        if *of_address >= self.limits.per_address {
+        if *of_address >= limits.per_address {
             return Err(Refused::PerAddress);
         }
         *of_address += 1;
@@ -84,6 +86,16 @@ impl Directory {
             .open
             .insert(id, Entry { remote, reuse: Reuse::default(), address: None, established: None });
         Ok(Admission { directory: Arc::clone(self), id })
+    }
+
+    /// From now on, there may be so many. Those that are open stay.
+    pub fn limit_connections(&self, limits: ConnectionLimits) {
+        self.connections().limits = limits;
+    }
+
+    /// Tells every open connection that the configuration has changed.
+    pub fn reconfigure_connections(&self, new: &Reconfigure) {
+        self.all_connections().iter().for_each(|address| address.do_send(new.clone()));
     }
 
     /// How many connections are counted, those included that are being opened.
@@ -139,7 +151,6 @@ impl Directory {
     }
 
     /// Every open connection.
-    #[cfg(test)]
     pub(in crate::actors) fn all_connections(&self) -> Vec<Addr<Connection>> {
         self.connections().open.values().filter_map(|entry| entry.address.clone()).collect()
     }
@@ -149,9 +160,7 @@ impl Directory {
     /// Messages of a connection may overtake that: a Router that meets a connection which it does not know finds
     /// it by [`Self::connection`].
     pub fn announce_connections(&self, index: usize) {
-        let addresses: Vec<_> =
-            self.connections().open.values().filter_map(|entry| entry.address.clone()).collect();
-        for address in addresses {
+        for address in self.all_connections() {
             address.do_send(Announce { router: index });
         }
     }
@@ -163,6 +172,11 @@ impl Directory {
 }
 
 impl Connections {
+    /// None yet.
+    pub(super) fn new(limits: ConnectionLimits) -> Self {
+        Self { limits, open: BTreeMap::new(), by_key: HashMap::new(), per_address: HashMap::new() }
+    }
+
     fn find(&self, peer: &Peer, key: &Key) -> Option<Addr<Connection>> {
         let entries = self.by_key.get(key)?.iter().rev().filter_map(|id| self.open.get(id));
         entries.filter(|entry| entry.reuse.serves(peer, key)).find_map(|entry| entry.address.clone())

@@ -65,6 +65,11 @@ pub enum InterfaceState {
     },
 }
 
+/// Close the socket and end; [`ListenerStopped`] says when the port is free. From the supervisor.
+#[derive(Clone, Copy, Debug, ActorMessage)]
+#[rtype(result = "()")]
+pub struct Close;
+
 /// A Listener ended: to the supervisor, from the Listener's `stopped`, which runs also while it unwinds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ActorMessage)]
 #[rtype(result = "()")]
@@ -97,17 +102,14 @@ pub enum Companion {
 
 /// The companion of the UDP interface `of`.
 pub fn companion(interfaces: &[Interface], of: InterfaceId) -> Companion {
-    let udp = &interfaces[usize::from(of.0)];
+    let Some(udp) = interfaces.iter().find(|interface| interface.id == of) else { return Companion::Own };
     let same = |other: &Interface| {
         other.protocol != InterfaceProtocol::Udp
             && other.ip_address == udp.ip_address
             && other.port == udp.port
     };
-    let found = interfaces.iter().position(|other| udp.port != 0 && same(other));
-    match found.map(u16::try_from) {
-        Some(Ok(index)) => Companion::Configured(InterfaceId(index)),
-        _ => Companion::Own,
-    }
+    let found = interfaces.iter().find(|other| udp.port != 0 && same(other));
+    found.map_or(Companion::Own, |other| Companion::Configured(other.id))
 }
 
 /// A socket for `address`, not blocking, not bound. An IPv6 socket takes IPv6 alone, so that `::` and `0.0.0.0`
@@ -148,6 +150,7 @@ mod tests {
     fn interface(address: &str, protocol: InterfaceProtocol) -> Interface {
         let address: SocketAddr = address.parse().unwrap();
         Interface {
+            id: InterfaceId(0),
             side: Side::Lan,
             ip_address: address.ip(),
             port: address.port(),
@@ -158,13 +161,14 @@ mod tests {
 
     #[test]
     fn a_udp_port_is_listened_on_for_tcp_by_one_listener() {
-        let interfaces = [
+        let mut interfaces = [
             interface("127.0.0.1:5060", InterfaceProtocol::Udp),
             interface("127.0.0.2:5060", InterfaceProtocol::Tcp),
             interface("127.0.0.2:5060", InterfaceProtocol::Udp),
             interface("127.0.0.3:0", InterfaceProtocol::Tcp),
             interface("127.0.0.3:0", InterfaceProtocol::Udp),
         ];
+        (0..).map(InterfaceId).zip(&mut interfaces).for_each(|(id, interface)| interface.id = id);
         assert_eq!(companion(&interfaces, InterfaceId(0)), Companion::Own);
         assert_eq!(companion(&interfaces, InterfaceId(2)), Companion::Configured(InterfaceId(1)));
         assert_eq!(companion(&interfaces, InterfaceId(4)), Companion::Own);

@@ -9,22 +9,26 @@
 //! its mailbox, whose transactions time out. Connections live on. The supervisor notices by [`ListenerStopped`]
 //! and starts another; clients whose connection was refused meanwhile try again.
 
+use std::cell::RefCell;
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix::dev::SendError;
-use actix::fut::wrap_future;
-use actix::{Actor, ArbiterHandle, AsyncContext as _, Context, Handler};
+use actix::fut::{ActorFutureExt as _, wrap_future};
+use actix::{Actor, ActorContext as _, ArbiterHandle, AsyncContext as _, Context, Handler, SpawnHandle};
+use futures_util::future::select;
 use slog::{Logger, info, warn};
 use socket2::{Protocol, Type};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+use tokio::sync::oneshot;
 
 use super::{
-    BIND_RETRY, InterfaceState, InterfaceStatus, ListenerKind, ListenerStopped, Reports, bound_address,
+    BIND_RETRY, Close, InterfaceState, InterfaceStatus, ListenerKind, ListenerStopped, Reports, bound_address,
 };
 use crate::actors::connection::{Connection, ConnectionSettings};
 use crate::actors::directory::{Admission, Peer, Refused};
@@ -63,10 +67,26 @@ pub struct StreamListenerSettings {
     pub log: Logger,
 }
 
+/// From now on, connections are made with these settings. From the supervisor.
+#[derive(Clone, Debug, actix::Message)]
+#[rtype(result = "()")]
+pub struct ApplyConnections {
+    /// What they have in common.
+    pub connections: Arc<ConnectionSettings>,
+    /// Child logger of the interface, which may have another place in the configuration.
+    pub log: Logger,
+}
+
 /// The Listener of a stream interface.
 #[derive(Debug)]
 pub struct StreamListener {
     settings: StreamListenerSettings,
+    /// What the accepting side makes connections with.
+    accepting: Rc<RefCell<Arc<ConnectionSettings>>>,
+    /// Ends the accepting side, while there is one.
+    closer: Option<oneshot::Sender<()>>,
+    retry: Option<SpawnHandle>,
+    is_closing: bool,
     drops: Rc<Drops>,
     told: Option<InterfaceState>,
     turns: Turns,
@@ -75,31 +95,47 @@ pub struct StreamListener {
 impl StreamListener {
     /// Not yet bound: it binds when it starts.
     pub fn new(settings: StreamListenerSettings) -> Self {
-        Self { settings, drops: Rc::default(), told: None, turns: Turns::default() }
+        Self {
+            accepting: Rc::new(RefCell::new(Arc::clone(&settings.connections))),
+            settings,
+            closer: None,
+            retry: None,
+            is_closing: false,
+            drops: Rc::default(),
+            told: None,
+            turns: Turns::default(),
+        }
     }
 
     fn listen(&mut self, ctx: &mut Context<Self>) {
+        self.retry = None;
         if self.lacks_certificate() {
-            // A configuration that has one starts another Listener.
+            // It begins with the reload that brings one.
             return self.tell(InterfaceState::NotListening { reason: NO_CERTIFICATE.to_owned() });
         }
         match bind(self.settings.address) {
             Ok((listener, address)) => {
                 let acceptor = Acceptor {
                     listener,
-                    connections: Arc::clone(&self.settings.connections),
+                    connections: Rc::clone(&self.accepting),
                     workers: self.settings.workers.clone(),
                     log: self.settings.log.clone(),
                     drops: Rc::clone(&self.drops),
                     failures: LogLimit::default(),
                 };
-                ctx.spawn(wrap_future(acceptor.run()));
+                let (closer, closed) = oneshot::channel();
+                self.closer = Some(closer);
+                ctx.spawn(wrap_future(acceptor.run(closed)).map(|(), listener: &mut Self, ctx| {
+                    if listener.is_closing {
+                        ctx.stop();
+                    }
+                }));
                 self.tell(InterfaceState::Listening { address });
             }
             Err(error) => {
                 let reason = super::reason(self.settings.address, &error);
                 self.tell(InterfaceState::NotListening { reason });
-                ctx.run_later(BIND_RETRY, Self::listen);
+                self.retry = Some(ctx.run_later(BIND_RETRY, Self::listen));
             }
         }
     }
@@ -132,7 +168,7 @@ impl StreamListener {
     }
 
     /// Opens a connection for `dial`.
-    fn open(&self, dial: Dial, peer: Peer) {
+    fn open(&self, dial: Dial, peer: Peer, domain: Option<Arc<str>>) {
         let settings = &self.settings.connections;
         match settings.directory.open_connection(peer.addresses[0].ip()) {
             Ok(admission) => {
@@ -140,7 +176,7 @@ impl StreamListener {
                     worker(&self.settings.workers, settings, &admission),
                     Arc::clone(settings),
                     admission,
-                    peer,
+                    (peer, domain),
                     dial.messages,
                 );
             }
@@ -171,6 +207,36 @@ impl Actor for StreamListener {
     }
 }
 
+impl Handler<ApplyConnections> for StreamListener {
+    type Result = ();
+
+    fn handle(&mut self, ApplyConnections { connections, log }: ApplyConnections, ctx: &mut Context<Self>) {
+        self.accepting.replace(Arc::clone(&connections));
+        self.settings.connections = connections;
+        self.settings.log = log;
+        if self.lacks_certificate() {
+            // Dropped, it ends the accepting side.
+            self.closer = None;
+            self.tell(InterfaceState::NotListening { reason: NO_CERTIFICATE.to_owned() });
+        } else if self.closer.is_none() && self.retry.is_none() {
+            self.listen(ctx);
+        }
+    }
+}
+
+impl Handler<Close> for StreamListener {
+    type Result = ();
+
+    fn handle(&mut self, _: Close, ctx: &mut Context<Self>) {
+        self.is_closing = true;
+        match self.closer.take() {
+            // It ends once the socket is closed.
+            Some(closer) => drop(closer),
+            None => ctx.stop(),
+        }
+    }
+}
+
 impl Handler<Dial> for StreamListener {
     type Result = ();
 
@@ -181,6 +247,7 @@ impl Handler<Dial> for StreamListener {
         if !settings.transport.is_dialled() || dial.addresses.is_empty() || self.lacks_certificate() {
             return settings.directory.tell_all_failed(&dial.messages);
         }
+        let domain = dial.expected.as_ref().and_then(|expected| expected.domain.clone());
         let peer = Peer {
             side: settings.side,
             interface: settings.interface,
@@ -199,7 +266,7 @@ impl Handler<Dial> for StreamListener {
                 Err(SendError::Closed(Transmit(messages))) => dial.messages = messages,
             }
         }
-        self.open(dial, peer);
+        self.open(dial, peer, domain);
     }
 }
 
@@ -217,7 +284,7 @@ fn bind(address: SocketAddr) -> io::Result<(AsyncFd<TcpListener>, SocketAddr)> {
 /// that they go to.
 struct Acceptor {
     listener: AsyncFd<TcpListener>,
-    connections: Arc<ConnectionSettings>,
+    connections: Rc<RefCell<Arc<ConnectionSettings>>>,
     workers: Vec<ArbiterHandle>,
     log: Logger,
     drops: Rc<Drops>,
@@ -225,7 +292,12 @@ struct Acceptor {
 }
 
 impl Acceptor {
-    async fn run(self) {
+    /// Accepts until `closed`, or its other end, is no more; the socket is closed then.
+    async fn run(self, closed: oneshot::Receiver<()>) {
+        select(pin!(self.accept()), closed).await;
+    }
+
+    async fn accept(&self) {
         let mut back_off = BACK_OFF.0;
         loop {
             // It fails when the Arbiter ends.
@@ -278,7 +350,8 @@ impl Acceptor {
     }
 
     fn hand_over(&self, stream: TcpStream, remote: SocketAddr) {
-        match self.connections.directory.open_connection(remote.ip()) {
+        let opened = self.connections.borrow().directory.open_connection(remote.ip());
+        match opened {
             Ok(admission) => self.start(stream, remote, admission),
             Err(refused) => self.drops.add(drop_reason(refused), 1),
         }
@@ -287,8 +360,9 @@ impl Acceptor {
     fn start(&self, stream: TcpStream, remote: SocketAddr, admission: Admission) {
         // Fails for no open socket; if it did, the connection would be dropped here.
         if stream.set_nonblocking(true).is_ok() {
-            let worker = worker(&self.workers, &self.connections, &admission);
-            Connection::accepted(worker, Arc::clone(&self.connections), admission, stream, remote);
+            let connections = Arc::clone(&self.connections.borrow());
+            let worker = worker(&self.workers, &connections, &admission);
+            Connection::accepted(worker, connections, admission, stream, remote);
         }
     }
 }

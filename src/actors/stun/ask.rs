@@ -20,7 +20,7 @@ use crate::protocol::stun::nat::{Detection, Doubt, NatType, Socket, TRANSACTIONS
 const LARGEST_ANSWER: usize = 1500;
 
 /// Whom to ask, and from where.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Question {
     /// The servers, in this order.
     pub servers: Vec<HostPort>,

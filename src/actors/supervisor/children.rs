@@ -8,8 +8,10 @@ use std::time::Instant;
 use actix::prelude::*;
 use slog::{Drain as _, Logger, o};
 
+use super::listening::ListenerAddress;
 use super::settings::{connection_settings, message_limits, promised_silence, stream_protocol};
 use super::{ChildId, Supervisor, interfaces};
+use crate::actors::connection::ConnectionSettings;
 use crate::actors::control::{Control, ControlSettings};
 use crate::actors::directory::{FederationResolverAddress, JournalAddress, RegistrarAddress, RouterAddress};
 use crate::actors::federation_resolver::FederationResolver;
@@ -23,6 +25,7 @@ use crate::actors::stun::{Question, Stun, StunSettings};
 use crate::config::{Protocol, Side};
 use crate::protocol::flow::InterfaceId;
 use crate::protocol::location::{GruuKey, GuardSettings, Location, LocationLimits, LocationSettings};
+use crate::protocol::proxy::settings::Settings;
 use crate::protocol::proxy::{EventDetail, Proxy};
 
 /// Stack of a worker's thread. The deepest path is a TLS handshake.
@@ -61,30 +64,35 @@ impl Supervisor {
     }
 
     /// Until it is back, nobody finds it.
-    pub(super) fn withdraw(&self, child: ChildId) {
+    pub(super) fn withdraw(&mut self, child: ChildId) {
         let directory = &self.parts.directory;
         match child {
             ChildId::Router(index) => directory.publish_router(index, None),
             ChildId::Registrar => directory.publish_registrar(None),
             ChildId::FederationResolver => directory.publish_federation_resolver(None),
             ChildId::Journal => directory.publish_journal(None),
-            // They speak, and are not spoken to.
-            ChildId::Stun | ChildId::Control => {}
-            ChildId::Listener(interface, ListenerKind::Datagram { core }) => {
-                directory.publish_datagram_listener(interface, core, None);
-            }
-            ChildId::Listener(interface, ListenerKind::Stream) => {
-                for served in self.served_by(interface) {
-                    directory.publish_stream_listener(served, None);
-                }
-            }
+            ChildId::Stun => self.stun = None,
+            // It speaks, and is not spoken to.
+            ChildId::Control => {}
+            ChildId::Listener(interface, kind) => self.withdraw_listener((interface, kind)),
         }
+    }
+
+    /// A copy for one Router, so that no other core counts references to it.
+    pub(super) fn settings_of_router(&self) -> Arc<Settings> {
+        Arc::new(Settings::clone(&self.parts.settings))
+    }
+
+    /// What of its transactions a Router tells, by the level of its log.
+    pub(super) fn detail_of_routers(&self) -> EventDetail {
+        let is_told = self.parts.logs.logger("router").is_info_enabled();
+        if is_told { EventDetail::Transactions } else { EventDetail::Faults }
     }
 
     fn start_router(&self, index: usize, ctx: &Context<Self>) {
         let log = self.parts.logs.logger("router");
-        let detail = if log.is_info_enabled() { EventDetail::Transactions } else { EventDetail::Faults };
-        let (settings, secrets) = (Arc::clone(&self.parts.settings), self.parts.secrets.clone());
+        let detail = self.detail_of_routers();
+        let (settings, secrets) = (self.settings_of_router(), self.parts.secrets.clone());
         let interfaces = Arc::clone(&self.interfaces);
         let directory = Arc::clone(&self.parts.directory);
         let stopped = ctx.address().recipient();
@@ -100,9 +108,10 @@ impl Supervisor {
         self.parts.directory.publish_router(index, Some(RouterAddress::from(address)));
     }
 
-    fn start_registrar(&mut self, ctx: &Context<Self>) {
+    /// What the Registrar is told by the configuration.
+    pub(super) fn location_settings(&self) -> LocationSettings {
         let (registrar, secrets) = (&self.parts.config.registrar, &self.parts.secrets);
-        let settings = LocationSettings {
+        LocationSettings {
             minimum_expires: registrar.minimum_expires,
             default_expires: registrar.default_expires,
             maximum_expires: registrar.maximum_expires,
@@ -124,7 +133,11 @@ impl Supervisor {
             seed: (u128::from_be_bytes(self.parts.location_key) ^ secrets.epoch.elapsed().as_nanos())
                 .to_be_bytes(),
             limits: LocationLimits::default(),
-        };
+        }
+    }
+
+    fn start_registrar(&mut self, ctx: &Context<Self>) {
+        let settings = self.location_settings();
         let interfaces = interfaces::configured(&self.parts.config, &self.states, &self.public_addresses);
         let is_successor = self.has_registrar;
         let directory = Arc::clone(&self.parts.directory);
@@ -183,7 +196,7 @@ impl Supervisor {
         self.parts.directory.publish_journal(Some(JournalAddress::new(address, backlog)));
     }
 
-    fn start_stun(&self, ctx: &Context<Self>) {
+    fn start_stun(&mut self, ctx: &Context<Self>) {
         let settings = StunSettings {
             question: Question::new(&self.parts.config),
             interval: self.parts.config.stun.interval,
@@ -191,9 +204,10 @@ impl Supervisor {
             determined: ctx.address().recipient(),
             stopped: ctx.address().recipient(),
         };
-        let _address = Stun::start_in_arbiter(&self.arbiters[0].handle(), move |_| Stun::new(settings));
+        let address = Stun::start_in_arbiter(&self.arbiters[0].handle(), move |_| Stun::new(settings));
         #[cfg(test)]
-        self.collapsible.add(ChildId::Stun, _address.recipient());
+        self.collapsible.add(ChildId::Stun, address.clone().recipient());
+        self.stun = Some(address.recipient());
     }
 
     fn start_control(&self, ctx: &Context<Self>) {
@@ -211,7 +225,7 @@ impl Supervisor {
         self.collapsible.add(ChildId::Control, _address.recipient());
     }
 
-    fn start_datagram_listener(&self, interface: InterfaceId, core: usize, ctx: &Context<Self>) {
+    fn start_datagram_listener(&mut self, interface: InterfaceId, core: usize, ctx: &Context<Self>) {
         // One that comes back finds its port with the Listeners of the other cores.
         let first = self.states.get(&(interface, ListenerKind::Datagram { core: 0 }));
         let is_ours = matches!(first, Some(InterfaceState::Listening { .. }));
@@ -232,23 +246,28 @@ impl Supervisor {
         #[cfg(test)]
         self.collapsible
             .add(ChildId::Listener(interface, ListenerKind::Datagram { core }), address.clone().recipient());
-        self.parts.directory.publish_datagram_listener(interface, core, Some(address.recipient()));
+        self.parts.directory.publish_datagram_listener(interface, core, Some(address.clone().recipient()));
+        self.listening
+            .opened((interface, ListenerKind::Datagram { core }), ListenerAddress::of_datagrams(address));
     }
 
-    fn start_stream_listener(&self, interface: InterfaceId, ctx: &Context<Self>) {
+    /// What the connections of an interface have in common.
+    pub(super) fn connections_of(&self, interface: InterfaceId) -> ConnectionSettings {
         let config = &self.parts.config;
         let (protocol, address) = (stream_protocol(config, interface), self.address_of(interface));
-        let is_lan = config.interfaces[usize::from(interface.0)].side == Side::Lan;
+        let is_lan = config.interface(interface).is_some_and(|known| known.side == Side::Lan);
         let accounts = is_lan.then(|| Arc::clone(&self.parts.settings.accounts));
         let tls = protocol.is_secure().then(|| self.parts.tls.for_interface(protocol, accounts));
-        let connections = Arc::new(connection_settings(
-            config,
-            tls.flatten(),
-            interface,
-            address,
-            Arc::clone(&self.parts.directory),
-            |module| self.interface_log(module, interface, protocol),
-        ));
+        let directory = Arc::clone(&self.parts.directory);
+        let log = |module| self.interface_log(module, interface, protocol);
+        connection_settings(config, tls.flatten(), interface, address, directory, log)
+    }
+
+    fn start_stream_listener(&mut self, interface: InterfaceId, ctx: &Context<Self>) {
+        let (protocol, address) =
+            (stream_protocol(&self.parts.config, interface), self.address_of(interface));
+        let connections = Arc::new(self.connections_of(interface));
+        self.listening.keep_connections(interface, &connections);
         let workers = self.arbiters.iter().map(Arbiter::handle).collect();
         let settings = StreamListenerSettings {
             address,
@@ -262,9 +281,8 @@ impl Supervisor {
         #[cfg(test)]
         self.collapsible
             .add(ChildId::Listener(interface, ListenerKind::Stream), listener.clone().recipient());
-        for served in self.served_by(interface) {
-            self.parts.directory.publish_stream_listener(served, Some(listener.clone().recipient()));
-        }
+        self.listening.opened((interface, ListenerKind::Stream), ListenerAddress::of_streams(listener));
+        self.publish_streams();
     }
 
     /// Where an interface listens: with the port that the first Listener has got, where that is there.
@@ -273,23 +291,30 @@ impl Supervisor {
         match first {
             Some(InterfaceState::Listening { address }) => *address,
             Some(InterfaceState::NotListening { .. }) | None => {
-                self.parts.config.interfaces[usize::from(interface.0)].socket_address()
+                let known = self.parts.config.interface(interface);
+                known.map_or(SocketAddr::from(([0, 0, 0, 0], 0)), |known| known.socket_address())
             }
         }
     }
 
-    fn interface_log(&self, module: &'static str, interface: InterfaceId, protocol: Protocol) -> Logger {
-        let key = self.parts.config.interfaces[usize::from(interface.0)].key.clone();
+    pub(super) fn interface_log(
+        &self,
+        module: &'static str,
+        interface: InterfaceId,
+        protocol: Protocol,
+    ) -> Logger {
+        let key = self.parts.config.interface(interface).map(|known| known.key.clone()).unwrap_or_default();
         self.parts.logs.logger(module).new(o!("interface" => key, "protocol" => protocol.to_string()))
     }
 
     /// The interfaces whose connections a stream Listener has: its own, and the UDP interfaces on its port.
     pub(super) fn served_by(&self, stream: InterfaceId) -> Vec<InterfaceId> {
         let interfaces = &self.parts.config.interfaces;
-        let on_its_port = (0..).map(InterfaceId).zip(interfaces).filter(|(id, interface)| {
-            interface.protocol == Protocol::Udp && companion(interfaces, *id) == Companion::Configured(stream)
+        let on_its_port = interfaces.iter().filter(|interface| {
+            interface.protocol == Protocol::Udp
+                && companion(interfaces, interface.id) == Companion::Configured(stream)
         });
-        on_its_port.map(|(id, _)| id).chain([stream]).collect()
+        on_its_port.map(|interface| interface.id).chain([stream]).collect()
     }
 }
 

@@ -41,7 +41,8 @@ impl PublicAddresses {
 /// Every Listener that `config` asks for, on this many cores.
 pub(super) fn listeners(config: &Config, cores: usize) -> Vec<(InterfaceId, ListenerKind)> {
     let mut listeners = Vec::new();
-    for (id, interface) in (0..).map(InterfaceId).zip(&config.interfaces) {
+    for interface in &config.interfaces {
+        let id = interface.id;
         if interface.protocol != Protocol::Udp {
             listeners.push((id, ListenerKind::Stream));
             continue;
@@ -57,23 +58,21 @@ pub(super) fn listeners(config: &Config, cores: usize) -> Vec<(InterfaceId, List
 /// Whether a Listener waits for nobody. Whoever else is on a UDP port waits for the first core's Listener, which
 /// may be given any port.
 pub(super) fn starts_at_once(config: &Config, interface: InterfaceId, kind: ListenerKind) -> bool {
-    let is_datagram = config.interfaces[usize::from(interface.0)].protocol == Protocol::Udp;
+    let is_datagram = config.interface(interface).is_some_and(|known| known.protocol == Protocol::Udp);
     !is_datagram || kind == (ListenerKind::Datagram { core: 0 })
 }
 
 /// The interfaces that listen.
 pub(super) fn listening(config: &Config, states: &States, public: &PublicAddresses) -> Interfaces {
-    let ids = (0..).map(InterfaceId).take(config.interfaces.len());
-    interfaces(config, public, ids.filter_map(|id| Some((id, address(config, states, id)?))))
+    let all = config.interfaces.iter();
+    interfaces(config, public, all.filter_map(|interface| Some((interface, address(states, interface)?))))
 }
 
 /// All interfaces, those that do not listen where they are to.
 pub(super) fn configured(config: &Config, states: &States, public: &PublicAddresses) -> Interfaces {
-    let all = (0..).map(InterfaceId).zip(&config.interfaces);
-    let address = |(id, interface): (InterfaceId, &crate::config::Interface)| {
-        (id, address(config, states, id).unwrap_or_else(|| interface.socket_address()))
-    };
-    interfaces(config, public, all.map(address))
+    let address =
+        |interface| (interface, address(states, interface).unwrap_or_else(|| interface.socket_address()));
+    interfaces(config, public, config.interfaces.iter().map(address))
 }
 
 /// All interfaces, as far as the configuration alone tells.
@@ -84,7 +83,7 @@ pub(crate) fn as_configured(config: &Config) -> Interfaces {
 /// Where connections of the interface `of` leave from to peers of the other address family: the address of another
 /// interface with the same side and protocol.
 pub(super) fn other_family(interfaces: &[crate::config::Interface], of: InterfaceId) -> Option<IpAddr> {
-    let own = &interfaces[usize::from(of.0)];
+    let own = interfaces.iter().find(|interface| interface.id == of)?;
     let is_twin = |other: &&crate::config::Interface| {
         (other.side, other.protocol) == (own.side, own.protocol)
             && other.ip_address.is_ipv4() != own.ip_address.is_ipv4()
@@ -93,31 +92,28 @@ pub(super) fn other_family(interfaces: &[crate::config::Interface], of: Interfac
 }
 
 /// Where an interface listens, if it does.
-fn address(config: &Config, states: &States, id: InterfaceId) -> Option<SocketAddr> {
-    let kind = match config.interfaces[usize::from(id.0)].protocol {
+fn address(states: &States, interface: &crate::config::Interface) -> Option<SocketAddr> {
+    let kind = match interface.protocol {
         Protocol::Udp => ListenerKind::Datagram { core: 0 },
         Protocol::Tcp | Protocol::Tls | Protocol::Mtls | Protocol::Ws | Protocol::Wss => ListenerKind::Stream,
     };
-    match states.get(&(id, kind))? {
+    match states.get(&(interface.id, kind))? {
         InterfaceState::Listening { address } => Some(*address),
         InterfaceState::NotListening { .. } => None,
     }
 }
 
-fn interfaces(
-    config: &Config,
+fn interfaces<'a>(
+    config: &'a Config,
     determined: &PublicAddresses,
-    bound: impl Iterator<Item = (InterfaceId, SocketAddr)>,
+    bound: impl Iterator<Item = (&'a crate::config::Interface, SocketAddr)>,
 ) -> Interfaces {
-    let interface = |(id, bound): (InterfaceId, SocketAddr)| {
-        let interface = &config.interfaces[usize::from(id.0)];
-        Interface {
-            id,
-            side: interface.side,
-            transport: interface.protocol.transport(),
-            bound,
-            public: public_name(config, determined, interface.side, bound),
-        }
+    let interface = |(interface, bound): (&crate::config::Interface, SocketAddr)| Interface {
+        id: interface.id,
+        side: interface.side,
+        transport: interface.protocol.transport(),
+        bound,
+        public: public_name(config, determined, interface.side, bound),
     };
     let names = config.certificate.as_ref().map(|certificate| certificate.names.clone()).unwrap_or_default();
     let public = config.wan_public_address.as_ref().filter(|public| public.ip_address.is_none());
@@ -247,7 +243,8 @@ mod tests {
 
     #[test]
     fn the_other_family_is_served_by_an_interface_of_the_same_kind() {
-        let interface = |side, address: &str, protocol| Interface {
+        let interface = |id, side, address: &str, protocol| Interface {
+            id: InterfaceId(id),
             side,
             ip_address: address.parse().unwrap(),
             port: 5061,
@@ -255,10 +252,10 @@ mod tests {
             key: String::new(),
         };
         let all = [
-            interface(Side::Wan, "192.0.2.1", Protocol::Mtls),
-            interface(Side::Lan, "2001:db8::1", Protocol::Mtls),
-            interface(Side::Wan, "2001:db8::2", Protocol::Tls),
-            interface(Side::Wan, "2001:db8::3", Protocol::Mtls),
+            interface(0, Side::Wan, "192.0.2.1", Protocol::Mtls),
+            interface(1, Side::Lan, "2001:db8::1", Protocol::Mtls),
+            interface(2, Side::Wan, "2001:db8::2", Protocol::Tls),
+            interface(3, Side::Wan, "2001:db8::3", Protocol::Mtls),
         ];
         let twins = [0, 1, 2, 3].map(|id| other_family(&all, InterfaceId(id)).map(|ip| ip.to_string()));
         assert_eq!(twins, [Some("2001:db8::3".to_owned()), None, None, Some("192.0.2.1".to_owned())]);

@@ -7,13 +7,14 @@ use std::time::Duration;
 use slog::Logger;
 
 use super::interfaces;
-use crate::actors::connection::{ConnectionSettings, Failures};
-use crate::actors::directory::Directory;
-use crate::actors::tls::StreamTls;
-use crate::config::{Config, Host, Policy, Protocol, StaticRoute};
+use crate::actors::connection::ConnectionSettings;
+use crate::actors::directory::{ConnectionLimits, Directory};
+use crate::actors::tls::{StreamTls, TlsFault, TlsParts, TlsSettings};
+use crate::config::{Config, Host, Policy, Protocol, Side, StaticRoute, TrustedCas};
+use crate::diagnostics::Diagnostics;
 use crate::protocol::federation::guard::Guard;
 use crate::protocol::federation::shaper::Shaper;
-use crate::protocol::federation::{Federation, Route, RouteId};
+use crate::protocol::federation::{Federation, Route};
 use crate::protocol::flow::InterfaceId;
 use crate::protocol::message::MessageLimits;
 use crate::protocol::proxy::settings::Settings;
@@ -45,6 +46,38 @@ pub(super) fn settings(config: &Config, cores: usize) -> Settings {
     }
 }
 
+/// TLS as `config` has it.
+pub(super) fn tls(config: &Config, logs: &Diagnostics) -> Result<TlsSettings, TlsFault> {
+    let parts = TlsParts {
+        certificate: config.certificate.as_ref(),
+        tls: &config.tls,
+        routes: &config.static_routes,
+        profile: config.federation.identity,
+    };
+    TlsSettings::new(parts, &logs.logger("tls"))
+}
+
+/// Whether TLS is the same by both, so that sessions may go on. What the system trusts may always have changed.
+pub(super) fn has_same_tls(old: &Config, new: &Config) -> bool {
+    fn own(config: &Config) -> Vec<(&str, Option<&TrustedCas>)> {
+        let routes = config.static_routes.iter();
+        routes.map(|route| (route.domain_name.as_str(), route.trusted_cas.as_ref())).collect()
+    }
+    let is_fixed = matches!(new.tls.trusted_cas, TrustedCas::File { .. });
+    is_fixed
+        && (&old.certificate, &old.tls, old.federation.identity)
+            == (&new.certificate, &new.tls, new.federation.identity)
+        && own(old) == own(new)
+}
+
+/// How many connections there may be.
+pub(super) const fn connection_limits(config: &Config) -> ConnectionLimits {
+    ConnectionLimits {
+        total: config.limits.maximum_connections,
+        per_address: config.limits.maximum_connections_per_address,
+    }
+}
+
 /// How long peers are told that they may be silent: a keep-alive that is late by a tenth still comes in time.
 pub(super) fn promised_silence(config: &Config) -> Duration {
     config.limits.idle_timeout * 9 / 10
@@ -52,13 +85,13 @@ pub(super) fn promised_silence(config: &Config) -> Duration {
 
 /// The part of the configuration that decides about other domains.
 pub(crate) fn federation(config: &Config) -> Federation {
-    let route = |(id, route): (u16, &StaticRoute)| {
+    let route = |route: &StaticRoute| {
         let (host, address) = match &route.access_server {
             Host::Name(name) => (Some(Arc::from(name.as_str())), None),
             Host::Address(address) => (None, Some(*address)),
         };
         Arc::new(Route {
-            id: RouteId(id),
+            id: route.id,
             domain: Arc::from(route.domain_name.as_str()),
             host,
             address,
@@ -76,7 +109,7 @@ pub(crate) fn federation(config: &Config) -> Federation {
         profile: config.federation.identity,
         blocked: config.federation.blocked_domains.clone(),
         allowed: config.federation.allowed_domains.clone(),
-        routes: (0..).zip(&config.static_routes).map(route).collect(),
+        routes: config.static_routes.iter().map(route).collect(),
         guard: Arc::new(Guard::new(config.federation_guard)),
         shaper: Arc::new(Shaper::new(config.open_federation.messages_per_second)),
     }
@@ -93,7 +126,7 @@ pub(crate) fn connection_settings(
 ) -> ConnectionSettings {
     ConnectionSettings {
         interface,
-        side: config.interfaces[usize::from(interface.0)].side,
+        side: config.interface(interface).map_or(Side::Wan, |known| known.side),
         bind_address: address,
         other_family: interfaces::other_family(&config.interfaces, interface),
         transport: stream_protocol(config, interface).transport(),
@@ -106,15 +139,15 @@ pub(crate) fn connection_settings(
         directory,
         log: log("connection"),
         security: log("security"),
-        failures: Failures::default(),
+        failures: Arc::default(),
     }
 }
 
 /// What streams of an interface speak. A UDP interface takes TCP on its port (RFC 3261 §18.2.1).
 pub(crate) fn stream_protocol(config: &Config, interface: InterfaceId) -> Protocol {
-    match config.interfaces[usize::from(interface.0)].protocol {
-        Protocol::Udp => Protocol::Tcp,
-        protocol => protocol,
+    match config.interface(interface).map(|known| known.protocol) {
+        Some(Protocol::Udp) | None => Protocol::Tcp,
+        Some(protocol) => protocol,
     }
 }
 

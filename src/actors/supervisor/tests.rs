@@ -138,12 +138,13 @@ impl Service {
                     [lan]\nport = 0\ntransport_protocol = \"udp\"\n\
                     [[wan.network_interface]]\nenabled = false\n[sip]\nt1 = \"50ms\"\nt2 = \"400ms\"\nt4 = \"500ms\"\n";
         std::fs::write(&file, format!("{text}{more}")).unwrap();
-        let (config, _) = crate::config::load(&file, std::iter::empty()).unwrap();
+        let source = crate::config::Source::of_file(&file);
+        let loaded = source.load().unwrap();
         let (tell, told) = mpsc::channel();
         let thread = std::thread::spawn(move || {
-            let logs = Arc::new(Diagnostics::start(&config.diagnostics, std::io::sink()));
+            let logs = Arc::new(Diagnostics::start(&loaded.config.diagnostics, std::io::sink()));
             let system = System::new();
-            let supervisor = system.block_on(async { Supervisor::launch(Arc::new(config), &logs) }).unwrap();
+            let supervisor = system.block_on(async { Supervisor::launch(loaded, source, &logs) }).unwrap();
             tell.send((supervisor, System::current())).unwrap();
             system.run_with_code().unwrap()
         });

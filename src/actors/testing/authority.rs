@@ -12,6 +12,7 @@ use rcgen::{
 use rustls::pki_types::{CertificateRevocationListDer, PrivateKeyDer};
 
 use crate::config::{Certificate, Host, Protocol, StaticRoute, Tls, TlsVersion, TrustedCas};
+use crate::protocol::federation::RouteId;
 
 /// Issues certificates.
 pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
@@ -91,6 +92,7 @@ impl Authority {
     /// A route to `domain` that trusts this authority and no other.
     pub(crate) fn route(&self, domain: &str) -> StaticRoute {
         StaticRoute {
+            id: RouteId(0),
             trusted: true,
             domain_name: domain.to_owned(),
             access_server: Host::Name(format!("sip.{domain}")),

@@ -18,7 +18,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::timeout;
 
 pub(crate) use self::authority::Authority;
-use super::connection::{Connection, ConnectionSettings, Failures};
+use super::connection::{Connection, ConnectionSettings};
 use super::directory::{ConnectionLimits, Directory, RegistrarAddress, RouterAddress};
 use super::federation_resolver::Resolved;
 use super::listener::{InterfaceState, InterfaceStatus, ListenerStopped, Reports};
@@ -177,6 +177,7 @@ impl Router {
             standing: probe().0,
             banned: probe().0,
             interfaces: probe().0,
+            settings: probe().0,
             access_servers: silent(),
             probe: probe().0,
             registrar_restarted: probe().0,
@@ -245,6 +246,7 @@ impl World {
             flow_ended: probe().0,
             log_on: probe().0,
             router_restarted: probe().0,
+            settings: probe().0,
             tell_all: tell_all_to,
             finish: probe().0,
         }));
@@ -271,7 +273,7 @@ impl World {
             directory: Arc::clone(&self.directory),
             log: log(),
             security: log(),
-            failures: Failures::default(),
+            failures: Arc::default(),
         }
     }
 

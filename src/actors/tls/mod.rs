@@ -23,8 +23,8 @@ use webpki::{CertRevocationList, OwnedCertRevocationList};
 
 pub use self::failure::{TlsFailure, alert_of};
 pub use self::names::{CertificateSummary, peer_names};
-pub use self::stream::StreamTls;
 use self::stream::{Client, Clients};
+pub use self::stream::{Outdated, StreamTls};
 use self::trust::Trust;
 use self::verifier::CertificateVerifier;
 pub(crate) use self::verifier::watched;

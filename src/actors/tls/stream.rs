@@ -78,6 +78,20 @@ impl StreamTls {
         Ok(self.proof(peer_names(certificate).unwrap_or_default(), vouchers))
     }
 
+    /// Whether what the peer of an open connection has proven counts no longer, and why.
+    ///
+    /// A certificate that has expired since, or whose authority is trusted no more, does not end what was begun with it.
+    pub fn review(&self, connection: &CommonState, proof: &PeerProof) -> Option<Outdated> {
+        let (certificate, intermediates) = chain(connection)?;
+        let revoked = rustls::Error::InvalidCertificate(rustls::CertificateError::Revoked);
+        match self.trust.vouchers(certificate, intermediates, UnixTime::now()) {
+            Err(error) if error == revoked => return Some(Outdated::Revoked),
+            Err(_) | Ok(_) => {}
+        }
+        let account = self.accounts.as_deref().and_then(|accounts| proof.names.account(accounts));
+        (proof.account.is_some() && account != proof.account).then_some(Outdated::Account)
+    }
+
     fn proof(&self, names: PeerNames, vouchers: Vouchers) -> PeerProof {
         let accounts = self.accounts.as_deref().filter(|_| vouchers.is_common);
         let account = accounts.and_then(|accounts| names.account(accounts));
@@ -96,6 +110,15 @@ impl StreamTls {
         let own = domain_of(expected).and_then(|domain| self.clients.routes.get(domain));
         own.unwrap_or(&self.clients.common)
     }
+}
+
+/// Why what a peer has proven counts no longer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outdated {
+    /// Its certificate has been revoked.
+    Revoked,
+    /// It proves another account now, or none.
+    Account,
 }
 
 fn domain_of(expected: Option<&Expected>) -> Option<&str> {

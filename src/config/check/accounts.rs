@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::config::load::read_bounded;
 use crate::config::reader::{Entry, Section};
-use crate::config::rules::{domain, list, non_empty, path, text};
+use crate::config::rules::{domain, file, list, non_empty, text};
 use crate::config::{Interface, Protocol, Registrar, Service, Side};
 use crate::protocol::account::{Account, AccountKind, Accounts, Scope, Secret};
 use crate::protocol::digest::Algorithm;
@@ -90,7 +90,7 @@ impl<'a> Reader<'a> {
                 format!("{} accounts are too many, allowed: {}", self.accounts.len(), u16::MAX),
             );
         }
-        Accounts(self.accounts)
+        Accounts::new(self.accounts)
     }
 
     fn add(&mut self, section: &Section<'_>, candidate: Candidate, kind: AccountKind) {
@@ -228,7 +228,7 @@ fn hash(digits: usize) -> impl Fn(&Entry<'_>) -> Option<String> {
 
 /// A file that holds a secret.
 fn password_file(entry: &Entry<'_>) -> Option<String> {
-    let path = path(entry)?;
+    let path = file(entry)?;
     entry.accept(read_secret_file(&path), "a readable file with a password")
 }
 
@@ -266,7 +266,7 @@ mod tests {
             account(&format!("ha1_sha256 = \"{hash}\"")).replace("\"a\"", "\"b\""),
             account("certificate = \"C.example.org\"").replace("\"a\"", "\"c\""),
         );
-        let accounts = config(&text).accounts.0;
+        let accounts = config(&text).accounts.list().to_vec();
         let names: Vec<_> = accounts.iter().map(|a| a.user_name.as_str()).collect();
         assert_eq!(names, ["ucserver", "a", "b", "c", "d"]);
         let hashes = Secret::Hashes { md5: None, sha256: Some("ab".repeat(32)), sha512_256: None };
@@ -311,14 +311,15 @@ mod tests {
     #[test]
     fn the_empty_password_of_the_lan_gives_way_to_another_proof() {
         let (own, hash) = ("[lan]\npassword = \"\"\n", "ab".repeat(32));
-        assert!(config(own).accounts.0[0].secret == Secret::Address);
+        assert!(config(own).accounts.list()[0].secret == Secret::Address);
         assert_any(&warnings(own), &["2: lan.password: is empty"]);
         let web = "[[lan.network_interface]]\nport = 0\nprotocol = \"ws\"";
         assert_any(&warnings(&format!("{own}{web}")), &["2: lan.password: is empty", "every web page"]);
         assert!(!warnings(own).iter().any(|w| w.contains("web page")));
-        let secret = &config(&format!("{own}ha1_sha512_256 = \"{hash}\"")).accounts.0[0].secret;
+        let with_hash = config(&format!("{own}ha1_sha512_256 = \"{hash}\""));
+        let secret = &with_hash.accounts.list()[0].secret;
         assert!(matches!(secret, Secret::Hashes { sha512_256: Some(_), md5: None, .. }));
-        assert!(config("[lan]\nenabled = false").accounts.0.is_empty());
+        assert!(config("[lan]\nenabled = false").accounts.list().is_empty());
     }
 
     #[test]

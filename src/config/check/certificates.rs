@@ -13,7 +13,7 @@ use x509_parser::prelude::{ASN1Time, GeneralName, X509Certificate, parse_x509_ce
 
 use crate::config::load::read_bounded;
 use crate::config::reader::{Entry, Section};
-use crate::config::rules::{choice, list, path, unless, unless_empty};
+use crate::config::rules::{choice, file, list, unless, unless_empty};
 use crate::config::{Certificate, Tls, TlsVersion, TrustedCas};
 
 /// No bundle of certificates and few revocation lists come near.
@@ -39,20 +39,20 @@ pub(super) fn read(mut section: Section<'_>) -> (Option<Certificate>, Tls) {
 
 /// A file of authorities.
 pub(super) fn trusted_cas(entry: &Entry<'_>) -> Option<TrustedCas> {
-    let path = path(entry)?;
+    let path = file(entry)?;
     entry.accept(read_authorities(&path), "a PEM file with certificates of authorities")
 }
 
 /// A file of revocation lists.
 fn revocation_lists(entry: &Entry<'_>) -> Option<Vec<CertificateRevocationListDer<'static>>> {
-    let path = path(entry)?;
+    let path = file(entry)?;
     entry.accept(read_revocation_lists(&path), "a PEM or DER file with revocation lists")
 }
 
 /// A chain with its key, where one is configured.
 fn pair(section: &mut Section<'_>, chain_key: &'static str, key_key: &'static str) -> Option<Certificate> {
-    let chain = section.get(chain_key, unless_empty(path), None);
-    let private_key = section.get(key_key, unless_empty(path), None);
+    let chain = section.get(chain_key, unless_empty(file), None);
+    let private_key = section.get(key_key, unless_empty(file), None);
     match (chain, private_key) {
         (None, None) => None,
         (Some(_), None) => section.accept(key_key, Err(format!("is empty, `{chain_key}` needs it"))),

@@ -7,6 +7,7 @@ use crate::config::reader::Section;
 use crate::config::rules::{address, choice, domain, duration, flag, range, set};
 use crate::config::{Federation, Interface, OpenFederation, Policy, Protocol, Side};
 use crate::protocol::federation::guard::GuardLimits;
+use crate::protocol::flow::InterfaceId;
 use crate::protocol::identity::Profile;
 
 /// `[federation]`: no domain on both lists, nor one of our own on either.
@@ -63,6 +64,7 @@ pub(super) fn read_open(
 ) -> OpenFederation {
     let enabled = section.get("enabled", flag, false);
     let interface = Interface {
+        id: InterfaceId(0),
         side: Side::Wan,
         ip_address: section.get("bind_to_ip_address", address, ANY),
         port: section.get("port", range(0..=u16::MAX), 5061),

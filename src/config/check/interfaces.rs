@@ -10,7 +10,11 @@ use crate::config::report::Report;
 use crate::config::rules::{
     address, choice, domain, flag, list, network, one_or_set, port, range, unless, unless_empty,
 };
-use crate::config::{Interface, Protocol, PublicAddress, Side, Stun};
+use crate::config::{Interface, MAXIMUM_INTERFACES, Protocol, PublicAddress, Side, Stun};
+use crate::protocol::flow::InterfaceId;
+
+/// Half of the identifiers: a reload may change all of them at once.
+const MAXIMUM_CONFIGURED: usize = MAXIMUM_INTERFACES / 2;
 
 const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 pub(super) const ANY: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
@@ -68,6 +72,7 @@ pub(super) fn read(lan_enabled: bool, lan: &mut Section<'_>, wan: &mut Section<'
         interfaces.add(enabled, interface);
     }
     let default = Interface {
+        id: InterfaceId(0),
         side: Side::Wan,
         ip_address: ANY,
         port: 5061,
@@ -90,8 +95,10 @@ fn own_interfaces(lan: &mut Section<'_>) -> Vec<Interface> {
     let ip_address = lan.get("bind_to_ip_address", address, LOCALHOST);
     let port = lan.get("port", range(0..=u16::MAX), 5060);
     let protocols = lan.get("transport_protocol", one_or_set(protocol), vec![Protocol::Tcp]);
-    let interface =
-        |protocol| Interface { side: Side::Lan, ip_address, port, protocol, key: lan.path().to_owned() };
+    let interface = |protocol| {
+        let (id, key) = (InterfaceId(0), lan.path().to_owned());
+        Interface { id, side: Side::Lan, ip_address, port, protocol, key }
+    };
     protocols.into_iter().map(interface).collect()
 }
 
@@ -103,6 +110,7 @@ fn listed_interface(
 ) -> (bool, Interface) {
     let enabled = section.get("enabled", flag, true);
     let interface = Interface {
+        id: InterfaceId(0),
         side,
         ip_address: section.get("ip_address", address, default_address),
         port: section.get("port", range(0..=u16::MAX), 5061),
@@ -138,6 +146,12 @@ pub(super) fn dialled_protocol(entry: &Entry<'_>) -> Option<Protocol> {
 /// Checks the enabled interfaces: addresses of this machine, no two at one place, nothing in the clear to the
 /// world, certificates where they are needed.
 pub(super) fn verify(report: &Report, interfaces: &[Interface], lan: &[IpNet], has_certificate: bool) {
+    if interfaces.len() > MAXIMUM_CONFIGURED {
+        report.fault(
+            "wan.network_interface",
+            format!("{} network interfaces are too many, allowed: {MAXIMUM_CONFIGURED}", interfaces.len()),
+        );
+    }
     for (index, interface) in interfaces.iter().enumerate() {
         if !machine::has_address(interface.ip_address) {
             report.fault(&address_key(interface), machine::describe_missing(interface.ip_address));
@@ -227,7 +241,8 @@ mod tests {
             _ => Protocol::Mtls,
         };
         let at: std::net::SocketAddr = words.next().unwrap().parse().unwrap();
-        Interface { side: Side::Lan, ip_address: at.ip(), port: at.port(), protocol, key: String::new() }
+        let (id, key) = (InterfaceId(0), String::new());
+        Interface { id, side: Side::Lan, ip_address: at.ip(), port: at.port(), protocol, key }
     }
 
     #[test]

@@ -11,6 +11,7 @@ use crate::config::reader::Section;
 use crate::config::rules::{address, domain, duration, flag, host, port, unless, unless_empty};
 use crate::config::{Federation, Host, Interface, Protocol, Service, Side, StaticRoute};
 use crate::protocol::account::{AccountKind, Accounts};
+use crate::protocol::federation::RouteId;
 
 /// What routes are checked against.
 #[derive(Debug)]
@@ -177,6 +178,7 @@ fn read_route(section: &mut Section<'_>) -> Option<StaticRoute> {
     let bind_to_ip_address = section.get("bind_to_ip_address", unless_empty(address), None);
     let trusted_cas = section.get("trusted_cas", unless_empty(trusted_cas), None);
     Some(StaticRoute {
+        id: RouteId(0),
         trusted,
         domain_name: domain_name?,
         access_server: access_server?,

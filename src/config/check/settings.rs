@@ -8,7 +8,7 @@ use super::accounts::read_secret_file;
 use super::machine;
 use crate::config::reader::{Entry, Section};
 use crate::config::rules::{
-    choice, domain, duration, flag, host_port, non_empty, option_tag, path, range, set, socket_address,
+    choice, domain, duration, file, flag, host_port, non_empty, option_tag, path, range, set, socket_address,
     unless_empty,
 };
 use crate::config::{
@@ -225,7 +225,7 @@ pub(super) fn admin(mut section: Section<'_>) -> Option<Admin> {
 }
 
 fn token_file(entry: &Entry<'_>) -> Option<Token> {
-    let path = path(entry)?;
+    let path = file(entry)?;
     entry.accept(read_secret_file(&path), "a readable file with a token").map(Token)
 }
 

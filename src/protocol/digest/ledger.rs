@@ -75,6 +75,11 @@ impl NonceLedger {
         Self { floor: Some(NonceId::last_of(begun_millis)), ..Self::new(lifetime, maximum) }
     }
 
+    /// From now on, nonces are accepted for so long. One that was forgotten as too old does not come to life again.
+    pub fn set_lifetime(&mut self, lifetime: Duration) {
+        self.lifetime = whole_millis(lifetime);
+    }
+
     /// Uses an answer up. Call it only for an answer that [`verify`](super::verify) has found right, or
     /// strangers fill the ledger.
     pub fn spend(&mut self, spent: NonceUse, now_millis: u64) -> Spending {

@@ -85,6 +85,11 @@ impl Nonces {
         Self { code, origin_key, lifetime: whole_millis(lifetime) }
     }
 
+    /// From now on, nonces are accepted for so long, also those that were made before.
+    pub fn set_lifetime(&mut self, lifetime: Duration) {
+        self.lifetime = whole_millis(lifetime);
+    }
+
     /// What stands for an address in the nonces that are minted for it.
     pub fn origin_of(&self, address: IpAddr) -> u16 {
         let mut hasher = SipHasher13::new_with_key(&self.origin_key);

@@ -328,6 +328,17 @@ impl Bindings {
         tied.map(|(_, name)| name.clone()).collect()
     }
 
+    /// The addresses-of-record that have a binding which `test` accepts. Looks at all that there are.
+    pub(super) fn having(&self, test: impl Fn(&Binding) -> bool) -> Vec<AddressOfRecord> {
+        let all = self.records.iter().flatten();
+        let mut names: Vec<_> = all
+            .filter(|(_, record)| record.bindings.iter().any(&test))
+            .map(|(name, _)| name.clone())
+            .collect();
+        names.sort_unstable();
+        names
+    }
+
     /// How many addresses-of-record count as changed.
     pub(super) const fn changes(&self) -> usize {
         self.changed.len()

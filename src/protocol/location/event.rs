@@ -78,6 +78,10 @@ pub enum LogOffReason {
     FlowEnded,
     /// It was to be connected to, and could not.
     Unreachable,
+    /// What proves its account has changed: it has to prove that again.
+    AccountChanged,
+    /// Its account is not configured any more.
+    AccountRemoved,
 }
 
 impl LogOffReason {
@@ -91,6 +95,8 @@ impl LogOffReason {
             Self::Displaced => "displaced",
             Self::FlowEnded => "flow_ended",
             Self::Unreachable => "unreachable",
+            Self::AccountChanged => "account_changed",
+            Self::AccountRemoved => "account_removed",
         }
     }
 }
@@ -110,6 +116,8 @@ pub enum RemovalReason {
     Unreachable,
     /// Its connection has not outlived a restart, and the UC server has registered over another.
     Replaced,
+    /// Its account is not configured any more.
+    AccountRemoved,
 }
 
 impl RemovalReason {
@@ -122,6 +130,7 @@ impl RemovalReason {
             Self::FlowEnded => "flow_ended",
             Self::Unreachable => "unreachable",
             Self::Replaced => "replaced",
+            Self::AccountRemoved => "account_removed",
         }
     }
 }

@@ -196,6 +196,15 @@ impl Flows {
         }
     }
 
+    /// The flows that are logged on as one of those that `test` accepts.
+    pub(super) fn logged_on_as(&self, test: impl Fn(AccountId, &Flow) -> bool) -> Vec<Flow> {
+        let known = self.standings.iter().map(|(flow, standing)| (**flow, standing.account));
+        let accepted = known.filter(|(flow, account)| account.is_some_and(|account| test(account, flow)));
+        let mut flows: Vec<Flow> = accepted.map(|(flow, _)| flow).collect();
+        flows.sort_unstable();
+        flows
+    }
+
     /// The connection has closed: its standing ends, and questions that come late find nothing.
     pub(super) fn close(&mut self, flow: &Flow, events: &mut Events) {
         self.log_off(flow, LogOffReason::ConnectionClosed, events);

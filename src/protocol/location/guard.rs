@@ -61,6 +61,11 @@ impl Guard {
         Self { settings, records: HashMap::with_hasher(hash), order: BTreeSet::new(), bans: BTreeSet::new() }
     }
 
+    /// From now on, wrong answers cost this; bans that are in force end when they were to.
+    pub(super) const fn set_settings(&mut self, settings: GuardSettings) {
+        self.settings = settings;
+    }
+
     /// `address` has answered a challenge wrongly.
     pub(super) fn note(&mut self, now: Millis, address: IpAddr) -> Penalty {
         if self.settings.failures == 0 {

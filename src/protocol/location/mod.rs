@@ -33,6 +33,7 @@ mod learned;
 mod listing;
 mod plan;
 mod question;
+mod reconfigure;
 mod record;
 mod register;
 mod registration;

@@ -42,6 +42,10 @@ impl Location {
         if self.flows.is_closed(flow) {
             return Err(Reply::new(430));
         }
+        // It has gone since the Router has looked.
+        if registration.account.is_some_and(|account| self.settings.accounts.get(account).is_none()) {
+            return Err(Reply::with_reason(403, "Account Not Configured"));
+        }
         let is_path_unwanted = !registration.path.is_empty() && !registration.supports.path;
         if is_path_unwanted && !self.settings.accepts_path_without_support {
             return Err(Reply::new(420).row(Name::Unsupported.as_str(), "path".to_owned()));

@@ -5,6 +5,7 @@ mod happenings;
 mod keeping;
 mod listing;
 mod outbound;
+mod reconfigured;
 mod registrations;
 mod servers;
 
@@ -40,7 +41,7 @@ fn accounts() -> Accounts {
         scope: Scope::parse(&[users]).unwrap(),
         kind,
     };
-    Accounts(vec![
+    Accounts::new(vec![
         account("ucserver", "*", AccountKind::UcServer),
         account("other", "*@b.test", AccountKind::UcServer),
         account("partner", "*@partner.test", AccountKind::Registrant),

@@ -65,6 +65,11 @@ enum Progress {
 }
 
 impl Framer {
+    /// From now on, messages may have these sizes.
+    pub const fn set_limits(&mut self, limits: MessageLimits) {
+        self.limits = limits;
+    }
+
     /// At the beginning of a stream.
     pub const fn new(limits: MessageLimits) -> Self {
         Self { limits, ping: 0, progress: Progress::Headers(0) }

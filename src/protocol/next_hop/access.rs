@@ -86,6 +86,23 @@ impl AccessServers {
         Self { interfaces, servers: servers.collect(), outputs: VecDeque::new() }
     }
 
+    /// From now on, these are the routes. What is known of those that stay is kept, the others' addresses are told as
+    /// gone.
+    pub fn set_routes(&mut self, routes: &[Arc<Route>], now: Instant) {
+        let before = self.addresses();
+        let fresh = Self::new(routes, Arc::clone(&self.interfaces), now).servers;
+        let mut known = std::mem::take(&mut self.servers);
+        let kept = |new: Server| match known.iter().position(|server| is_same(&server.route, &new.route)) {
+            Some(at) => Server { route: new.route, ..known.swap_remove(at) },
+            None => new,
+        };
+        self.servers = fresh.into_iter().map(kept).collect();
+        let addresses = self.addresses();
+        if addresses != before {
+            self.outputs.push_back(Output::Addresses(addresses));
+        }
+    }
+
     /// What listens now: access servers that are ourselves are left out.
     pub fn set_interfaces(&mut self, interfaces: Arc<Interfaces>) {
         self.interfaces = interfaces;
@@ -175,6 +192,11 @@ impl AccessServers {
     pub fn poll_output(&mut self) -> Option<Output> {
         self.outputs.pop_front()
     }
+}
+
+/// Whether what is known of the access server of one holds for that of the other.
+fn is_same(one: &Route, other: &Route) -> bool {
+    (one.id, &one.host) == (other.id, &other.host)
 }
 
 #[cfg(test)]
@@ -303,5 +325,28 @@ mod tests {
         let address = "127.0.0.1:5060".parse().unwrap();
         assert!(matches!(&told[0], Output::LeadsToOurselves { address: found, .. } if *found == address));
         assert_eq!(access.addresses(), AccessAddresses(vec![(RouteId(1), "192.0.2.7".parse().unwrap())]));
+    }
+
+    #[test]
+    fn what_is_known_of_a_route_that_stays_is_kept_and_another_is_looked_up_at_once() {
+        let (mut access, now) = access(5070);
+        let one: &[&str] = &["192.0.2.7"];
+        assert_eq!(round(&mut access, now, [Ok(one), Err(Failure::NoRecord)], 30), moved(&[], one));
+        let same = Arc::new(Route { is_trusted: false, ..(*route(1, Some("sip.c.test"), 5070)).clone() });
+        let other = route(2, Some("sip.d.test"), 5070);
+        access.set_routes(&[Arc::clone(&other), same], now);
+        assert_eq!(access.poll_output(), None, "nothing has changed for the Routers");
+        access.handle_timeout(now);
+        let key = |kind| Key { name: Arc::from("sip.d.test"), kind };
+        let asked: Vec<_> = std::iter::from_fn(|| access.poll_output()).collect();
+        assert_eq!(
+            asked,
+            [RecordType::A, RecordType::Aaaa].map(|kind| Output::LookUp(RouteId(2), key(kind)))
+        );
+        // Whatever comes for a route that is gone is nobody's.
+        access.set_routes(&[other], now);
+        assert_eq!(access.poll_output(), Some(Output::Addresses(AccessAddresses::default())));
+        access.handle_answer(now, RouteId(1), RecordType::A, Ok(Records::Addresses(addresses(one))), None);
+        assert_eq!((access.poll_output(), access.addresses()), (None, AccessAddresses::default()));
     }
 }

@@ -119,6 +119,16 @@ impl<T> Resolver<T> {
         }
     }
 
+    /// From now on, questions have this budget.
+    pub const fn set_budget(&mut self, budget: Duration) {
+        self.budget = budget;
+    }
+
+    /// Forgets what was looked up: other name servers may say something else. What is being looked up goes on.
+    pub fn forget_answers(&mut self) {
+        self.cache = Cache::new();
+    }
+
     /// What listens now: servers that are ourselves are left out.
     pub fn set_interfaces(&mut self, interfaces: Arc<Interfaces>) {
         self.interfaces = interfaces;

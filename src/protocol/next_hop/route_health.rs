@@ -80,6 +80,24 @@ impl RouteHealth {
         Self { interval, watched: routes.iter().map(watch).collect(), outputs: VecDeque::new() }
     }
 
+    /// From now on, these are the routes, and this is the interval. What is known of those that stay is kept.
+    pub fn set_routes(&mut self, routes: &[Arc<Route>], interval: Option<Duration>, now: Instant) {
+        let is_same_interval = interval == self.interval;
+        let mut known = std::mem::take(&mut self.watched);
+        *self = Self { outputs: std::mem::take(&mut self.outputs), ..Self::new(routes, interval, now) };
+        for watched in &mut self.watched {
+            let Some(at) = known.iter().position(|known| known.route.id == watched.route.id) else {
+                continue;
+            };
+            let known = known.swap_remove(at);
+            watched.failures = known.failures;
+            watched.failed_since = known.failed_since;
+            if is_same_interval {
+                watched.due = known.due;
+            }
+        }
+    }
+
     /// What became of an attempt to reach a server. `known` are the addresses of access servers given by name.
     pub fn handle_outcome(
         &mut self,
@@ -288,5 +306,29 @@ mod tests {
         let at = (Transport::Tcp, "192.0.2.1:5060".parse().unwrap());
         health.handle_outcome(start + 3 * SECOND, at, Answered, &known(&["192.0.2.1"]));
         assert_eq!(told(&mut health), "PR");
+    }
+
+    #[test]
+    fn a_route_that_stays_is_as_ill_as_it_was_and_a_new_one_is_well() {
+        let start = Instant::now();
+        let mut health = RouteHealth::new(&[route(0, Some("192.0.2.1"))], Some(30 * SECOND), start);
+        let at = (Transport::Tcp, "192.0.2.1:5060".parse().unwrap());
+        health.handle_outcome(start, at, Refused, &known(&[]));
+        assert_eq!(told(&mut health), "F");
+        let later = start + 10 * SECOND;
+        health.set_routes(
+            &[route(2, Some("192.0.2.2")), route(0, Some("192.0.2.1"))],
+            Some(30 * SECOND),
+            later,
+        );
+        assert_eq!(health.poll_timeout(), Some(start + 30 * SECOND));
+        health.handle_outcome(later, at, Answered, &known(&[]));
+        let recovered = Output::Recovered { route: route(0, Some("192.0.2.1")), after: 10 * SECOND };
+        assert_eq!(health.poll_output(), Some(recovered));
+        // Another interval counts from now on; under another identifier it is another route.
+        health.set_routes(&[route(3, Some("192.0.2.1"))], Some(SECOND), later);
+        assert_eq!(health.poll_timeout(), Some(later + SECOND));
+        health.handle_outcome(later, at, Answered, &known(&[]));
+        assert_eq!(told(&mut health), "");
     }
 }

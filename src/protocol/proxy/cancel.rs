@@ -95,7 +95,7 @@ impl Proxy {
         if !context.is_invite() {
             return;
         }
-        let end_of_waiting = now + self.settings.timers.f();
+        let end_of_waiting = now + context.timers.f();
         let mut to_cancel = Vec::new();
         for (at, branch) in (0u16..).zip(context.branches.iter_mut()) {
             if !branch.is_pending() || branch.is_cancelled {
@@ -114,7 +114,6 @@ impl Proxy {
     }
 
     pub(super) fn send_cancel(&mut self, now: Instant, slot: Slot, branch: u16) {
-        let timers = self.settings.timers;
         let Some(context) = self.contexts.get(slot) else { return };
         let Some(record) = context.branches.get(usize::from(branch)) else { return };
         let client_slot = record.client;
@@ -123,7 +122,8 @@ impl Proxy {
         };
         let Some(invite) = client.request.clone().and_then(parse_own) else { return };
         let request = write_for_invite(&invite, "CANCEL", None);
-        let (machine, actions) = ClientNonInvite::start(now, &timers, client.hop.transport.is_reliable());
+        let (machine, actions) =
+            ClientNonInvite::start(now, &client.timers, client.hop.transport.is_reliable());
         client.cancel = Some(Box::new(CancelTransaction { machine, request }));
         self.perform_cancel(client_slot, &actions);
         self.arm_client(client_slot);
@@ -131,11 +131,9 @@ impl Proxy {
 
     /// The CANCEL was answered: nothing follows from what it says (§9.1).
     pub(super) fn cancel_answered(&mut self, now: Instant, slot: Slot, status: u16) {
-        let timers = self.settings.timers;
-        let Some(cancel) = self.clients.get_mut(slot).and_then(|client| client.cancel.as_mut()) else {
-            return;
-        };
-        let actions = cancel.machine.handle_response(now, &timers, status);
+        let Some(client) = self.clients.get_mut(slot) else { return };
+        let Some(cancel) = client.cancel.as_mut() else { return };
+        let actions = cancel.machine.handle_response(now, &client.timers, status);
         self.perform_cancel(slot, &actions);
         self.arm_client(slot);
     }
@@ -173,7 +171,7 @@ impl Proxy {
         let Some(context) = self.contexts.get_mut(slot) else { return };
         let mut to_cancel = Vec::new();
         let mut failed = Vec::new();
-        let end_of_waiting = now + self.settings.timers.f();
+        let end_of_waiting = now + context.timers.f();
         for (at, branch) in (0u16..).zip(context.branches.iter_mut()) {
             if !branch.is_pending() || branch.deadline.is_none_or(|deadline| deadline > now) {
                 continue;

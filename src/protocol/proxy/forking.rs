@@ -48,8 +48,8 @@ impl Proxy {
     /// How long the branches just begun may be silent before somebody else is asked as well, or before the others' word
     /// goes back without theirs. An INVITE waits for those that it was sent to, unless that is a search.
     fn set_patience(&mut self, now: Instant, slot: Slot) {
-        let timers = self.settings.timers;
         let Some(context) = self.contexts.get_mut(slot) else { return };
+        let timers = context.timers;
         let (is_search, left) = (context.is_search(), context.waiting.len());
         let turns = context.branches.len() + left;
         if is_search || (!context.is_invite() && turns > 1) {
@@ -68,10 +68,10 @@ impl Proxy {
 
     /// Sends the request to `target`, by a stream if it is large and that is a way there.
     pub(super) fn start_branch(&mut self, now: Instant, slot: Slot, target: Target, breadth: u32) {
-        let timers = self.settings.timers;
         let index = self.clients.next_index();
         let generation = self.random.next() as u32;
         let Some(context) = self.contexts.get_mut(slot) else { return };
+        let (timers, timer_c) = (context.timers, context.timer_c);
         let loop_hash = context.passage.loop_hash;
         let branch = Branch { router: self.router, slot: index, generation, loop_hash };
         let forwarding = Forwarding {
@@ -98,8 +98,8 @@ impl Proxy {
         let share = (!target.alternatives.is_empty()).then(|| timers.f() / 2 / target.ways);
         // An INVITE to another domain that not even a 100 comes for makes room for the domain's next server as well.
         let wait = match is_invite {
-            true if target.kind == TargetKind::Beyond => share.or(Some(self.settings.timer_c)),
-            true => Some(self.settings.timer_c),
+            true if target.kind == TargetKind::Beyond => share.or(Some(timer_c)),
+            true => Some(timer_c),
             false => share,
         };
         let beyond = target.beyond.clone();
@@ -115,7 +115,7 @@ impl Proxy {
         });
         let client = self.clients.insert(ClientTransaction::new(
             generation,
-            machine,
+            (machine, timers),
             hop,
             bytes,
             (slot, at),
@@ -207,8 +207,8 @@ impl Proxy {
     }
 
     pub(super) fn client_timeout(&mut self, now: Instant, slot: Slot) {
-        let timers = self.settings.timers;
         let Some(client) = self.clients.get_mut(slot) else { return };
+        let timers = client.timers;
         let cancel = client.cancel.as_mut().map(|cancel| cancel.machine.handle_timeout(now, &timers));
         let actions = client.machine.handle_timeout(now, &timers);
         if let Some(actions) = cancel {
@@ -219,9 +219,8 @@ impl Proxy {
     }
 
     pub(super) fn client_transport_failed(&mut self, now: Instant, slot: Slot) {
-        let timers = self.settings.timers;
         let Some(client) = self.clients.get_mut(slot) else { return };
-        let actions = client.machine.handle_transport_failure(now, &timers);
+        let actions = client.machine.handle_transport_failure(now, &client.timers);
         self.perform_client(now, slot, actions, None);
         self.arm_client(slot);
     }

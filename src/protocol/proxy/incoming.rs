@@ -122,9 +122,8 @@ impl Proxy {
             _ => {}
         }
         if let Some(slot) = self.by_key.get(&key) {
-            let timers = self.settings.timers;
             if let Some(server) = self.servers.get_mut(slot) {
-                let actions = server.machine.handle_retransmission(now, &timers);
+                let actions = server.machine.handle_retransmission(now, &server.timers);
                 self.perform_server(now, slot, actions);
             }
             return;
@@ -285,6 +284,7 @@ impl Proxy {
         let slot = self.servers.insert(ServerTransaction {
             key: incoming.key,
             generation: self.random.next() as u32,
+            timers,
             machine,
             reply_path: incoming.reply_path.clone(),
             last_response: None,
@@ -307,6 +307,9 @@ impl Proxy {
         let context = self.contexts.insert(ResponseContext {
             generation: self.random.next() as u32,
             server,
+            timers: self.settings.timers,
+            timer_c: self.settings.timer_c,
+            follows_redirections: self.settings.follow_redirections,
             is_probe: false,
             is_recorded: is_recorded(&incoming.request, routing.has_token),
             request: incoming.request,

@@ -127,7 +127,7 @@ impl Proxy {
     fn nobody_to_ask(&self, slot: Slot) -> Reply {
         let user = self.contexts.get(slot).and_then(|context| user_of(context.request.request_uri()));
         let is_known = user.is_some_and(|user| {
-            let accounts = &self.settings.accounts.0;
+            let accounts = self.settings.accounts.list();
             accounts.iter().any(|account| account.scope.contains(user.user(), user.domain()))
         });
         match is_known {

@@ -239,6 +239,17 @@ impl Proxy {
         self.interfaces = interfaces;
     }
 
+    /// From now on, these settings are in force. What has begun goes on under those that it has begun with, as far as
+    /// that can be seen from outside.
+    pub fn set_settings(&mut self, now: Instant, settings: Arc<Settings>) {
+        self.token_key = self.token_key.of_router(self.router, &settings.accounts);
+        self.nonces.set_lifetime(settings.nonce_lifetime);
+        if settings.requests_per_second_per_address != self.settings.requests_per_second_per_address {
+            self.source_rate = SourceRate::new(settings.requests_per_second_per_address, now);
+        }
+        self.settings = settings;
+    }
+
     /// From now on, the access servers of static routes that are given by name have these addresses.
     pub fn set_access_addresses(&mut self, addresses: AccessAddresses) {
         self.access_addresses = addresses;

@@ -44,7 +44,7 @@ impl Proxy {
         let may_follow = |context: &&ResponseContext| {
             // Behind a Route of somebody else's it is for whom that has chosen.
             let has_further_routes = context.request.values(Name::Route).nth(context.own_routes).is_some();
-            self.settings.follow_redirections && context.is_open() && !has_further_routes
+            context.follows_redirections && context.is_open() && !has_further_routes
         };
         let Some(context) = self.contexts.get(slot).filter(may_follow) else {
             return Some(response.clone());

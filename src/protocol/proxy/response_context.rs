@@ -11,6 +11,7 @@ use crate::protocol::flow::{Flow, Transport};
 use crate::protocol::message::edit::Edit;
 use crate::protocol::message::reply::Reply;
 use crate::protocol::message::{Message, Method, Name};
+use crate::protocol::transaction::Timers;
 
 use super::border::Claim;
 use super::keep_alive;
@@ -139,6 +140,10 @@ pub(super) struct ResponseContext {
     pub(super) generation: u32,
     /// The transaction to answer; `None` for what is never answered (ACK, BENOTIFY).
     pub(super) server: Option<Slot>,
+    /// What the configuration said when it began: a reload does not change it.
+    pub(super) timers: Timers,
+    pub(super) timer_c: Duration,
+    pub(super) follows_redirections: bool,
     /// The request is our own: nobody is to be answered.
     pub(super) is_probe: bool,
     pub(super) request: Message,
@@ -363,6 +368,9 @@ mod tests {
         };
         ResponseContext {
             has_word: false,
+            timers: Timers::default(),
+            timer_c: Duration::from_secs(185),
+            follows_redirections: false,
             is_probe: false,
             generation: 0,
             server: None,

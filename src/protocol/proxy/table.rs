@@ -82,6 +82,8 @@ impl ServerMachine {
 pub(super) struct ServerTransaction {
     pub(super) key: TransactionKey,
     pub(super) generation: u32,
+    /// Those that it has begun with: a reload does not change them.
+    pub(super) timers: Timers,
     pub(super) machine: ServerMachine,
     pub(super) reply_path: ReplyPath,
     pub(super) last_response: Option<Bytes>,
@@ -178,6 +180,8 @@ pub(super) struct CancelTransaction {
 #[derive(Debug)]
 pub(super) struct ClientTransaction {
     pub(super) generation: u32,
+    /// Those of the response context.
+    pub(super) timers: Timers,
     pub(super) machine: ClientMachine,
     pub(super) hop: Flow,
     /// The request as sent, while it can be needed: to be sent again, or to make its ACK or CANCEL.
@@ -202,7 +206,7 @@ struct Neighbours {
 impl ClientTransaction {
     pub(super) const fn new(
         generation: u32,
-        machine: ClientMachine,
+        (machine, timers): (ClientMachine, Timers),
         hop: Flow,
         request: Bytes,
         owner: (Slot, u16),
@@ -211,6 +215,7 @@ impl ClientTransaction {
     ) -> Self {
         Self {
             generation,
+            timers,
             machine,
             hop,
             request: Some(request),
@@ -350,7 +355,7 @@ mod tests {
             connection: Some(ConnectionId(connection)),
         };
         let owner = (Slot { index: 0, generation: 0 }, 0);
-        ClientTransaction::new(generation, machine, hop, Bytes::new(), owner, 0, None)
+        ClientTransaction::new(generation, (machine, timers), hop, Bytes::new(), owner, 0, None)
     }
 
     #[test]

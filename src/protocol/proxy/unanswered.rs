@@ -23,10 +23,10 @@ impl Proxy {
     /// forgotten (§16.10 last paragraph, §17.1.1.3).
     pub(super) fn handle_ack(&mut self, now: Instant, proof: Option<&Arc<PeerProof>>, incoming: Incoming) {
         if let Some(slot) = self.by_key.get(&incoming.key) {
-            let timers = self.settings.timers;
-            let actions = match self.servers.get_mut(slot).map(|server| &mut server.machine) {
-                Some(ServerMachine::Invite(machine)) => machine.handle_ack(now, &timers),
-                Some(ServerMachine::NonInvite(_)) | None => return,
+            let Some(server) = self.servers.get_mut(slot) else { return };
+            let actions = match &mut server.machine {
+                ServerMachine::Invite(machine) => machine.handle_ack(now, &server.timers),
+                ServerMachine::NonInvite(_) => return,
             };
             let is_for_2xx = actions.contains(&ServerAction::PassUp);
             self.perform_server(now, slot, actions);

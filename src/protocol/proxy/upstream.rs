@@ -39,7 +39,6 @@ impl Proxy {
             return self.dropped(flow, DropReason::MalformedResponse);
         };
         let slot = Slot { index: branch.slot, generation: branch.generation };
-        let timers = self.settings.timers;
         // The whole branch must be ours: slots can be guessed, the hash cannot.
         let client = self.clients.get_mut(slot).filter(|client| client.loop_hash == branch.loop_hash);
         let Some(client) = client else {
@@ -56,7 +55,7 @@ impl Proxy {
         if is_invite != (cseq.method == b"INVITE") || is_for_us != is_probe {
             return self.dropped(flow, DropReason::MalformedResponse);
         }
-        let actions = client.machine.handle_response(now, &timers, status);
+        let actions = client.machine.handle_response(now, &client.timers, status);
         if status >= 200 {
             self.waiting.leave(&mut self.clients, slot);
         }
@@ -86,7 +85,7 @@ impl Proxy {
                 // A 100 says only that the next hop is there (§16.8: Timer C is reset by 101 to 199).
                 let is_there = status > 100 || (is_first && kind == TargetKind::Beyond);
                 if is_there && is_invite && !wants_cancel {
-                    record.deadline = Some(now + self.settings.timer_c);
+                    record.deadline = Some(now + context.timer_c);
                 } else if !is_invite {
                     record.deadline = None;
                 }
@@ -264,7 +263,6 @@ impl Proxy {
                 }));
             }
         }
-        let timers = self.settings.timers;
         let server_slot = context.server;
         if let Some(peer) = context.peer.take_if(|_| is_first_final) {
             self.guard_answer(now, &peer, status);
@@ -272,7 +270,7 @@ impl Proxy {
         let Some(server) = server_slot.and_then(|server| self.servers.get_mut(server)) else {
             return self.release_context(slot);
         };
-        let actions = server.machine.handle_response(now, &timers, status);
+        let actions = server.machine.handle_response(now, &server.timers, status);
         if let Some(server_slot) = server_slot {
             self.send_response(now, server_slot, bytes, actions);
         }
@@ -347,9 +345,8 @@ impl Proxy {
     }
 
     pub(super) fn server_timeout(&mut self, now: Instant, slot: Slot) {
-        let timers = self.settings.timers;
         let Some(server) = self.servers.get_mut(slot) else { return };
-        let actions = server.machine.handle_timeout(now, &timers);
+        let actions = server.machine.handle_timeout(now, &server.timers);
         self.perform_server(now, slot, actions);
     }
 

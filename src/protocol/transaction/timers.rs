@@ -10,14 +10,29 @@ const LONGEST_TRYING: Duration = Duration::from_millis(200);
 
 /// T1, T2, T4 and what follows from them.
 ///
-/// All of a process's machines share one value, passed in with each event. A reload may change it: deadlines
-/// that are set already stay, later ones follow the new value.
+/// Passed in with each event; a machine is given the same all its life, whatever a reload changes. Every transaction has
+/// a copy, so it is small.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timers {
-    t1: Duration,
-    t2: Duration,
-    t4: Duration,
-    late_trying: Duration,
+    t1: Micros,
+    t2: Micros,
+    t4: Micros,
+    late_trying: Micros,
+}
+
+/// Whole microseconds, up to more than an hour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Micros(u32);
+
+impl Micros {
+    /// What is longer than can be held is as long as can be.
+    fn of(duration: Duration) -> Self {
+        Self(u32::try_from(duration.as_micros()).unwrap_or(u32::MAX))
+    }
+
+    const fn duration(self) -> Duration {
+        Duration::from_micros(self.0 as u64)
+    }
 }
 
 impl Default for Timers {
@@ -36,32 +51,33 @@ impl Timers {
     pub fn new(t1: Duration, t2: Duration, t4: Duration) -> Self {
         let t1 = t1.clamp(Duration::from_millis(1), LONGEST);
         let t2 = t2.clamp(t1, LONGEST);
-        Self { t1, t2, t4: t4.min(LONGEST), late_trying: until_e_is_t2(t1, t2) }
+        let [t1, t2, t4, late_trying] = [t1, t2, t4.min(LONGEST), until_e_is_t2(t1, t2)].map(Micros::of);
+        Self { t1, t2, t4, late_trying }
     }
 
     /// T1, the estimate of the round-trip time.
     pub const fn t1(&self) -> Duration {
-        self.t1
+        self.t1.duration()
     }
 
     /// T2, the longest interval between two retransmissions of anything but an INVITE request.
     pub const fn t2(&self) -> Duration {
-        self.t2
+        self.t2.duration()
     }
 
     /// T4, the longest life of a message in the network.
     pub const fn t4(&self) -> Duration {
-        self.t4
+        self.t4.duration()
     }
 
     /// Timer A after so many firings: T1, doubled each time without a cap (§17.1.1.2).
     pub fn a(&self, firings: u8) -> Duration {
-        self.t1 * 1_u32.checked_shl(u32::from(firings)).unwrap_or(u32::MAX)
+        self.t1() * 1_u32.checked_shl(u32::from(firings)).unwrap_or(u32::MAX)
     }
 
     /// Timer B: how long an INVITE waits for any response, 64 × T1.
     pub fn b(&self) -> Duration {
-        self.t1 * 64
+        self.t1() * 64
     }
 
     /// Timer D: how long an INVITE client over an unreliable transport acknowledges repeated refusals.
@@ -69,67 +85,67 @@ impl Timers {
     /// 64 × T1, the 32 s of §17.1.1.2 at the default T1. The RFC wants 32 s whatever T1 is, for servers whose
     /// T1 is longer; who shortens T1 has a closed network, where theirs is shortened too.
     pub fn d(&self) -> Duration {
-        self.t1 * 64
+        self.t1() * 64
     }
 
     /// Timer E after so many firings in Trying: T1, doubled each time up to T2 (§17.1.2.2).
     pub fn e(&self, firings: u8) -> Duration {
-        self.a(firings).min(self.t2)
+        self.a(firings).min(self.t2())
     }
 
     /// Timer F: how long a request other than INVITE waits for its final response, 64 × T1.
     pub fn f(&self) -> Duration {
-        self.t1 * 64
+        self.t1() * 64
     }
 
     /// Timer G after so many firings: T1, doubled each time up to T2 (§17.2.1).
     pub fn g(&self, firings: u8) -> Duration {
-        self.a(firings).min(self.t2)
+        self.a(firings).min(self.t2())
     }
 
     /// Timer H: how long an INVITE server waits for the ACK to a refusal, 64 × T1.
     pub fn h(&self) -> Duration {
-        self.t1 * 64
+        self.t1() * 64
     }
 
     /// Timer I: how long an INVITE server over an unreliable transport swallows repeated ACKs, T4.
     pub fn i(&self) -> Duration {
-        self.t4
+        self.t4()
     }
 
     /// Timer J: how long a server over an unreliable transport repeats its final response to a request other
     /// than INVITE, 64 × T1.
     pub fn j(&self) -> Duration {
-        self.t1 * 64
+        self.t1() * 64
     }
 
     /// Timer K: how long a client over an unreliable transport swallows repeated responses to a request other
     /// than INVITE, T4.
     pub fn k(&self) -> Duration {
-        self.t4
+        self.t4()
     }
 
     /// Timer L: how long an INVITE server swallows repeated INVITEs after a 2xx, 64 × T1 (RFC 6026 §7.1).
     pub fn l(&self) -> Duration {
-        self.t1 * 64
+        self.t1() * 64
     }
 
     /// Timer M: how long an INVITE client passes further 2xx on, 64 × T1 (RFC 6026 §7.2).
     pub fn m(&self) -> Duration {
-        self.t1 * 64
+        self.t1() * 64
     }
 
     /// How long an INVITE server waits for the core's first response before it sends a 100 of its own: the
     /// 200 ms of §17.2.1, less where T1 is shorter than its default.
     pub fn trying(&self) -> Duration {
-        (self.t1 * 2 / 5).min(LONGEST_TRYING)
+        (self.t1() * 2 / 5).min(LONGEST_TRYING)
     }
 
     /// How long a server waits before it sends a 100 to a request other than INVITE, and must send one: when
     /// the client's Timer E is set to T2 for the first time (RFC 4320 §4.1); 7 × T1 with the default T1 and
     /// T2.
     pub const fn late_trying(&self) -> Duration {
-        self.late_trying
+        self.late_trying.duration()
     }
 }
 

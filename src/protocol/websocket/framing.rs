@@ -149,6 +149,11 @@ struct Head {
 }
 
 impl Framer {
+    /// From now on, messages may have these sizes.
+    pub const fn set_limits(&mut self, limits: MessageLimits) {
+        self.limits = limits;
+    }
+
     /// Behind the handshake.
     pub fn new(limits: MessageLimits) -> Self {
         Self { limits, fragments: BytesMut::new(), is_text: None }

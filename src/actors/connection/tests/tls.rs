@@ -49,7 +49,7 @@ impl Parties {
             scope: Scope::everybody(),
             kind: AccountKind::UcServer,
         };
-        let accounts = Arc::new(Accounts(accounts.iter().map(account).collect()));
+        let accounts = Arc::new(Accounts::new(accounts.iter().map(account).collect()));
         let tls = tls_of(&self.ours, &self.authority.trusted()).for_interface(protocol, Some(accounts));
         ConnectionSettings { transport: Transport::Tls, tls, ..world.connections() }
     }
@@ -203,7 +203,7 @@ impl Server {
 fn dial(world: &World, settings: ConnectionSettings, peer: &Peer) {
     let admission = world.directory.open_connection(peer.addresses[0].ip()).unwrap();
     let first = vec![outgoing(request("1", 1), Some(1))];
-    Connection::dialled(&here(), Arc::new(settings), admission, peer.clone(), first);
+    Connection::dialled(&here(), Arc::new(settings), admission, (peer.clone(), None), first);
 }
 
 /// A server and its domain.

@@ -14,19 +14,21 @@ mod receive;
 mod send;
 mod socket;
 
+use std::cell::Cell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::fut::wrap_future;
-use actix::{Actor, AsyncContext as _, Context, Handler};
+use actix::fut::{ActorFutureExt as _, wrap_future};
+use actix::{Actor, ActorContext as _, AsyncContext as _, Context, Handler};
 use slog::{Logger, info, warn};
+use tokio::sync::oneshot;
 
 use self::receive::Receiver;
 use self::send::{Sender, Sent};
 use self::socket::Socket;
-use super::{BIND_RETRY, InterfaceState, InterfaceStatus, ListenerKind, ListenerStopped, Reports};
+use super::{BIND_RETRY, Close, InterfaceState, InterfaceStatus, ListenerKind, ListenerStopped, Reports};
 use crate::actors::directory::Directory;
 use crate::actors::drops::{DropReason, Drops, SUMMARY_INTERVAL};
 use crate::actors::messages::TransmitDatagrams;
@@ -64,11 +66,25 @@ pub struct DatagramListenerSettings {
     pub log: Logger,
 }
 
+/// From now on, messages may have these sizes. From the supervisor.
+#[derive(Clone, Debug, actix::Message)]
+#[rtype(result = "()")]
+pub struct ApplyLimits {
+    /// Sizes past which a message is refused.
+    pub message_limits: MessageLimits,
+    /// Child logger of the interface, which may have another place in the configuration.
+    pub log: Logger,
+}
+
 /// The Listener of a UDP interface on one core.
 #[derive(Debug)]
 pub struct DatagramListener {
     settings: DatagramListenerSettings,
+    /// For the reading side, too.
+    limits: Rc<Cell<MessageLimits>>,
     sender: Option<Sender>,
+    /// Ends the reading side, while there is one.
+    closer: Option<oneshot::Sender<()>>,
     drops: Rc<Drops>,
     told: Option<InterfaceState>,
     is_retrying: bool,
@@ -79,8 +95,10 @@ impl DatagramListener {
     /// Not yet bound: it binds when it starts.
     pub fn new(settings: DatagramListenerSettings) -> Self {
         Self {
+            limits: Rc::new(Cell::new(settings.message_limits)),
             settings,
             sender: None,
+            closer: None,
             drops: Rc::default(),
             told: None,
             is_retrying: false,
@@ -95,10 +113,15 @@ impl DatagramListener {
                 let socket = Rc::new(socket);
                 let address = socket.local();
                 let own = ctx.address().downgrade();
-                let receiver = Receiver::new(Rc::clone(&socket), settings, Rc::clone(&self.drops), own);
-                ctx.spawn(wrap_future(receiver.run()));
+                let (limits, drops) = (Rc::clone(&self.limits), Rc::clone(&self.drops));
+                let receiver = Receiver::new(Rc::clone(&socket), settings, limits, drops, own);
+                let (closer, closed) = oneshot::channel();
+                self.closer = Some(closer);
+                let reading = wrap_future(receiver.run(closed));
+                // It ends by being closed alone: the socket is closed now.
+                ctx.spawn(reading.map(|(), _: &mut Self, ctx| ctx.stop()));
                 let directory = Arc::clone(&settings.directory);
-                let limits = settings.message_limits;
+                let limits = Rc::clone(&self.limits);
                 self.sender = Some(Sender::new(socket, directory, limits, Rc::clone(&self.drops)));
                 self.tell(InterfaceState::Listening { address });
             }
@@ -165,6 +188,26 @@ impl Actor for DatagramListener {
     }
 }
 
+impl Handler<ApplyLimits> for DatagramListener {
+    type Result = ();
+
+    fn handle(&mut self, ApplyLimits { message_limits, log }: ApplyLimits, _: &mut Context<Self>) {
+        self.limits.set(message_limits);
+        self.settings.log = log;
+    }
+}
+
+impl Handler<Close> for DatagramListener {
+    type Result = ();
+
+    fn handle(&mut self, _: Close, ctx: &mut Context<Self>) {
+        self.sender = None;
+        if self.closer.take().is_none() {
+            ctx.stop();
+        }
+    }
+}
+
 impl Handler<TransmitDatagrams> for DatagramListener {
     type Result = ();
 
@@ -177,7 +220,7 @@ impl Handler<TransmitDatagrams> for DatagramListener {
             }
             None => {
                 self.drops.add(DropReason::NotListening, datagrams.len());
-                let limits = self.settings.message_limits;
+                let limits = self.limits.get();
                 let branches =
                     datagrams.iter().filter_map(|datagram| send::branch_of_request(&datagram.bytes, limits));
                 branches.for_each(|branch| self.settings.directory.tell_failed(branch));

@@ -1,16 +1,20 @@
 //! The receiving side: datagrams in batches, and what the network says of those that were sent.
 
+use std::cell::Cell;
 use std::io::IoSliceMut;
 use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use actix::WeakAddr;
 use actix::dev::SendError;
 use bytes::Bytes;
+use futures_util::future::select;
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg, recvmsg};
+use tokio::sync::oneshot;
 
 use super::send::branch_of_request;
 use super::socket::{Socket, destination, socket_address};
@@ -48,7 +52,7 @@ mod icmp {
 pub(super) struct Receiver {
     socket: Rc<Socket>,
     interface: InterfaceId,
-    limits: MessageLimits,
+    limits: Rc<Cell<MessageLimits>>,
     directory: Arc<Directory>,
     drops: Rc<Drops>,
     buffers: Vec<u8>,
@@ -74,6 +78,7 @@ impl Receiver {
     pub(super) fn new(
         socket: Rc<Socket>,
         settings: &DatagramListenerSettings,
+        limits: Rc<Cell<MessageLimits>>,
         drops: Rc<Drops>,
         listener: WeakAddr<DatagramListener>,
     ) -> Self {
@@ -81,7 +86,7 @@ impl Receiver {
             headers: headers(&socket),
             socket,
             interface: settings.interface,
-            limits: settings.message_limits,
+            limits,
             directory: Arc::clone(&settings.directory),
             drops,
             buffers: vec![0; BATCH * DATAGRAM_BYTES],
@@ -91,8 +96,12 @@ impl Receiver {
         }
     }
 
-    /// Reads until the Arbiter ends.
-    pub(super) async fn run(mut self) {
+    /// Reads until `closed`, or its other end, is no more; then nothing here holds the socket.
+    pub(super) async fn run(mut self, closed: oneshot::Receiver<()>) {
+        select(pin!(self.read()), closed).await;
+    }
+
+    async fn read(&mut self) {
         let socket = Rc::clone(&self.socket);
         while let Ok(mut ready) = socket.ready().await {
             if ready.ready().is_error() {
@@ -155,7 +164,7 @@ impl Receiver {
                 connection: None,
             };
             let octets = datagram.iovs().next().unwrap_or_default();
-            match read(octets, remote, self.limits) {
+            match read(octets, remote, self.limits.get()) {
                 Ok(message) => {
                     let router = self.directory.router_of(&message, None);
                     self.groups[router].push(Received { flow, proof: None, message });
@@ -220,7 +229,7 @@ impl Receiver {
             }
             // With an error comes the address that the datagram was for.
             let destination = error.address.as_ref().and_then(socket_address);
-            if let Some(branch) = branch_of_request(&payload[..length.min(payload.len())], self.limits)
+            if let Some(branch) = branch_of_request(&payload[..length.min(payload.len())], self.limits.get())
                 && let Some(destination) = destination
                 && !self.directory.try_tell_unreached(branch, destination)
             {

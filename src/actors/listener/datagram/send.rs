@@ -1,5 +1,6 @@
 //! The sending side: datagrams in batches, and a queue for when the socket is not writable.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::fmt;
 use std::io::IoSlice;
@@ -42,7 +43,7 @@ pub(super) enum Sent {
 pub(super) struct Sender {
     socket: Rc<Socket>,
     directory: Arc<Directory>,
-    limits: MessageLimits,
+    limits: Rc<Cell<MessageLimits>>,
     drops: Rc<Drops>,
     waiting: VecDeque<Datagram>,
     plain: MultiHeaders<SockaddrStorage>,
@@ -61,7 +62,7 @@ impl Sender {
     pub(super) fn new(
         socket: Rc<Socket>,
         directory: Arc<Directory>,
-        limits: MessageLimits,
+        limits: Rc<Cell<MessageLimits>>,
         drops: Rc<Drops>,
     ) -> Self {
         let sourced = socket.is_wildcard().then(|| {
@@ -175,7 +176,7 @@ impl Sender {
 
     fn give_up(&self, datagram: &Datagram) {
         self.drops.add(DropReason::SendFailed, 1);
-        if let Some(branch) = branch_of_request(&datagram.bytes, self.limits) {
+        if let Some(branch) = branch_of_request(&datagram.bytes, self.limits.get()) {
             self.directory.tell_failed(branch);
         }
     }

@@ -113,9 +113,9 @@ proptest! {
         prop_assert_eq!(&kept, &at.everything());
         // Another one that begins with what was kept has the same bindings, as long as the connections are there.
         // Here nobody has asked who may register whom.
-        let mut everybody = accounts();
-        everybody.0.iter_mut().for_each(|account| account.scope = Scope::everybody());
-        let mut next = with(|settings| settings.accounts = Arc::new(everybody));
+        let mut everybody = accounts().list().to_vec();
+        everybody.iter_mut().for_each(|account| account.scope = Scope::everybody());
+        let mut next = with(|settings| settings.accounts = Arc::new(Accounts::new(everybody)));
         let restored = next.restore(&kept, at.unix_millis(), &keeping::interfaces(), &|_| true);
         prop_assert_eq!(restored.bindings, at.location.bindings());
         for to in ["sip:alice@a.test", "sip:bob@a.test", "sip:ucserver@a.test", "sip:a.test"] {

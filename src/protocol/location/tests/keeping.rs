@@ -323,9 +323,10 @@ fn interfaces_are_found_by_their_addresses_and_accounts_by_their_names() {
     assert_eq!(restored.bindings, 1, "others are");
 
     let changed = |change: fn(&mut Vec<Account>)| {
-        let mut accounts = accounts();
-        change(&mut accounts.0);
-        let settings = move |settings: &mut LocationSettings| settings.accounts = Arc::new(accounts);
+        let mut accounts = accounts().list().to_vec();
+        change(&mut accounts);
+        let settings =
+            move |settings: &mut LocationSettings| settings.accounts = Arc::new(Accounts::new(accounts));
         let (mut at, restored) = Fixture::restarted(&store, Duration::ZERO, &interfaces(), settings);
         let account = at.locate("sip:bob@b.test", tcp(99)).targets.first().and_then(|target| target.account);
         assert_eq!(restored.dropped, usize::from(account.is_none()));

@@ -82,12 +82,10 @@ fn one_name_has_its_bindings_that_have_not_expired() {
 #[test]
 fn servers_are_told_with_how_they_have_logged_on() {
     let mut at = with(|settings| {
-        let mut accounts = accounts();
-        accounts.0[1].secret = Secret::Certificate("uc.test".to_owned());
-        let address =
-            Account { secret: Secret::Address, user_name: "lan".to_owned(), ..accounts.0[0].clone() };
-        accounts.0.push(address);
-        settings.accounts = Arc::new(accounts);
+        let mut list = accounts().list().to_vec();
+        list[1].secret = Secret::Certificate("uc.test".to_owned());
+        list.push(Account { secret: Secret::Address, user_name: "lan".to_owned(), ..list[0].clone() });
+        settings.accounts = Arc::new(Accounts::new(list));
     });
     at.log_on(tcp(1), SERVER);
     at.log_on(tcp(2), OTHER);

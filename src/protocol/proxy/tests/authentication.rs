@@ -248,7 +248,7 @@ fn a_client_certificate_is_proof_enough() {
 #[test]
 fn an_account_without_password_is_its_address() {
     let open = |settings: &mut crate::protocol::proxy::settings::Settings| {
-        settings.accounts = std::sync::Arc::new(Accounts(vec![Account {
+        settings.accounts = std::sync::Arc::new(Accounts::new(vec![Account {
             user_name: "open".to_owned(),
             secret: Secret::Address,
             scope: Scope::everybody(),
@@ -443,9 +443,9 @@ fn a_cancel_does_not_shorten_the_wait_for_a_guess() {
 #[test]
 fn a_right_answer_by_an_algorithm_without_its_hash_is_no_guess() {
     let mut bench = Bench::with(|settings| {
-        let mut accounts = settings.accounts.0.clone();
+        let mut accounts = settings.accounts.list().to_vec();
         accounts[0].secret = Secret::Hashes { md5: None, sha256: Some("0".repeat(64)), sha512_256: None };
-        settings.accounts = Arc::new(Accounts(accounts));
+        settings.accounts = Arc::new(Accounts::new(accounts));
     });
     bench.punish_with(Penalty::Ban);
     let offered = challenges(&mut bench, "MESSAGE", "one").remove(2);

@@ -122,6 +122,14 @@ impl Bench {
         }
     }
 
+    /// Other settings from now on, which differ from the usual.
+    pub(super) fn reconfigure(&mut self, change: impl FnOnce(&mut Settings)) {
+        let mut settings = settings();
+        change(&mut settings);
+        self.proxy.set_settings(self.now, Arc::new(settings));
+        self.drain();
+    }
+
     /// Lets `peer` be logged on as `account`, and be asked for users.
     pub(super) fn log_on(&mut self, peer: Peer, account: AccountId) {
         self.registrar.servers.push(Server { account, flow: peer.0 });

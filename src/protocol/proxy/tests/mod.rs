@@ -16,6 +16,7 @@ mod flows;
 mod forking;
 mod gruus;
 mod microsoft;
+mod reconfigured;
 mod redirection;
 mod refusals;
 mod search;

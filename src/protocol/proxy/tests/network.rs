@@ -113,7 +113,7 @@ pub(crate) fn settings() -> Settings {
     Settings {
         presence_domains: vec!["a.test".to_owned()],
         realm: "a.test".to_owned(),
-        accounts: Arc::new(Accounts(accounts)),
+        accounts: Arc::new(Accounts::new(accounts)),
         lan_networks: vec!["127.0.0.0/8".parse().unwrap()],
         digest_algorithms: vec![Algorithm::Sha512_256, Algorithm::Sha256, Algorithm::Md5],
         nonce_lifetime: Duration::from_secs(300),

@@ -83,9 +83,9 @@ fn with_nobody_left_it_is_404_if_all_say_so_and_480_else() {
 fn nobody_to_ask_is_480_for_the_users_of_accounts_and_404_for_others() {
     let everybody = Bench::new();
     let carol_alone = Bench::with(|settings| {
-        let mut accounts = settings.accounts.0.clone();
+        let mut accounts = settings.accounts.list().to_vec();
         accounts[0].scope = Scope::parse(&["alice@a.test"]).unwrap();
-        settings.accounts = Arc::new(Accounts(accounts));
+        settings.accounts = Arc::new(Accounts::new(accounts));
     });
     for (mut bench, bob) in [(everybody, "480"), (carol_alone, "404")] {
         bench.log_on(A(), UCS);

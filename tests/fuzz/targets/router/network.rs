@@ -60,7 +60,7 @@ fn accounts() -> Arc<Accounts> {
         kind,
     };
     let password = || Secret::Password("8c1f0a63b2".to_owned());
-    Arc::new(Accounts(vec![
+    Arc::new(Accounts::new(vec![
         account("ucserver", Secret::Address, AccountKind::UcServer),
         account("berlin", password(), AccountKind::UcServer),
         account("partner", password(), AccountKind::Registrant),
