@@ -7,5 +7,6 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    sip_proxy::cli::main()
+    // A panic here is an internal error as any other.
+    std::panic::catch_unwind(sip_proxy::cli::main).unwrap_or(sip_proxy::cli::Exit::Internal.into())
 }

@@ -17,12 +17,11 @@ const TIMES: u64 = 1_000;
 /// What an exchange asks for memory for, and how often.
 type Reasons = &'static [(&'static str, u64)];
 
-/// MESSAGE and 200. A buffer has to leave the core, and carries its reference count; the rest is to be had without.
+/// MESSAGE and 200. A buffer has to leave the core; the rest is to be had without.
 const MESSAGE: Reasons = &[
     ("the buffers of the two messages that leave", 2),
-    ("the reference counts of these buffers", 2),
-    ("the address-of-record of the question to the Registrar", 4),
-    ("domains in lower case: of From for its scope, of the Request-URI", 2),
+    ("the reference count of the request's, which is kept until it is answered", 1),
+    ("the address-of-record of the question to the Registrar", 1),
     ("the list of targets in the Registrar's answer", 1),
     ("the target set that is made of it", 1),
     ("the contact, which its binding has packed", 1),
@@ -32,20 +31,17 @@ const MESSAGE: Reasons = &[
 /// REGISTER that refreshes a binding, and 200.
 const REGISTER: Reasons = &[
     ("the buffer of the 200 and its reference count", 2),
-    ("the address-of-record of To", 4),
-    ("domains in lower case: of From for its scope, of To", 2),
+    ("the address-of-record of To", 1),
     ("what is asked of the Registrar: the registration, its changes, the contact", 3),
     ("the binding that takes the place of the old one", 3),
     ("rows of the 200: the list, Contact in three pieces", 4),
-    ("the response context's place in its table", 1),
 ];
 
 /// INVITE, 180, 200, ACK, BYE, 200.
 const CALL: Reasons = &[
     ("the buffers of the six messages that leave", 6),
-    ("the reference counts of these buffers", 6),
-    ("the address-of-record of the question to the Registrar", 4),
-    ("domains in lower case: of From for its scope, thrice, of the Request-URI", 4),
+    ("the reference counts of those that are kept: the requests, and what may be asked for again", 4),
+    ("the address-of-record of the question to the Registrar", 1),
     ("the list of targets in the Registrar's answer", 1),
     ("the target set that is made of it", 1),
     ("the lists of those to be asked", 2),

@@ -11,6 +11,7 @@ mod rig;
 mod edit;
 mod index;
 mod router;
+mod trace;
 mod transaction;
 
 use std::time::Duration;
@@ -32,6 +33,6 @@ fn brief() -> Criterion {
 criterion_group! {
     name = benches;
     config = brief();
-    targets = index::index, edit::edit, transaction::machines, transaction::wheel, router::exchanges
+    targets = index::index, edit::edit, transaction::machines, transaction::wheel, router::exchanges, trace::trace
 }
 criterion_main!(benches);

@@ -27,6 +27,7 @@ use super::messages::{
 };
 use super::registrar::LogOn;
 use super::router::AccessServersMoved;
+use super::trace::Trace;
 use crate::diagnostics::metrics::Metrics;
 use crate::protocol::account::AccountId;
 use crate::protocol::flow::{ConnectionId, Flow, InterfaceId};
@@ -56,6 +57,7 @@ pub struct Directory {
     next_connection: AtomicU64,
     hash_key: [u8; 16],
     metrics: Metrics,
+    trace: Arc<Trace>,
 }
 
 impl Directory {
@@ -73,6 +75,7 @@ impl Directory {
             next_connection: AtomicU64::new(Self::first_connection(&hash_key)),
             hash_key,
             metrics: Metrics::default(),
+            trace: Arc::default(),
         }
     }
 
@@ -82,6 +85,11 @@ impl Directory {
         let mut hasher = SipHasher13::new_with_key(hash_key);
         hasher.write(b"connections");
         hasher.finish() >> 1 | 1
+    }
+
+    /// Who watches messages pass.
+    pub const fn trace(&self) -> &Arc<Trace> {
+        &self.trace
     }
 
     /// The Router that `message` belongs to: a response to the one that has sent the request, which its branch

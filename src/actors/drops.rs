@@ -112,6 +112,7 @@ impl KV for Summary {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::diagnostics::vocabulary::FIELDS;
 
     #[test]
     fn each_reason_has_a_count_and_a_name_of_its_own() {
@@ -124,6 +125,8 @@ mod tests {
         let names: std::collections::BTreeSet<_> =
             DropReason::ALL.iter().map(|reason| reason.log_name()).collect();
         assert_eq!(names.len(), DropReason::ALL.len());
+        let is_field = |name: &&str| FIELDS.iter().any(|field| field.name == *name);
+        assert!(names.iter().all(is_field), "each is a field of the log: {names:?}");
     }
 
     #[test]

@@ -26,7 +26,6 @@ use self::name_servers::NameServers;
 pub use self::routes::{ListRoutes, RouteListed};
 use super::directory::Directory;
 use super::router::InterfacesChanged;
-use super::supervisor::{ChildId, ChildStopped};
 use super::turns::Turns;
 use crate::config::Dns;
 use crate::diagnostics::repeats::{Repeats, Summary};
@@ -109,7 +108,6 @@ pub struct FederationResolver {
     /// What goes wrong, by domain.
     repeats: Repeats<Fault>,
     summary: Option<SpawnHandle>,
-    stopped: Recipient<ChildStopped>,
 }
 
 /// What makes two lines the same.
@@ -130,7 +128,6 @@ impl FederationResolver {
         seed: [u8; 16],
         directory: Arc<Directory>,
         log: Logger,
-        stopped: Recipient<ChildStopped>,
     ) -> Self {
         Self {
             routes: RouteHealth::new(routes, probe_interval, Instant::now()),
@@ -146,7 +143,6 @@ impl FederationResolver {
             log,
             repeats: Repeats::new(REPEAT_INTERVAL, MAXIMUM_REPEATED),
             summary: None,
-            stopped,
         }
     }
 
@@ -275,11 +271,6 @@ impl Actor for FederationResolver {
         ctx.set_mailbox_capacity(MAILBOX);
         self.look_after_access_servers(ctx);
         self.look_after_routes(ctx);
-    }
-
-    fn stopped(&mut self, _: &mut Context<Self>) {
-        let panicked = std::thread::panicking();
-        self.stopped.do_send(ChildStopped { child: ChildId::FederationResolver, panicked });
     }
 }
 

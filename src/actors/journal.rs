@@ -32,9 +32,8 @@ use slog::{Logger, debug, error, info, warn};
 pub use self::messages::{Backlog, Entry, Finish, Keep, Kept, Load, MAXIMUM_WAITING, ToldAll};
 use self::store::{Create, OpenError, Store, create_file};
 use super::directory::Directory;
-use super::log_limit::LogLimit;
 use super::registrar::{Answers, TellAll};
-use super::supervisor::{ChildId, ChildStopped};
+use crate::diagnostics::LogLimit;
 use crate::protocol::location::Answer;
 
 /// Where below `service.state_directory` the store is.
@@ -100,7 +99,6 @@ pub struct Journal {
     directory: Arc<Directory>,
     log: Logger,
     slow: LogLimit,
-    stopped: Recipient<ChildStopped>,
 }
 
 /// What a [`Journal`] is given.
@@ -115,8 +113,6 @@ pub struct JournalSettings {
     pub directory: Arc<Directory>,
     /// Its logger.
     pub log: Logger,
-    /// The supervisor.
-    pub stopped: Recipient<ChildStopped>,
 }
 
 impl Journal {
@@ -126,7 +122,7 @@ impl Journal {
     }
 
     fn over(settings: JournalSettings, create: Create) -> Self {
-        let JournalSettings { state_directory, is_successor, backlog, directory, log, stopped } = settings;
+        let JournalSettings { state_directory, is_successor, backlog, directory, log } = settings;
         Self {
             path: state_directory.join(SUBDIRECTORY),
             create,
@@ -143,7 +139,6 @@ impl Journal {
             directory,
             log,
             slow: LogLimit::default(),
-            stopped,
         }
     }
 
@@ -258,10 +253,6 @@ impl Actor for Journal {
         } else {
             self.open(ctx);
         }
-    }
-
-    fn stopped(&mut self, _: &mut Context<Self>) {
-        self.stopped.do_send(ChildStopped { child: ChildId::Journal, panicked: std::thread::panicking() });
     }
 }
 

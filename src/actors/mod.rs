@@ -2,7 +2,7 @@
 //!
 //! `socket -> Listener | Connection -> Router -> Listener | Connection -> socket`: two mailbox hops; the Registrar
 //! or the FederationResolver makes it four, the Journal five. Each kind has a file; [`messages`] has what more than two of them say to each other,
-//! [`directory`] where each is to be reached.
+//! [`directory`] where each is to be reached, [`trace`] shows what passes to whoever watches.
 
 pub mod connection;
 pub mod control;
@@ -13,7 +13,6 @@ pub mod federation_resolver;
 pub mod finding;
 pub mod journal;
 pub mod listener;
-pub mod log_limit;
 pub mod messages;
 pub mod registrar;
 pub mod router;
@@ -22,6 +21,7 @@ pub mod state;
 pub mod stun;
 pub mod supervisor;
 pub mod tls;
+pub mod trace;
 pub mod trial;
 pub mod turns;
 

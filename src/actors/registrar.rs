@@ -25,10 +25,9 @@ use slog::{Logger, debug, info, warn};
 use self::keeping::{Outbox, Telling};
 pub use self::listing::{ListRegistrations, ListServers};
 use super::directory::{Directory, RouterAddress};
-use super::log_limit::LogLimit;
 use super::messages::ConnectionClosed;
-use super::supervisor::{ChildId, ChildStopped};
 use super::turns::Turns;
+use crate::diagnostics::LogLimit;
 use crate::protocol::account::AccountId;
 use crate::protocol::flow::Flow;
 use crate::protocol::interface::Interfaces;
@@ -37,6 +36,9 @@ use crate::protocol::location::{
 };
 use crate::protocol::message::Name;
 use crate::protocol::message::date::sip_date;
+
+/// Log-ons, and log-offs, that have a line of their own, in ten seconds: many come at once when a server begins.
+const LOG_ON_LINES: u32 = 100;
 
 /// Batches of questions that may wait. Each Router has at most one per turn under way, so this is never reached
 /// but by a Registrar that is stuck.
@@ -162,8 +164,10 @@ pub struct Registrar {
     date: Date,
     /// Bounds the lines about bans.
     bans: LogLimit,
+    /// Bound those about log-ons and log-offs: where a password is not needed, whoever connects logs on.
+    log_ons: LogLimit,
+    log_offs: LogLimit,
     begun: Recipient<RegistrarBegun>,
-    stopped: Recipient<ChildStopped>,
 }
 
 impl Registrar {
@@ -175,7 +179,6 @@ impl Registrar {
         directory: Arc<Directory>,
         log: Logger,
         begun: Recipient<RegistrarBegun>,
-        stopped: Recipient<ChildStopped>,
     ) -> Self {
         Self {
             core,
@@ -189,8 +192,9 @@ impl Registrar {
             log,
             date: Date::default(),
             bans: LogLimit::default(),
+            log_ons: LogLimit::new(LOG_ON_LINES),
+            log_offs: LogLimit::new(LOG_ON_LINES),
             begun,
-            stopped,
         }
     }
 
@@ -212,8 +216,10 @@ impl Registrar {
     fn tell(&self, event: &LocationEvent) {
         match event {
             LocationEvent::LoggedOn { flow, account, passes } => {
-                info!(self.log, "logged_on"; "peer" => %flow, "account" => self.core.account_name(*account),
-                    "passes" => passes);
+                if let Some(repeated) = self.log_ons.pass(Instant::now()) {
+                    info!(self.log, "logged_on"; "peer" => %flow, "account" => self.core.account_name(*account),
+                        "passes" => passes, "repeated" => repeated);
+                }
                 self.broadcast(FlowStanding {
                     flow: *flow,
                     account: passes.then_some(*account),
@@ -221,8 +227,10 @@ impl Registrar {
                 });
             }
             LocationEvent::LoggedOff { flow, account, reason } => {
-                info!(self.log, "logged_off"; "peer" => %flow, "account" => self.core.account_name(*account),
-                    "reason" => reason.as_str());
+                if let Some(repeated) = self.log_offs.pass(Instant::now()) {
+                    info!(self.log, "logged_off"; "peer" => %flow, "account" => self.core.account_name(*account),
+                        "reason" => reason.as_str(), "repeated" => repeated);
+                }
                 self.broadcast(FlowStanding { flow: *flow, account: None, is_gone: true });
             }
             LocationEvent::Banned { host, until } => {
@@ -285,10 +293,6 @@ impl Actor for Registrar {
             self.introduce(ctx);
         }
         self.load(ctx);
-    }
-
-    fn stopped(&mut self, _: &mut Context<Self>) {
-        self.stopped.do_send(ChildStopped { child: ChildId::Registrar, panicked: std::thread::panicking() });
     }
 }
 

@@ -12,6 +12,7 @@
 
 mod homeless;
 mod log;
+mod taps;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -20,19 +21,17 @@ use std::time::{Duration, Instant};
 
 use actix::dev::SendError;
 use actix::prelude::*;
-use slog::Logger;
+use slog::{Drain as _, Logger};
 use smallvec::{SmallVec, smallvec};
 
 use self::homeless::Homeless;
 use super::directory::Directory;
 use super::federation_resolver::{Resolve, Resolved, ServerHealth};
-use super::log_limit::LogLimit;
 use super::messages::{
     ConnectionClosed, ConnectionOpened, Datagram, Dial, MessagesReceived, Outgoing, Transmit,
     TransmitDatagrams, TransmitFailed,
 };
 use super::registrar::{Answers, Banned, FlowEnded, FlowFailed, FlowStanding, Learned, Questions};
-use super::supervisor::{ChildId, ChildStopped};
 use super::turns::Turns;
 use crate::protocol::account::AccountId;
 use crate::protocol::federation::{AccessAddresses, RouteId};
@@ -43,7 +42,7 @@ use crate::protocol::location::{Ask, ContextId, Question};
 use crate::protocol::next_hop::Query;
 use crate::protocol::proxy::outward::Beyond;
 use crate::protocol::proxy::settings::Settings;
-use crate::protocol::proxy::{Alternate, Counts, EventDetail, Load, Output, Proxy};
+use crate::protocol::proxy::{Alternate, Counts, Load, Output, Proxy, Unfinished};
 
 /// Batches of messages that may wait for a Router. A batch holds up to 64, so this bounds what a slow Router can
 /// owe; the network is refused beyond it, control messages are not.
@@ -59,8 +58,7 @@ pub struct Router {
     timer: Option<(Instant, SpawnHandle)>,
     turns: Turns,
     log: Logger,
-    limit: LogLimit,
-    stopped: Recipient<ChildStopped>,
+    limits: log::Limits,
 }
 
 /// From now on these interfaces listen. To every Router, from the supervisor.
@@ -74,8 +72,6 @@ pub struct InterfacesChanged(pub Arc<Interfaces>);
 pub struct ApplySettings {
     /// For this Router alone, so that no other core counts references to them.
     pub settings: Arc<Settings>,
-    /// Whether single transactions are told.
-    pub detail: EventDetail,
 }
 
 /// From now on, the access servers of static routes that are given by name have these addresses. To every Router, from
@@ -97,11 +93,14 @@ pub struct RegistrarRestarted {
     pub questions: Recipient<Questions>,
 }
 
-/// The process is about to end: let nothing begin, and say how many requests are still being answered. To every
-/// Router, from the supervisor.
+/// The process is about to end: let nothing begin, and say what is still to be done. To every Router, from the
+/// supervisor, until nothing is.
 #[derive(Clone, Copy, Debug, Message)]
-#[rtype(result = "usize")]
-pub struct Drain;
+#[rtype(result = "Unfinished")]
+pub struct Drain {
+    /// When a successor may be there, in seconds.
+    pub retry_after: u32,
+}
 
 /// Say what you have carried since your start, and what you hold. To every Router, for metrics.
 #[derive(Clone, Copy, Debug, Message)]
@@ -128,13 +127,7 @@ struct Departures {
 
 impl Router {
     /// The Router number `index` around `core`.
-    pub fn new(
-        index: usize,
-        core: Proxy,
-        directory: Arc<Directory>,
-        log: Logger,
-        stopped: Recipient<ChildStopped>,
-    ) -> Self {
+    pub fn new(index: usize, core: Proxy, directory: Arc<Directory>, log: Logger) -> Self {
         Self {
             index,
             core,
@@ -144,17 +137,21 @@ impl Router {
             timer: None,
             turns: Turns::default(),
             log,
-            limit: LogLimit::default(),
-            stopped,
+            limits: log::Limits::default(),
         }
     }
 
     /// Does all that the core wants done, and arms the timer.
     fn settle(&mut self, ctx: &mut Context<Self>) {
         let mut departures = Departures::default();
+        let tells_messages = self.log.is_debug_enabled();
         while let Some(output) = self.core.poll_output() {
             match output {
                 Output::Transmit { hop, alternate, bytes, branch, beyond } => {
+                    self.show_departing(&hop, beyond.as_deref(), &bytes);
+                    if tells_messages {
+                        self.tell_sent(&hop, &bytes);
+                    }
                     let message = Outgoing { bytes, branch };
                     match hop.transport {
                         Transport::Udp => departures.datagram(&hop, message),
@@ -328,11 +325,6 @@ impl Actor for Router {
     fn started(&mut self, ctx: &mut Context<Self>) {
         ctx.set_mailbox_capacity(MAILBOX);
     }
-
-    fn stopped(&mut self, _: &mut Context<Self>) {
-        self.stopped
-            .do_send(ChildStopped { child: ChildId::Router(self.index), panicked: std::thread::panicking() });
-    }
 }
 
 impl Handler<MessagesReceived> for Router {
@@ -340,7 +332,12 @@ impl Handler<MessagesReceived> for Router {
 
     fn handle(&mut self, MessagesReceived(batch): MessagesReceived, ctx: &mut Context<Self>) {
         let now = Instant::now();
+        let tells_messages = self.follow_level();
+        self.show_received(&batch);
         for received in batch {
+            if tells_messages {
+                self.tell_received(&received.flow, &received.message);
+            }
             self.core.handle_message(now, &received.flow, received.proof.as_ref(), received.message);
         }
         self.settle(ctx);
@@ -425,9 +422,8 @@ impl Handler<InterfacesChanged> for Router {
 impl Handler<ApplySettings> for Router {
     type Result = ();
 
-    fn handle(&mut self, ApplySettings { settings, detail }: ApplySettings, _: &mut Context<Self>) {
+    fn handle(&mut self, ApplySettings { settings }: ApplySettings, _: &mut Context<Self>) {
         self.core.set_settings(Instant::now(), settings);
-        self.core.set_detail(detail);
     }
 }
 
@@ -496,11 +492,10 @@ impl Handler<Count> for Router {
 }
 
 impl Handler<Drain> for Router {
-    type Result = usize;
+    type Result = MessageResult<Drain>;
 
-    fn handle(&mut self, _: Drain, _: &mut Context<Self>) -> usize {
-        self.core.drain();
-        self.core.unanswered()
+    fn handle(&mut self, Drain { retry_after }: Drain, _: &mut Context<Self>) -> Self::Result {
+        MessageResult(self.core.drain(Instant::now(), retry_after))
     }
 }
 

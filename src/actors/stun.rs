@@ -17,7 +17,6 @@ use actix::prelude::*;
 use slog::{Logger, debug, info, warn};
 
 pub use self::ask::{Finding, Obstacle, Question, ask};
-use super::supervisor::{ChildId, ChildStopped};
 use crate::protocol::stun::nat::Verdict;
 
 /// Between a question that nobody has answered and the next; doubled with each further one, up to `stun.interval`.
@@ -53,8 +52,6 @@ pub struct StunSettings {
     pub log: Logger,
     /// Who is told.
     pub determined: Recipient<NatDetermined>,
-    /// The supervisor.
-    pub stopped: Recipient<ChildStopped>,
 }
 
 /// Asks the servers of `stun.servers`.
@@ -68,15 +65,14 @@ pub struct Stun {
     next: Option<SpawnHandle>,
     log: Logger,
     determined: Recipient<NatDetermined>,
-    stopped: Recipient<ChildStopped>,
 }
 
 impl Stun {
     /// A Stun that asks when it starts.
     pub fn new(settings: StunSettings) -> Self {
-        let StunSettings { question, interval, log, determined, stopped } = settings;
+        let StunSettings { question, interval, log, determined } = settings;
         let (question, back_off) = (Arc::new(question), FIRST_BACK_OFF.min(interval));
-        Self { question, interval, back_off, told: None, next: None, log, determined, stopped }
+        Self { question, interval, back_off, told: None, next: None, log, determined }
     }
 
     fn ask(&mut self, ctx: &mut Context<Self>) {
@@ -129,10 +125,6 @@ impl Actor for Stun {
     fn started(&mut self, ctx: &mut Context<Self>) {
         self.ask(ctx);
     }
-
-    fn stopped(&mut self, _: &mut Context<Self>) {
-        self.stopped.do_send(ChildStopped { child: ChildId::Stun, panicked: std::thread::panicking() });
-    }
 }
 
 impl Handler<ApplyStun> for Stun {
@@ -178,7 +170,6 @@ mod tests {
             interval: Duration::from_secs(60),
             log: log(),
             determined,
-            stopped: probe().0,
         };
         let start = Instant::now();
         Stun::new(settings).start();

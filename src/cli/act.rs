@@ -27,8 +27,9 @@ pub(super) fn level(text: &str) -> Result<LogLevel, String> {
     }
 }
 
-/// How long a drain may take: what the service lets it take, and some.
-const END: Duration = Duration::from_secs(90);
+/// How long a stop may take, and a drain, which waits for calls that ring and for the slowest of peers.
+const STOP_TIME: Duration = Duration::from_secs(90);
+const DRAIN_TIME: Duration = Duration::from_secs(60 * 60);
 
 /// `reload`. Exits with 78 where the file has faults, which are told.
 pub(super) fn reload(file: &Path, as_json: bool) -> Exit {
@@ -72,14 +73,15 @@ fn changes(reloaded: &Reloaded, screen: Screen) -> Vec<String> {
 }
 
 /// `drain` and `stop`: exits with 0 once the service has ended.
-pub(super) fn end(file: &Path, path: &str) -> Exit {
+pub(super) fn end(file: &Path, drain: bool) -> Exit {
+    let (path, time) = if drain { ("/drain", DRAIN_TIME) } else { ("/stop", STOP_TIME) };
     let end = |client: &Client| -> Result<Exit, Failure> {
         client.request(Method::POST, path, String::new())?;
-        if client.wait_for_end(END)? {
+        if client.wait_for_end(time)? {
             say("the service has ended");
             return Ok(Exit::Done);
         }
-        eprintln!("the service has not ended within {} s; its log says what it waits for", END.as_secs());
+        eprintln!("the service has not ended within {} s; its log says what it waits for", time.as_secs());
         Ok(Exit::No)
     };
     match Client::new(file) {

@@ -2,9 +2,11 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::{Either, select};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
@@ -95,30 +97,42 @@ impl Client {
         })?
     }
 
-    /// `GET path`; each line of the answer goes to `line`, until there are no more or that is false.
-    pub(super) fn follow(&self, path: &str, mut line: impl FnMut(&str) -> bool) -> Result<(), Failure> {
+    /// `GET path`; each line of the answer, an empty sign of life, too, goes to `line`, until there are no more, or that is
+    /// false, or `until` is over.
+    pub(super) fn follow(
+        &self,
+        path: &str,
+        until: impl Future<Output = ()>,
+        line: impl FnMut(&str) -> bool,
+    ) -> Result<(), Failure> {
         block_on(async {
-            let mut response = self.send(Method::GET, path, String::new()).await?;
-            if response.status() != StatusCode::OK {
-                let status = response.status();
-                let octets = response.into_body().collect().await;
-                let octets = octets.map_err(|broken| self.silent(&io::Error::other(broken)))?.to_bytes();
-                return accept(status, &octets).map(|_| ());
+            match select(pin!(self.read_lines(path, line)), pin!(until)).await {
+                Either::Left((read, _)) => read,
+                Either::Right(_) => Ok(()),
             }
-            let mut waiting = Vec::new();
-            while let Some(frame) = response.frame().await {
-                let frame = frame.map_err(|broken| self.silent(&io::Error::other(broken)))?;
-                waiting.extend_from_slice(frame.data_ref().map(Bytes::as_ref).unwrap_or_default());
-                while let Some(end) = waiting.iter().position(|octet| *octet == b'\n') {
-                    let octets: Vec<u8> = waiting.drain(..=end).collect();
-                    let text = String::from_utf8_lossy(&octets);
-                    if !text.trim().is_empty() && !line(text.trim_end()) {
-                        return Ok(());
-                    }
+        })?
+    }
+
+    async fn read_lines(&self, path: &str, mut line: impl FnMut(&str) -> bool) -> Result<(), Failure> {
+        let mut response = self.send(Method::GET, path, String::new()).await?;
+        if response.status() != StatusCode::OK {
+            let status = response.status();
+            let octets = response.into_body().collect().await;
+            let octets = octets.map_err(|broken| self.silent(&io::Error::other(broken)))?.to_bytes();
+            return accept(status, &octets).map(|_| ());
+        }
+        let mut waiting = Vec::new();
+        while let Some(frame) = response.frame().await {
+            let frame = frame.map_err(|broken| self.silent(&io::Error::other(broken)))?;
+            waiting.extend_from_slice(frame.data_ref().map(Bytes::as_ref).unwrap_or_default());
+            while let Some(end) = waiting.iter().position(|octet| *octet == b'\n') {
+                let octets: Vec<u8> = waiting.drain(..=end).collect();
+                if !line(String::from_utf8_lossy(&octets).trim_end()) {
+                    return Ok(());
                 }
             }
-            Ok(())
-        })?
+        }
+        Ok(())
     }
 
     /// Waits until nobody answers any more, for `limit` at most; whether that has come.
@@ -168,4 +182,13 @@ fn accept(status: StatusCode, octets: &[u8]) -> Result<Reply, Failure> {
     let problem = serde_json::from_str(&text).map(|Problem { error }| error);
     let text = problem.unwrap_or_else(|_| format!("the service answers {status}"));
     Err(Failure::Refused { text, is_ours: status.is_client_error() })
+}
+
+/// As the value of a parameter.
+pub(super) fn escape(text: &str) -> String {
+    let octet = |octet: u8| match octet {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(octet).to_string(),
+        _ => format!("%{octet:02X}"),
+    };
+    text.bytes().map(octet).collect()
 }

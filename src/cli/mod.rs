@@ -9,6 +9,7 @@ mod run;
 mod show;
 mod stun;
 mod table;
+mod trace;
 mod visit;
 
 use std::future::Future;
@@ -29,6 +30,8 @@ pub enum Exit {
     Done = 0,
     /// The answer is no.
     No = 1,
+    /// The command line makes no sense.
+    Usage = 2,
     /// The service does not answer.
     Unavailable = 69,
     /// The proxy itself has failed.
@@ -113,6 +116,8 @@ enum Command {
         #[arg(value_name = "[MODULE=]LEVEL", value_parser = act::level)]
         level: report::LogLevel,
     },
+    /// Show SIP messages as they pass, decrypted
+    Trace(trace::Options),
     /// Find the public address and the NAT type; takes up to 40 s, as long as silence is waited for
     Stun {
         /// The server to ask [default: those of stun.servers]
@@ -152,11 +157,12 @@ pub fn main() -> ExitCode {
         Command::Certificate => show::certificate(&file, arguments.json),
         Command::Events { follow, limit } => show::events(&file, follow, limit, arguments.json),
         Command::Reload => act::reload(&file, arguments.json),
-        Command::Stop => act::end(&file, "/stop"),
-        Command::Drain => act::end(&file, "/drain"),
+        Command::Stop => act::end(&file, false),
+        Command::Drain => act::end(&file, true),
         Command::LogLevel { level } => act::set_log_level(&file, &level),
         Command::Completions { shell } => generate::completions(shell),
         Command::Man { directory } => generate::manual(directory.as_deref()),
+        Command::Trace(options) => trace::trace(&file, options, arguments.json),
         Command::Stun { server } => stun::stun(&file, is_default, server, arguments.json),
     };
     exit.into()

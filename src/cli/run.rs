@@ -9,7 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::Exit;
 use crate::actors::descriptors;
-use crate::actors::supervisor::Supervisor;
+use crate::actors::supervisor::{Supervisor, report_panics};
 use crate::config::Source;
 use crate::diagnostics::Diagnostics;
 
@@ -30,6 +30,7 @@ pub(super) fn run(file: &Path) -> Exit {
         warn!(logs.logger("service"), "library_logs_lost"; "reason" => %fault);
     }
     let logs = Arc::new(logs);
+    report_panics(logs.logger("supervisor"));
     let log = logs.logger("config");
     for warning in &loaded.warnings {
         warn!(log, "configuration_doubtful"; "key" => &warning.key, "place" => %warning.place,

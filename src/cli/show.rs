@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde::de::DeserializeOwned;
 
-use super::client::{Client, Failure};
+use super::client::{Client, Failure, escape};
 use super::table::{Screen, Tone};
 use super::{Exit, say};
 use crate::actors::control::report::{
@@ -97,10 +97,11 @@ pub(super) fn events(file: &Path, follow: bool, limit: u16, as_json: bool) -> Ex
     };
     let screen = Screen::new();
     let line = |text: &str| match serde_json::from_str(text) {
+        _ if text.is_empty() => true,
         Ok(event) if !as_json => say_all(&[rows::event(&event, screen)]),
         _ => say_all(&[text.to_owned()]),
     };
-    match client.follow(&format!("/events?follow=true&limit={limit}"), line) {
+    match client.follow(&format!("/events?follow=true&limit={limit}"), std::future::pending(), line) {
         Ok(()) => Exit::Done,
         Err(failure) => failure.tell(),
     }
@@ -130,15 +131,6 @@ fn say_all(lines: &[String]) -> bool {
     use std::io::Write as _;
     let mut output = std::io::stdout().lock();
     lines.iter().all(|line| writeln!(output, "{line}").is_ok())
-}
-
-/// As the value of a parameter.
-fn escape(text: &str) -> String {
-    let octet = |octet: u8| match octet {
-        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(octet).to_string(),
-        _ => format!("%{octet:02X}"),
-    };
-    text.bytes().map(octet).collect()
 }
 
 /// The word for a state, as JSON has it.

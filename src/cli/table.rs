@@ -182,11 +182,16 @@ fn cut(text: &str, width: usize) -> String {
 
 /// `text` without what a terminal would obey.
 pub(super) fn harmless(text: &str) -> String {
-    let is_harmful = |letter: char| {
-        letter.is_control()
-            || matches!(letter, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
     text.chars().map(|letter| if is_harmful(letter) { '\u{fffd}' } else { letter }).collect()
+}
+
+/// Whether a terminal would obey it, break the line, or turn the text's direction: controls, separators of lines, and
+/// characters for layout that are not seen (Unicode's category Cf).
+pub(super) fn is_harmful(letter: char) -> bool {
+    letter.is_control()
+        || matches!(letter, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{feff}')
+        || matches!(letter, '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{fff9}'..='\u{fffb}')
+        || matches!(letter, '\u{e0000}'..='\u{e007f}')
 }
 
 /// A row of a table with two columns.

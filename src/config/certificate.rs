@@ -30,9 +30,12 @@ pub struct Certificate {
 }
 
 impl Certificate {
-    /// The first name that is a host's: what stands in Via and Record-Route on the WAN.
-    pub fn host_name(&self) -> Option<&str> {
-        self.names.iter().map(String::as_str).find(|n| !n.contains(['*', ':']))
+    /// The name of the host that shows it, for Via and Record-Route on the WAN: the first that is no presence domain,
+    /// since a domain's own address is often that of its web server; the first of all where there is no other.
+    pub fn host_name(&self, presence_domains: &[String]) -> Option<&str> {
+        let hosts = || self.names.iter().map(String::as_str).filter(|name| !name.contains(['*', ':']));
+        let is_domain = |host: &&str| presence_domains.iter().any(|domain| domain == host);
+        hosts().find(|host| !is_domain(host)).or_else(|| hosts().next())
     }
 }
 

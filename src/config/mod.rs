@@ -142,6 +142,13 @@ pub struct Config {
     pub admin: Option<Admin>,
 }
 
+impl Config {
+    /// The interface with this identifier.
+    pub fn interface(&self, id: InterfaceId) -> Option<&Interface> {
+        self.interfaces.iter().find(|interface| interface.id == id)
+    }
+}
+
 /// What `enabled = false` keeps out of the rest of [`Config`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SwitchedOff {
@@ -153,13 +160,6 @@ pub struct SwitchedOff {
     pub interfaces: Vec<Interface>,
     /// Static routes, all of them where `static_routes.enabled` is false.
     pub routes: Vec<StaticRoute>,
-}
-
-impl Config {
-    /// The interface with this identifier.
-    pub fn interface(&self, id: InterfaceId) -> Option<&Interface> {
-        self.interfaces.iter().find(|interface| interface.id == id)
-    }
 }
 
 /// `[service]`: who the proxy is on this machine.
@@ -181,6 +181,11 @@ pub struct Service {
     ///
     /// Default 0. Reload: refused, needs a restart.
     pub worker_threads: usize,
+    /// How long a stop waits for what has begun: requests to be answered, and answers to INVITEs to be acknowledged. 0 s
+    /// to 1 h; 0 = not at all.
+    ///
+    /// Default 32 s, as long as a client waits that is not calling (64*T1 at its default). Reload: stops begun afterwards.
+    pub drain_timeout: Duration,
 }
 
 /// What an interface or a route speaks.
@@ -265,6 +270,7 @@ pub struct PublicAddress {
     pub ip_address: Option<IpAddr>,
     /// The port, 1 to 65535. Default 5061.
     pub port: u16,
-    /// Host name for Via and Record-Route, lower case. Default `None`: the certificate's first name.
+    /// Host name for Via and Record-Route, lower case. Default `None`: the certificate's first name that is no presence
+    /// domain, else its first one.
     pub host_name: Option<String>,
 }

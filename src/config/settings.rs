@@ -140,17 +140,19 @@ pub struct Diagnostics {
     ///
     /// Default none. Reload: at once.
     pub module_log_levels: BTreeMap<&'static str, LogLevel>,
-    /// Directory of the log files. Default `var/log`; `None` (`""`) = standard error only.
+    /// Directory of the log files, made if it is missing. Default `var/log`; `None` (`""`) = everything goes to standard
+    /// error. What an administrator should see goes there in any case.
     ///
-    /// Reload: files are opened anew.
+    /// Reload: the files in the new directory are opened.
     pub log_file_directory: Option<PathBuf>,
-    /// A log file is begun anew past this size: megabytes (1,000,000 octets), 1 to 100000. Default 10.
+    /// A log file is begun anew before it gets larger: megabytes (1,000,000 octets), 1 to 100000. Default 10.
     ///
     /// Reload: at once.
     pub maximum_log_file_size_mb: u64,
     /// Older files kept of each log, 0 to 1000. Default 5. Reload: with the next file.
     pub kept_log_files: usize,
-    /// Whether all log files are deleted daily. Default false. Reload: at once.
+    /// Whether all log files are deleted daily, at midnight in UTC. Default false. Reload: at once; files that were
+    /// last written on a day before go then.
     pub delete_log_files_daily: bool,
     /// How a line is written. Default text. Reload: at once.
     pub format: LogFormat,

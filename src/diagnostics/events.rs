@@ -170,11 +170,6 @@ pub(super) fn is_event(level: LogLevel, module: &str, event: &str) -> bool {
     }
 }
 
-/// Whether all records of this level and module may be events: then they are worth making.
-pub(super) fn has_events(level: LogLevel, module: &str) -> bool {
-    is_event(level, module, "")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -225,29 +220,32 @@ mod tests {
         assert_eq!((all.len(), all[0].number, all[KEPT - 1].number), (KEPT, 6, KEPT as u64 + 5));
     }
 
-    #[actix::test]
-    async fn a_follower_sees_every_event_once_and_is_told_how_many_it_missed() {
-        let events = Events::new();
-        let note = |event: &str| events.note(&line(LogLevel::Warning, "tls", event));
-        let next = async |follower: &mut Follower| match follower.next().await {
-            Some(News::Event(event)) => event.event.clone(),
-            other => format!("{other:?}"),
-        };
-        note("before");
-        note("just_before");
-        let mut follower = events.follow(1);
-        note("after");
-        assert_eq!(next(&mut follower).await, "just_before");
-        assert_eq!(next(&mut follower).await, "after");
-        for _ in 0..BEHIND + 3 {
-            note("many");
-        }
-        assert_eq!(follower.next().await, Some(News::Missed(3)));
-        for _ in 0..BEHIND {
-            assert_eq!(next(&mut follower).await, "many");
-        }
-        events.end();
-        assert_eq!(follower.next().await, None);
-        assert_eq!(events.follow(0).next().await, None);
+    #[test]
+    fn a_follower_sees_every_event_once_and_is_told_how_many_it_missed() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let events = Events::new();
+            let note = |event: &str| events.note(&line(LogLevel::Warning, "tls", event));
+            let next = async |follower: &mut Follower| match follower.next().await {
+                Some(News::Event(event)) => event.event.clone(),
+                other => format!("{other:?}"),
+            };
+            note("before");
+            note("just_before");
+            let mut follower = events.follow(1);
+            note("after");
+            assert_eq!(next(&mut follower).await, "just_before");
+            assert_eq!(next(&mut follower).await, "after");
+            for _ in 0..BEHIND + 3 {
+                note("many");
+            }
+            assert_eq!(follower.next().await, Some(News::Missed(3)));
+            for _ in 0..BEHIND {
+                assert_eq!(next(&mut follower).await, "many");
+            }
+            events.end();
+            assert_eq!(follower.next().await, None);
+            assert_eq!(events.follow(0).next().await, None);
+        });
     }
 }

@@ -1,4 +1,4 @@
-//! Logs: structured records, written as lines to standard error.
+//! Logs: structured records, written as lines to files and standard error.
 //!
 //! The way of a record: the filter ([`Levels`], [`Events`]) in the thread that logs, so that what is not wanted costs
 //! next to nothing; a stamp with the time; a bounded queue, which drops and counts rather than waits, since logging must
@@ -15,31 +15,43 @@
 
 mod bridge;
 mod events;
+mod files;
 mod filter;
 mod json;
+mod keeper;
 mod levels;
+mod limit;
 mod line;
+mod log_file;
 pub mod metrics;
 mod module;
+mod output;
 mod queue;
 pub mod repeats;
+mod shared;
 mod text;
+pub mod vocabulary;
 mod writer;
 
 use std::io::Write;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use slog::{Logger, o};
 use slog_async::AsyncGuard;
 
 pub use events::{Event, Events, Follower, News};
 pub use levels::Levels;
+pub use limit::LogLimit;
 pub use repeats::Repeats;
 
 use crate::config::Diagnostics as Settings;
 use bridge::Bridge;
+use files::Now;
 use filter::Filter;
-use queue::{Drops, Queue};
+use keeper::Keeper;
+use output::Output;
+use queue::Queue;
+use shared::Shared;
 use writer::Writer;
 
 /// Lines that may wait for the thread that writes.
@@ -49,29 +61,36 @@ const QUEUE: usize = 16_384;
 /// end of `main`, before the process exits.
 pub struct Diagnostics {
     levels: Arc<Levels>,
-    drops: Arc<Drops>,
+    shared: Arc<Shared>,
     queue: Arc<Queue>,
     /// Goes before the thread that it leads to.
     bridge: Option<Bridge>,
     _guard: AsyncGuard,
     /// Comes to its end after that thread.
-    events: Ending,
+    _keeper: Keeper,
 }
 
 impl Diagnostics {
-    /// Begins to log to `sink`, usually standard error.
+    /// Begins to log: to files, and to `sink`, usually standard error, what [`Events`] has; without a directory for the
+    /// files, everything to `sink`.
     pub fn start(settings: &Settings, sink: impl Write + Send + 'static) -> Self {
         Self::with_queue(settings, sink, QUEUE)
     }
 
     fn with_queue(settings: &Settings, sink: impl Write + Send + 'static, size: usize) -> Self {
         let levels = Arc::new(Levels::new(settings));
-        let drops = Arc::new(Drops::default());
-        let events = Arc::new(Events::new());
-        let writer = Writer::new(sink, settings.format, Arc::clone(&drops), Arc::clone(&events));
-        let (queue, guard) = Queue::start(writer, size, Arc::clone(&drops));
-        let queue = Arc::new(queue);
-        Self { levels, drops, queue, bridge: None, _guard: guard, events: Ending(events) }
+        let shared = Arc::new(Shared::new(settings));
+        let output = Arc::new(Mutex::new(Output::new(Now::read(), sink, Arc::clone(&shared))));
+        let (queue, guard) = Queue::start(Writer(Arc::clone(&output)), size, Arc::clone(&shared));
+        let (queue, keeper) = (Arc::new(queue), Keeper::start(output));
+        Self { levels, shared, queue, bridge: None, _guard: guard, _keeper: keeper }
+    }
+
+    /// Puts `[diagnostics]` of a reload in force, all of it: levels at once, the rest with the next line or within a
+    /// second. No line is lost; those that wait are written as the new settings have it.
+    pub fn apply(&self, settings: &Settings) {
+        self.levels.apply(settings);
+        self.shared.settings.store(Arc::new(settings.clone()));
     }
 
     /// Lets what libraries log by `log` and `tracing` in here. Once per process: the error says that somebody has
@@ -97,21 +116,24 @@ impl Diagnostics {
 
     /// Records dropped since the start, because the queue was full.
     pub fn dropped(&self) -> u64 {
-        self.drops.total()
+        self.shared.drops.total()
+    }
+
+    /// Why log files cannot be written, while that is so.
+    pub fn fault(&self) -> Option<String> {
+        self.shared.fault()
     }
 
     /// What an administrator should know of.
-    pub const fn events(&self) -> &Arc<Events> {
-        &self.events.0
+    pub fn events(&self) -> &Arc<Events> {
+        &self.shared.events
     }
 }
 
-/// Lets followers of the events know that there will be no more.
-struct Ending(Arc<Events>);
-
-impl Drop for Ending {
+/// Followers of the events learn that there will be no more.
+impl Drop for Diagnostics {
     fn drop(&mut self) {
-        self.0.end();
+        self.shared.events.end();
     }
 }
 

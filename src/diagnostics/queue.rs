@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use slog::{Drain, Never, OwnedKVList, Record};
 use slog_async::{AsyncCore, AsyncGuard};
 
+use super::shared::Shared;
+
 /// Records that found the queue full.
 #[derive(Debug, Default)]
 pub(super) struct Drops {
@@ -32,7 +34,7 @@ impl Drops {
 /// The way in. Never waits.
 pub(super) struct Queue {
     core: AsyncCore,
-    drops: Arc<Drops>,
+    shared: Arc<Shared>,
 }
 
 impl Queue {
@@ -40,17 +42,17 @@ impl Queue {
     pub(super) fn start(
         writer: impl Drain<Ok = (), Err = Never> + Send + 'static,
         size: usize,
-        drops: Arc<Drops>,
+        shared: Arc<Shared>,
     ) -> (Self, AsyncGuard) {
         let core = AsyncCore::custom(writer).chan_size(size).thread_name("log".to_owned());
         let (core, guard) = core.build_with_guard();
-        (Self { core, drops }, guard)
+        (Self { core, shared }, guard)
     }
 
     /// Hands a record on, or counts it as dropped.
     pub(super) fn log(&self, record: &Record<'_>, values: &OwnedKVList) {
         if self.core.log(record, values).is_err() {
-            self.drops.count();
+            self.shared.drops.count();
         }
     }
 }

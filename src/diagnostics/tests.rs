@@ -1,6 +1,8 @@
 //! The log as a whole: records in, lines out.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -24,6 +26,9 @@ pub(super) fn settings(log_level: LogLevel, modules: &[(&'static str, LogLevel)]
 fn json(log_level: LogLevel) -> Settings {
     Settings { format: LogFormat::Json, ..settings(log_level, &[]) }
 }
+
+/// How long something may take that is to come.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Sends each line to the test.
 struct Probe(Sender<String>);
@@ -146,6 +151,120 @@ fn levels_hold_by_module_and_change_while_it_runs() {
     debug!(router, "five");
     let events: Vec<_> = finish(log).iter().map(|line| parse(line).0[3].to_owned()).collect();
     assert_eq!(events, ["one", "two", "three", "four", "five"]);
+}
+
+/// A directory of a test's own, which goes with it.
+pub(super) struct Scratch(PathBuf);
+
+impl Scratch {
+    pub(super) fn new() -> Self {
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("sip-proxy-log-{}-{number}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    fn read(&self, name: &str) -> Vec<String> {
+        let text = std::fs::read_to_string(self.0.join(name)).unwrap_or_default();
+        text.lines().map(str::to_owned).collect()
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// The events of lines, each of which has the form.
+fn events_of(lines: &[String]) -> Vec<String> {
+    lines.iter().map(|line| parse(line).0[3].to_owned()).collect()
+}
+
+#[test]
+fn each_line_goes_to_its_file_and_what_an_administrator_should_see_to_standard_error_too() {
+    let scratch = Scratch::new();
+    let directory = Some(scratch.path().to_owned());
+    let log = start(&Settings { log_file_directory: directory, ..settings(LogLevel::Info, &[]) });
+    info!(log.0.logger("router"), "answered"; "status" => 200);
+    warn!(log.0.logger("router"), "log_on_refused"; "reason" => "wrong password");
+    warn!(log.0.logger("security"), "tls_failed"; "reason" => "expired");
+    info!(log.0.logger("listener"), "dropped"; "not_sip" => 3);
+    info!(log.0.logger("supervisor"), "ready"; "interfaces" => 1);
+    info!(log.0.logger("federation_resolver"), "unresolved"; "domain" => "a.test");
+    assert_eq!(events_of(&finish(log)), ["log_on_refused", "tls_failed", "ready"]);
+    assert_eq!(events_of(&scratch.read("sip.log")), ["answered", "dropped"]);
+    assert_eq!(events_of(&scratch.read("security.log")), ["log_on_refused", "tls_failed"]);
+    assert_eq!(events_of(&scratch.read("sip-proxy.log")), ["ready", "unresolved"]);
+}
+
+#[test]
+fn a_reload_changes_all_of_it_and_loses_no_line() {
+    let scratch = Scratch::new();
+    let (one, two) = (scratch.path().join("one"), scratch.path().join("two"));
+    let at = |directory: &Path, format| Settings {
+        log_file_directory: Some(directory.to_owned()),
+        format,
+        ..settings(LogLevel::Info, &[])
+    };
+    let log = start(&at(&one, LogFormat::Text));
+    let logger = log.0.logger("router");
+    let reloads = [
+        at(&two, LogFormat::Text),
+        at(&one, LogFormat::Json),
+        Settings { maximum_log_file_size_mb: 1, kept_log_files: 1000, ..at(&one, LogFormat::Text) },
+    ];
+    let (mut said, lines) = (0, 2_000);
+    for reload in reloads.iter().chain([&settings(LogLevel::Info, &[])]) {
+        for _ in 0..lines {
+            info!(logger, "answered"; "branches" => said);
+            said += 1;
+        }
+        log.0.apply(reload);
+    }
+    debug!(logger, "refused");
+    log.0.apply(&settings(LogLevel::Debug, &[]));
+    debug!(logger, "refused"; "status" => 403);
+    let dropped = log.0.dropped();
+    let errors = finish(log);
+    let mut found: Vec<_> =
+        ["one/sip.log", "two/sip.log"].iter().flat_map(|name| scratch.read(name)).collect();
+    found.extend(errors.iter().filter(|line| line.contains("answered")).cloned());
+    assert_eq!((found.len() as u64 + dropped, dropped), (said, 0));
+    assert_eq!(events_of(&errors).last().map(String::as_str), Some("refused"));
+    assert!(errors.last().is_some_and(|line| line.ends_with("status=403")));
+}
+
+#[test]
+fn a_log_that_cannot_be_written_says_so_where_it_can_and_says_what_is_missing() {
+    let scratch = Scratch::new();
+    let obstacle = scratch.path().join("log");
+    std::fs::write(&obstacle, "").unwrap();
+    let log =
+        start(&Settings { log_file_directory: Some(obstacle.clone()), ..settings(LogLevel::Info, &[]) });
+    let fault = log.0.fault().unwrap();
+    assert!(fault.contains("log: "), "{fault}");
+    let logger = log.0.logger("router");
+    for status in 0..5 {
+        info!(logger, "answered"; "status" => status);
+    }
+    let (failed, first) = (log.0.events().last(1), log.1.recv_timeout(PATIENCE).unwrap());
+    assert_eq!((failed[0].level.as_str(), failed[0].event.as_str()), ("error", "log_failed"));
+    assert!(first.contains(" error diagnostics log_failed file=sip-proxy.log reason="), "{first}");
+    std::fs::remove_file(&obstacle).unwrap();
+    let is_resumed = |line: &String| line.contains("log_resumed file=sip.log lost=5");
+    while !is_resumed(&log.1.recv_timeout(PATIENCE).unwrap()) {}
+    info!(logger, "answered"; "status" => 5);
+    let events = Arc::clone(log.0.events());
+    assert!(events_of(&finish(log)).iter().all(|event| event == "log_resumed"));
+    let lines = scratch.read("log/sip.log");
+    assert_eq!(events_of(&lines), ["log_resumed", "answered"]);
+    assert_eq!(events.last(9).iter().filter(|event| event.event == "log_resumed").count(), 3);
 }
 
 #[test]

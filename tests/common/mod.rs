@@ -11,6 +11,7 @@ pub(crate) mod agent;
 pub(crate) mod certificates;
 pub(crate) mod digest;
 pub(crate) mod dns;
+pub(crate) mod form;
 pub(crate) mod http;
 mod link;
 pub(crate) mod port;

@@ -42,6 +42,12 @@ impl Process {
         self.errors.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Whether both streams have ended and all that was in them has been read.
+    pub(crate) fn is_read(&self) -> bool {
+        // The threads that collect have their share until then.
+        [&self.output, &self.errors].into_iter().all(|text| Arc::strong_count(text) == 1)
+    }
+
     /// Writes a line to its standard input.
     pub(crate) fn tell(&mut self, line: &str) {
         let input = self.child.stdin.as_mut().expect("standard input is piped");

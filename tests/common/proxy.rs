@@ -2,14 +2,14 @@
 
 use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
 use super::certificates::{Authority, Identity};
-use super::eventually;
 use super::process::Process;
 use super::scratch::{Directory, free_port, loopback};
+use super::{eventually, form};
 
 /// How long the proxy may take to say that it is ready.
 const START_LIMIT: Duration = Duration::from_secs(10);
@@ -60,6 +60,8 @@ pub(crate) struct Settings {
     text: String,
     /// Files that the proxy writes may not be larger, in units of 512 octets.
     largest_file: Option<u32>,
+    /// Variables of its environment.
+    environment: Vec<(String, String)>,
 }
 
 impl Settings {
@@ -76,6 +78,7 @@ impl Settings {
             files: Vec::new(),
             text: String::new(),
             largest_file: None,
+            environment: Vec::new(),
         };
         settings
             .key("sip", "t1", "\"50ms\"")
@@ -174,6 +177,12 @@ impl Settings {
         self
     }
 
+    /// Sets a variable of its environment.
+    pub(crate) fn environment(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
     /// Starts the proxy and waits until it is ready.
     pub(crate) async fn start(self) -> Proxy {
         let (directory, address) = (Directory::new("proxy"), self.address);
@@ -186,7 +195,7 @@ impl Settings {
             directory.write(name, content);
         }
         let file = directory.write("sip-proxy.toml", self.render(&directory, &addresses));
-        let process = launch(&file, self.largest_file);
+        let process = launch(&file, self.largest_file, &self.environment);
         let outside = self.outside;
         let mut proxy = Proxy { process, file, addresses, outside, address, directory };
         proxy.wait_until_ready().await;
@@ -252,7 +261,7 @@ fn is_end_of_reload(line: &str) -> bool {
     [" reloaded ", " reload_refused "].iter().any(|event| line.contains(event))
 }
 
-fn launch(file: &std::path::Path, largest_file: Option<u32>) -> Process {
+fn launch(file: &std::path::Path, largest_file: Option<u32>, environment: &[(String, String)]) -> Process {
     let program = env!("CARGO_BIN_EXE_sip-proxy");
     let mut command = match largest_file {
         None => Command::new(program),
@@ -265,6 +274,7 @@ fn launch(file: &std::path::Path, largest_file: Option<u32>) -> Process {
         }
     };
     command.arg("--config").arg(file).arg("run");
+    command.envs(environment.iter().map(|(name, value)| (name, value)));
     Process::start("sip-proxy", &mut command)
 }
 
@@ -277,6 +287,14 @@ pub(crate) struct Proxy {
     outside: Vec<(Protocol, SocketAddr)>,
     address: IpAddr,
     directory: Directory,
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.check_log();
+        }
+    }
 }
 
 fn found(addresses: &[(Protocol, SocketAddr)], protocol: Protocol) -> SocketAddr {
@@ -303,6 +321,11 @@ impl Proxy {
     /// What it has logged to standard error so far.
     pub(crate) fn log(&self) -> String {
         self.process.errors()
+    }
+
+    /// Its configuration.
+    pub(crate) fn file(&self) -> &Path {
+        &self.file
     }
 
     /// The directory that its relative paths begin from.
@@ -370,6 +393,11 @@ impl Proxy {
         self.process.end(STOP_LIMIT).await
     }
 
+    /// Waits until it has ended by itself.
+    pub(crate) async fn ends(&mut self) -> ExitStatus {
+        self.process.end(STOP_LIMIT).await
+    }
+
     /// Ends it without warning.
     pub(crate) async fn kill(&mut self) {
         self.process.signal("KILL");
@@ -378,7 +406,8 @@ impl Proxy {
 
     /// Starts it anew once it has ended, with the same file and ports.
     pub(crate) async fn restart(&mut self) {
-        self.process = launch(&self.file, None);
+        self.check_log();
+        self.process = launch(&self.file, None, &[]);
         self.wait_until_ready().await;
     }
 
@@ -386,6 +415,11 @@ impl Proxy {
     pub(crate) async fn kill_and_restart(&mut self) {
         self.kill().await;
         self.restart().await;
+    }
+
+    /// Each line that it has logged has the form of the contract.
+    fn check_log(&self) {
+        self.log().lines().for_each(|line| drop(form::read(line)));
     }
 
     /// Waits for a line of its log that has all of `parts`.

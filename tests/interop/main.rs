@@ -1,5 +1,5 @@
-//! Interoperability with software that others have written: SIPp, linphone, baresip, and Kamailio as another
-//! organisation.
+//! Interoperability with software that others have written: SIPp, linphone, baresip, Kamailio as another organisation,
+//! and Wireshark.
 //!
 //! Needs the packages in `tests/packages.txt`; a missing one fails the tests and says so. All traffic stays on
 //! loopback.
@@ -10,6 +10,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod capture;
 mod clients;
 mod federation;
 mod harness;

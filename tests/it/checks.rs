@@ -387,7 +387,7 @@ fn check_certificates_tells_age_chain_purposes_and_names() {
             "names: sip.a.test, a.test",
             "purposes: serverAuth, clientAuth",
             "ok       a.test",
-            "1 authorities of ",
+            "1 authority of ",
             "all is well",
         ];
         place.says(&["check", "certificates"], 0, &well).await;

@@ -469,6 +469,19 @@ fn whatever_is_sent_gets_an_answer_and_hurts_nobody() {
 }
 
 #[test]
+fn stop_and_drain_wait_until_the_service_has_ended() {
+    run(LIMIT, async {
+        for command in ["stop", "drain"] {
+            let mut site = Site::open(open_house(), &[Protocol::Tcp]).await;
+            let said = printed(&site.proxy.command(&[command]).await, 0);
+            assert!(said.contains("the service has ended"), "{said}");
+            assert!(site.proxy.ends().await.success(), "{command}");
+            printed(&site.proxy.command(&[command]).await, 69);
+        }
+    });
+}
+
+#[test]
 fn a_reload_tells_what_has_changed_or_every_fault() {
     run(LIMIT, async {
         let (site, address) = with_admin(|settings| settings).await;

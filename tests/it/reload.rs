@@ -4,11 +4,13 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::common::agent::Agent;
+use crate::common::dns::NameServer;
 use crate::common::port::Port;
 use crate::common::proxy::{Protocol, Settings};
 use crate::common::run;
 use crate::common::scratch::{free_port, loopback};
 use crate::common::sip::Sip;
+use crate::common::stun_server::{Filter, Mapping, OUTSIDE, Speech, StunServer};
 use crate::invite::invitation;
 use crate::support::{DOMAIN, LIMIT, Site, answers_options, open_house, relay, uri};
 
@@ -368,6 +370,62 @@ fn log_levels_change_at_once() {
         answers_options(&mut agent).await;
         site.proxy.logs(&["connection_opened"]).await;
         assert!(lines() > before);
+    });
+}
+
+#[test]
+fn other_name_servers_are_asked_afterwards() {
+    run(LIMIT, async {
+        let [first, second] = [loopback(), loopback()];
+        let one = NameServer::start(loopback(), &format!("sip.partner.test 300 A {first}")).await;
+        let two = NameServer::start(loopback(), &format!("sip.partner.test 300 A {second}")).await;
+        let settings = open_house().key("dns", "name_servers", &format!("[\"{}\"]", one.address()));
+        let site = Site::open(settings, &[Protocol::Tcp]).await;
+        let by_name = |name: &str| {
+            format!(
+                "\n[[static_routes.route]]\ndomain_name = \"{name}\"\naccess_server = \"sip.partner.test\"\n\
+                 transport_protocol = \"tcp\"\ntrusted = true\n"
+            )
+        };
+        site.proxy.edit(|text| text + &by_name("one.test"));
+        site.proxy.reload().await;
+        site.proxy.logs(&["access_server_moved", "route=one.test", &first.to_string()]).await;
+        // A route that comes with them is looked up at them.
+        site.proxy.replace(&one.address().to_string(), &two.address().to_string());
+        site.proxy.edit(|text| text + &by_name("two.test"));
+        site.proxy.reload().await;
+        site.proxy.logs(&["access_server_moved", "route=two.test", &second.to_string()]).await;
+    });
+}
+
+#[test]
+fn stun_servers_are_asked_as_soon_as_they_are_named() {
+    run(LIMIT, async {
+        let server = StunServer::start(Speech::Rfc5780, Mapping::One, Filter::Anybody).await;
+        let site = Site::open(open_house(), &[Protocol::Tcp]).await;
+        site.proxy.edit(|text| format!("{text}\n[stun]\nservers = [\"{}\"]\n", server.address()));
+        site.proxy.reload().await;
+        site.proxy.logs(&["nat_determined", &format!("public_address={OUTSIDE}")]).await;
+    });
+}
+
+#[test]
+fn an_interface_whose_port_is_taken_says_so_and_the_rest_of_the_reload_holds() {
+    run(LIMIT, async {
+        let site = Site::open(open_house(), &[Protocol::Tcp]).await;
+        let taken = std::net::TcpListener::bind(SocketAddr::new(site.proxy.ip(), 0)).expect("a port");
+        let address = taken.local_addr().expect("a bound socket has an address");
+        let domains = "presence_domains = [\"example.org\"]";
+        site.proxy.replace(domains, "presence_domains = [\"example.org\", \"second.test\"]");
+        site.proxy.edit(|text| text + &interface(address, "tcp"));
+        site.proxy.reload().await;
+        site.proxy.logs(&["not_listening", &address.to_string(), "in use"]).await;
+        let mut agent = site.connect(Protocol::Tcp).await;
+        assert_eq!(status_of_message(&mut agent, "sip:bob@second.test").await, 480);
+        drop(taken);
+        listens(&site, "tcp", address, 1).await;
+        let mut agent = Agent::tcp(site.proxy.ip(), address).await;
+        answers_options(&mut agent).await;
     });
 }
 

@@ -6,12 +6,12 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use rustls::ProtocolVersion;
-use slog::{info, warn};
+use slog::{Logger, error, info, warn};
 
 use super::ConnectionSettings;
 use super::stream::Stream;
-use crate::actors::log_limit::LogLimit;
 use crate::actors::tls::{CertificateSummary, TlsFailure};
+use crate::diagnostics::LogLimit;
 use crate::protocol::websocket::handshake::Refusal;
 
 /// Bounds the lines, for each direction by itself: strangers who knock do not hide that a peer cannot be reached.
@@ -19,6 +19,16 @@ use crate::protocol::websocket::handshake::Refusal;
 pub struct Failures {
     incoming: LogLimit,
     outgoing: LogLimit,
+    panics: LogLimit,
+}
+
+impl Failures {
+    /// A peer may know how to bring a connection to it.
+    pub(super) fn tell_panic(&self, log: &Logger, peer: SocketAddr) {
+        if let Some(left_out) = self.panics.pass(Instant::now()) {
+            error!(log, "connection_panicked"; "peer" => %peer, "repeated" => left_out);
+        }
+    }
 }
 
 /// How far it has come.

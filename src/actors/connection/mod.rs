@@ -42,7 +42,7 @@ use actix::{
     Message as ActorMessage, SpawnHandle,
 };
 use rustls::AlertDescription;
-use slog::{Logger, debug, error, info};
+use slog::{Logger, debug, info};
 
 use self::end::End;
 use self::establish::{Established, Origin};
@@ -315,7 +315,7 @@ impl Actor for Connection {
 impl Drop for Connection {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            error!(self.settings.log, "connection_panicked"; "peer" => %self.remote);
+            self.settings.failures.tell_panic(&self.settings.log, self.remote);
         }
         // First, so that nobody who has been told finds it, nor does a Registrar that begins meanwhile.
         self.admission.end();

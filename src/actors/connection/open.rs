@@ -17,6 +17,7 @@ use super::{ConnectionSettings, End};
 use crate::actors::directory::Admission;
 use crate::actors::messages::Outgoing;
 use crate::actors::tls::Outdated;
+use crate::actors::trace::Direction;
 use crate::protocol::flow::Flow;
 use crate::protocol::identity::PeerProof;
 use crate::protocol::message::reply::Reply;
@@ -193,13 +194,17 @@ impl Open {
     /// the last words. A full queue has no room for either; then the peer, which does not read, is told by the end of
     /// the stream alone.
     fn refuse(&mut self, broken: Broken, settings: &ConnectionSettings, outbox: &mut Outbox) -> End {
-        if let (End::Refused(fault), Some(message)) = (broken.end, broken.refused)
-            && is_answerable(&message)
-        {
-            let (status, reason) = fault.response();
-            let tag = settings.directory.tag_for(message.call_id());
-            let reply = Reply::with_reason(status, reason).write(&message, self.flow.remote, tag.as_bytes());
-            let _ = outbox.push_own(self.inbox.send(reply));
+        if let (End::Refused(fault), Some(message)) = (broken.end, broken.refused) {
+            let trace = settings.directory.trace();
+            trace.show(Direction::In, &self.flow, &[], message.bytes());
+            if is_answerable(&message) {
+                let (status, reason) = fault.response();
+                let tag = settings.directory.tag_for(message.call_id());
+                let reply =
+                    Reply::with_reason(status, reason).write(&message, self.flow.remote, tag.as_bytes());
+                trace.show(Direction::Out, &self.flow, &[], &reply);
+                let _ = outbox.push_own(self.inbox.send(reply));
+            }
         }
         if let Some(close) = broken.close {
             let _ = outbox.push_own(close);

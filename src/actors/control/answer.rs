@@ -7,7 +7,10 @@ use bytes::Bytes;
 use futures_util::stream::LocalBoxStream;
 use http_body_util::{BodyExt as _, Either, Full, Limited, StreamBody};
 use hyper::body::{Body as HttpBody, Frame};
-use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, WWW_AUTHENTICATE};
+use hyper::header::{
+    ALLOW, CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue, IF_NONE_MATCH,
+    WWW_AUTHENTICATE,
+};
 use hyper::{Method, Request, Response, StatusCode};
 use serde::Serialize;
 use slog::{Logger, error, info};
@@ -17,9 +20,10 @@ use super::SupervisorAddress;
 use super::access::{Door, Refusal};
 use super::collect::{Collector, RELOAD_TIME};
 use super::door::Deadline;
+use super::page::{self, Asset};
 use super::query::Query;
 use super::report::{Endpoint, LogLevel, Problem, ServiceRecord};
-use super::{events, metrics, tables};
+use super::{events, metrics, tables, trace};
 use crate::actors::directory::Directory;
 use crate::actors::supervisor::describe::Description;
 use crate::config::{self, LOG_MODULES};
@@ -38,10 +42,7 @@ const USUAL_EVENTS: usize = 30;
 
 /// Whatever a browser makes of an answer, it makes nothing of it but what it says it is, and for nobody but us.
 const GUARDS: [(HeaderName, &str); 6] = [
-    (
-        HeaderName::from_static("content-security-policy"),
-        "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-    ),
+    (HeaderName::from_static("content-security-policy"), page::CONTENT_POLICY),
     (HeaderName::from_static("x-content-type-options"), "nosniff"),
     (HeaderName::from_static("x-frame-options"), "DENY"),
     (HeaderName::from_static("referrer-policy"), "no-referrer"),
@@ -67,6 +68,10 @@ pub(super) enum Answer {
     Faulty(Vec<u8>),
     Text(StatusCode, String),
     Metrics(String),
+    /// Of the status page.
+    File(&'static Asset),
+    /// The same, which the browser has.
+    Known,
     /// One JSON object each line, as they come.
     Lines(Endless),
     /// There is nothing to say.
@@ -89,7 +94,7 @@ impl Answer {
         Self::Problem(StatusCode::SERVICE_UNAVAILABLE, format!("the {who} does not answer; try again later"))
     }
 
-    fn bad(why: impl Into<String>) -> Self {
+    pub(super) fn bad(why: impl Into<String>) -> Self {
         Self::Problem(StatusCode::BAD_REQUEST, why.into())
     }
 }
@@ -110,9 +115,10 @@ enum Resource {
     Reload,
     Drain,
     Stop,
+    Trace,
 }
 
-const TABLE: [(&str, Method, Resource); 13] = [
+const TABLE: [(&str, Method, Resource); 14] = [
     ("/status", Method::GET, Resource::Status),
     ("/interfaces", Method::GET, Resource::Interfaces),
     ("/routes", Method::GET, Resource::Routes),
@@ -126,6 +132,7 @@ const TABLE: [(&str, Method, Resource); 13] = [
     ("/reload", Method::POST, Resource::Reload),
     ("/drain", Method::POST, Resource::Drain),
     ("/stop", Method::POST, Resource::Stop),
+    ("/trace", Method::GET, Resource::Trace),
 ];
 
 /// Who answers.
@@ -187,6 +194,10 @@ impl Desk {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let (head, body) = request.into_parts();
+        // Before it is asked who comes: there is nothing of the service in these, and a token is entered there.
+        if let Some(asset) = page::find(head.uri.path()) {
+            return page_file(asset, &head.method, &head.headers);
+        }
         let service = self.collector.describe().await;
         let names = service.as_ref().map(|(service, _)| tables::own_names(service)).unwrap_or_default();
         if let Err(refusal) = visit.door.check(&head.method, &head.headers, &names) {
@@ -223,7 +234,7 @@ impl Desk {
         body: &[u8],
         visit: &Visit,
     ) -> Result<Answer, Answer> {
-        if !matches!(resource, Resource::Registrations | Resource::Events) {
+        if !matches!(resource, Resource::Registrations | Resource::Events | Resource::Trace) {
             query.allow(&[]).map_err(Answer::bad)?;
         }
         let resolver = || Answer::silent("federation resolver");
@@ -245,10 +256,10 @@ impl Desk {
                 let reloaded = self.collector.reload().await.ok_or_else(|| Answer::silent("supervisor"))?;
                 if reloaded.faults.is_empty() { Answer::json(&reloaded) } else { Answer::faulty(&reloaded) }
             }
-            Resource::Drain | Resource::Stop => {
-                return Err(Answer::Problem(StatusCode::NOT_IMPLEMENTED, "not by this version".to_owned()));
-            }
+            Resource::Drain => self.stop(true).await?,
+            Resource::Stop => self.stop(false).await?,
             Resource::LogLevel => self.set_log_level(body)?,
+            Resource::Trace => self.trace(query, service, visit)?,
         })
     }
 
@@ -268,11 +279,22 @@ impl Desk {
         query.allow(&["limit", "follow"]).map_err(Answer::bad)?;
         let limit = query.number("limit", 0..=MAXIMUM_EVENTS, USUAL_EVENTS).map_err(Answer::bad)?;
         let logs = self.collector.logs();
-        match query.get("follow").unwrap_or("false") {
-            "true" => Ok(Answer::Lines(events::follow(logs.events(), limit, visit.deadline.clone()))),
-            "false" => Ok(Answer::json(&logs.events().last(limit))),
-            other => Err(Answer::bad(format!("follow: `{other}` is neither, allowed: true or false"))),
+        if query.switch("follow").map_err(Answer::bad)? {
+            Ok(Answer::Lines(events::follow(logs.events(), limit, visit.deadline.clone())))
+        } else {
+            Ok(Answer::json(&logs.events().last(limit)))
         }
+    }
+
+    fn trace(&self, query: &Query, service: &Description, visit: &Visit) -> Result<Answer, Answer> {
+        let keys = trace::Keys::new(service, self.collector.supervisor().describe.clone());
+        trace::follow(query, self.collector.trace(), keys, visit.deadline.clone(), &self.log)
+            .map(Answer::Lines)
+    }
+
+    async fn stop(&self, drain: bool) -> Result<Answer, Answer> {
+        info!(self.log, "end_asked_for"; "drain" => drain);
+        self.collector.stop(drain).await.map(|()| Answer::Done).ok_or_else(|| Answer::silent("supervisor"))
     }
 
     fn set_log_level(&self, body: &[u8]) -> Result<Answer, Answer> {
@@ -298,6 +320,21 @@ fn refused(refusal: &Refusal) -> Response<Body> {
     if refusal.status == StatusCode::UNAUTHORIZED {
         response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
+    response
+}
+
+/// A file of the status page, unless the browser has it.
+fn page_file(asset: &'static Asset, method: &Method, headers: &HeaderMap) -> Response<Body> {
+    if !matches!(*method, Method::GET | Method::HEAD) {
+        return not_allowed(method, &[Method::GET]);
+    }
+    let known = headers.get(IF_NONE_MATCH).and_then(|known| known.to_str().ok()).unwrap_or_default();
+    let is_known = known.split(',').any(|known| known.trim() == asset.etag);
+    let mut response = finish(if is_known { Answer::Known } else { Answer::File(asset) });
+    let tag = HeaderValue::from_str(&asset.etag).expect("a hash in hexadecimal and quotation marks");
+    response.headers_mut().insert(ETAG, tag);
+    // Kept, and asked for again each time: after an upgrade no file is of another version than the rest.
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     response
 }
 
@@ -344,6 +381,10 @@ fn finish(answer: Answer) -> Response<Body> {
         Answer::Lines(lines) => {
             (StatusCode::OK, "application/x-ndjson", Either::Right(StreamBody::new(lines)))
         }
+        Answer::File(asset) => {
+            (StatusCode::OK, asset.content_type, Either::Left(Full::from(Bytes::from_static(asset.content))))
+        }
+        Answer::Known => (StatusCode::NOT_MODIFIED, "", whole(Vec::new())),
         Answer::Done => (StatusCode::NO_CONTENT, "", whole(Vec::new())),
         Answer::Problem(status, error) => {
             let octets = serde_json::to_vec(&Problem { error }).expect("a string has a form in JSON");

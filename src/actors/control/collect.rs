@@ -19,8 +19,10 @@ use super::{SupervisorAddress, metrics};
 use crate::actors::directory::Directory;
 use crate::actors::federation_resolver::{ListRoutes, RouteListed};
 use crate::actors::registrar::{ListRegistrations, ListServers};
+use crate::actors::supervisor::Stop;
 use crate::actors::supervisor::describe::{Describe, Description};
 use crate::actors::supervisor::reload::Reload;
+use crate::actors::trace::Trace;
 use crate::diagnostics::Diagnostics;
 use crate::protocol::location::{AddressOfRecord, Page, Place};
 
@@ -99,6 +101,16 @@ impl Collector {
         &self.logs
     }
 
+    /// Who knows of the service as a whole.
+    pub(super) const fn supervisor(&self) -> &SupervisorAddress {
+        &self.supervisor
+    }
+
+    /// Who watches messages pass.
+    pub(super) fn trace(&self) -> &Arc<Trace> {
+        self.directory.trace()
+    }
+
     /// What the supervisor says; where it does not answer, what it has said before, and then true.
     pub(super) async fn describe(&self) -> Option<(Description, bool)> {
         if let Some(description) = ask(&self.supervisor.describe, Describe).await {
@@ -146,6 +158,11 @@ impl Collector {
     /// `POST /reload`, which may wait for files, and for every part of the service.
     pub(super) async fn reload(&self) -> Option<Reloaded> {
         timeout(RELOAD_TIME, self.supervisor.reload.send(Reload)).await.ok()?.ok()
+    }
+
+    /// `POST /stop` and `POST /drain`: whether the supervisor has been told.
+    pub(super) async fn stop(&self, drain: bool) -> Option<()> {
+        ask(&self.supervisor.stop, Stop { drain }).await
     }
 
     /// `GET /routes`.
@@ -281,7 +298,7 @@ fn seconds(now: SystemTime, end: SystemTime) -> i64 {
 }
 
 /// Asks somebody. `None`: nobody is there, or takes too long.
-async fn ask<M>(whom: &Recipient<M>, question: M) -> Option<M::Result>
+pub(super) async fn ask<M>(whom: &Recipient<M>, question: M) -> Option<M::Result>
 where
     M: Message + Send + 'static,
     M::Result: Send,

@@ -3,6 +3,7 @@
 //! - `door.rs` lets connections in, bounded in number and in time; `socket.rs` makes the Unix socket.
 //! - `access.rs` says who may ask.
 //! - `answer.rs` knows the resources; [`report`] is their form; `collect.rs` and what it uses ask the other actors.
+//! - [`page`] is what a browser makes of them.
 //!
 //! It has a thread of its own, so that no client, however slow, holds up SIP. Whom it asks answers in time or is left out
 //! of the report.
@@ -17,11 +18,13 @@ mod collect;
 mod door;
 mod events;
 pub mod metrics;
+pub mod page;
 mod query;
 mod records;
 pub mod report;
 mod socket;
 mod tables;
+pub mod trace;
 
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -34,7 +37,7 @@ use self::answer::Desk;
 use super::directory::Directory;
 use super::supervisor::describe::Describe;
 use super::supervisor::reload::Reload;
-use super::supervisor::{ChildId, ChildStopped, Supervisor};
+use super::supervisor::{Stop, Supervisor};
 use crate::config::Admin;
 use crate::diagnostics::Diagnostics;
 
@@ -50,8 +53,6 @@ pub struct ControlSettings {
     pub directory: Arc<Directory>,
     /// The log: its levels are changed here.
     pub logs: Arc<Diagnostics>,
-    /// The supervisor.
-    pub stopped: Recipient<ChildStopped>,
 }
 
 /// The ways into the supervisor.
@@ -61,11 +62,17 @@ pub struct SupervisorAddress {
     pub describe: Recipient<Describe>,
     /// That the configuration is to be read again.
     pub reload: Recipient<Reload>,
+    /// That the process is to end.
+    pub stop: Recipient<Stop>,
 }
 
 impl From<Addr<Supervisor>> for SupervisorAddress {
     fn from(address: Addr<Supervisor>) -> Self {
-        Self { describe: address.clone().recipient(), reload: address.recipient() }
+        Self {
+            describe: address.clone().recipient(),
+            reload: address.clone().recipient(),
+            stop: address.recipient(),
+        }
     }
 }
 
@@ -75,15 +82,14 @@ pub struct Control {
     admin: Option<Admin>,
     desk: Rc<Desk>,
     log: Logger,
-    stopped: Recipient<ChildStopped>,
 }
 
 impl Control {
     /// A Control that listens when it starts.
     pub fn new(settings: ControlSettings) -> Self {
-        let ControlSettings { socket, admin, supervisor, directory, logs, stopped } = settings;
+        let ControlSettings { socket, admin, supervisor, directory, logs } = settings;
         let log = logs.logger("control");
-        Self { socket, admin, desk: Rc::new(Desk::new(supervisor, directory, logs)), log, stopped }
+        Self { socket, admin, desk: Rc::new(Desk::new(supervisor, directory, logs)), log }
     }
 }
 
@@ -96,9 +102,5 @@ impl Actor for Control {
         ctx.spawn(records::keep(Rc::clone(&self.desk), self.log.clone()).into_actor(self));
         let network = door::follow_admin(self.admin.take(), Rc::clone(&self.desk), self.log.clone());
         ctx.spawn(network.into_actor(self));
-    }
-
-    fn stopped(&mut self, _: &mut Context<Self>) {
-        self.stopped.do_send(ChildStopped { child: ChildId::Control, panicked: std::thread::panicking() });
     }
 }

@@ -38,6 +38,15 @@ impl Query {
         self.0.iter().find(|(known, _)| known == name).map(|(_, value)| &**value)
     }
 
+    /// `true`, or `false` as where nothing is said.
+    pub(super) fn switch(&self, name: &str) -> Result<bool, String> {
+        match self.get(name) {
+            Some("true") => Ok(true),
+            Some("false") | None => Ok(false),
+            Some(other) => Err(format!("{name}: `{other}` is neither, allowed: true or false")),
+        }
+    }
+
     pub(super) fn number(
         &self,
         name: &str,
@@ -78,6 +87,12 @@ mod tests {
         assert!(query.number("limit", 8..=10, 9).unwrap_err().contains("allowed: 8 to 10"));
         assert!(query.number("aor", 1..=10, 5).is_err());
         assert!(query.allow(&["aor", "limit"]).unwrap_err().contains("`empty` is no parameter"));
+        let query = Query::new(Some("on=true&off=false&bad=yes"));
+        assert_eq!(
+            (query.switch("on"), query.switch("off"), query.switch("no")),
+            (Ok(true), Ok(false), Ok(false))
+        );
+        assert!(query.switch("bad").unwrap_err().contains("allowed: true or false"));
         assert_eq!(Query::new(None), Query::new(Some("&&")));
         assert!(Query::new(Some("a=1&a=2")).allow(&["a"]).unwrap_err().contains("twice"));
     }

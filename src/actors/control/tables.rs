@@ -34,7 +34,7 @@ impl Connected {
     pub(super) fn note(&mut self, config: &Config, established: &Established, maximum: usize) {
         let flow = &established.flow;
         *self.by_interface.entry(flow.interface).or_default() += 1;
-        let Some(interface) = config.interfaces.get(usize::from(flow.interface.0)) else { return };
+        let Some(interface) = config.interface(flow.interface) else { return };
         if interface.side == Side::Wan && self.peers.len() < maximum {
             self.peers.push(peer(config, interface, established));
         }
@@ -93,7 +93,7 @@ fn route_row(route: &StaticRoute, enabled: bool, health: &str) -> report::Route 
 
 /// A UC server that is logged on.
 pub(super) fn server(config: &Config, server: ServerListed) -> report::Server {
-    let interface = config.interfaces.get(usize::from(server.flow.interface.0));
+    let interface = config.interface(server.flow.interface);
     report::Server {
         account: server.account,
         peer: server.flow.to_string(),
@@ -268,7 +268,7 @@ pub(super) fn settings(config: &Config, logs: &Diagnostics) -> report::Settings 
         maximum_log_file_size_mb: diagnostics.maximum_log_file_size_mb,
         kept_log_files: diagnostics.kept_log_files,
         delete_log_files_daily: diagnostics.delete_log_files_daily,
-        log_fault: None,
+        log_fault: logs.fault(),
         log_lines_dropped: logs.dropped(),
     }
 }

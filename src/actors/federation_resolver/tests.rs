@@ -7,7 +7,7 @@ use actix::{Actor, Addr};
 
 use super::*;
 use crate::actors::testing::dns::{Mood, NameServer};
-use crate::actors::testing::{Seen, World, log, probe};
+use crate::actors::testing::{World, log};
 use crate::protocol::flow::InterfaceId;
 use crate::protocol::interface::{Interface, Side};
 
@@ -33,7 +33,6 @@ struct Setup {
     server: NameServer,
     world: World,
     resolver: Addr<FederationResolver>,
-    _stopped: Seen<ChildStopped>,
 }
 
 impl Setup {
@@ -45,20 +44,12 @@ impl Setup {
 
     fn with(server: NameServer, name_servers: Vec<SocketAddr>, timeout: Duration) -> Self {
         let world = World::new(1);
-        let (stopped, seen) = probe();
         let settings = Dns { name_servers, timeout };
         let directory = Arc::clone(&world.directory);
-        let resolver = FederationResolver::new(
-            &settings,
-            (&[], None),
-            Arc::default(),
-            [5; 16],
-            directory,
-            log(),
-            stopped,
-        )
-        .start();
-        Self { server, world, resolver, _stopped: seen }
+        let resolver =
+            FederationResolver::new(&settings, (&[], None), Arc::default(), [5; 16], directory, log())
+                .start();
+        Self { server, world, resolver }
     }
 
     fn send(&self, slot: u32, query: Query) {

@@ -23,7 +23,7 @@ const SEGMENT_EXTENSION: &str = "segment";
 const GROWTH_BYTES: u64 = 4 << 20;
 
 /// Of the buffer for what is to be written, this much stays for the next time.
-const KEPT_BYTES: usize = 1 << 20;
+const KEPT_BYTES: usize = 128 << 10;
 
 /// A file that is written.
 pub(super) trait Medium: Write + Send {

@@ -8,7 +8,7 @@ use slog::{Drain, OwnedKVList, Record, o};
 
 use super::testing::{Scratch, create_failing, set_full, set_slow};
 use super::*;
-use crate::actors::testing::{Seen, World, probe};
+use crate::actors::testing::World;
 use crate::protocol::location::{Changes, ContextId, Verdict};
 
 /// The lines of a log: level and event.
@@ -39,7 +39,6 @@ struct Fixture {
     world: World,
     scratch: Scratch,
     lines: Lines,
-    _stopped: Seen<ChildStopped>,
     _thread: Arbiter,
 }
 
@@ -52,19 +51,17 @@ impl Fixture {
 
     fn over(scratch: Scratch, is_successor: bool) -> Self {
         let (world, backlog, lines) = (World::new(2), Backlog::default(), Lines::default());
-        let (stopped, seen) = probe();
         let settings = JournalSettings {
             state_directory: scratch.0.clone(),
             is_successor,
             backlog: backlog.clone(),
             directory: Arc::clone(&world.directory),
             log: Logger::root(lines.clone().fuse(), o!()),
-            stopped,
         };
         let thread = Arbiter::new();
         let journal =
             Journal::start_in_arbiter(&thread.handle(), |_| Journal::over(settings, create_failing));
-        Self { journal, backlog, world, scratch, lines, _stopped: seen, _thread: thread }
+        Self { journal, backlog, world, scratch, lines, _thread: thread }
     }
 
     /// A disk on which the store finds no room.

@@ -15,7 +15,7 @@ use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
-use actix::{Message as ActorMessage, Recipient};
+use actix::Message as ActorMessage;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -65,31 +65,10 @@ pub enum InterfaceState {
     },
 }
 
-/// Close the socket and end; [`ListenerStopped`] says when the port is free. From the supervisor.
+/// Close the socket and end: then the port is free. From the supervisor.
 #[derive(Clone, Copy, Debug, ActorMessage)]
 #[rtype(result = "()")]
 pub struct Close;
-
-/// A Listener ended: to the supervisor, from the Listener's `stopped`, which runs also while it unwinds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ActorMessage)]
-#[rtype(result = "()")]
-pub struct ListenerStopped {
-    /// Its interface.
-    pub interface: InterfaceId,
-    /// Which of the interface's.
-    pub listener: ListenerKind,
-    /// Whether by a panic.
-    pub panicked: bool,
-}
-
-/// Where a Listener reports to: the supervisor.
-#[derive(Clone, Debug)]
-pub struct Reports {
-    /// Whether it listens.
-    pub status: Recipient<InterfaceStatus>,
-    /// That it ended.
-    pub stopped: Recipient<ListenerStopped>,
-}
 
 /// Who listens for TCP on the port of a UDP interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,7 +6,7 @@
 //! # Restart
 //!
 //! A Listener that fails loses the connections that the system has accepted and it has not, and the [`Dial`]s in
-//! its mailbox, whose transactions time out. Connections live on. The supervisor notices by [`ListenerStopped`]
+//! its mailbox, whose transactions time out. Connections live on. The supervisor notices
 //! and starts another; clients whose connection was refused meanwhile try again.
 
 use std::cell::RefCell;
@@ -19,7 +19,9 @@ use std::time::{Duration, Instant};
 
 use actix::dev::SendError;
 use actix::fut::{ActorFutureExt as _, wrap_future};
-use actix::{Actor, ActorContext as _, ArbiterHandle, AsyncContext as _, Context, Handler, SpawnHandle};
+use actix::{
+    Actor, ActorContext as _, ArbiterHandle, AsyncContext as _, Context, Handler, Recipient, SpawnHandle,
+};
 use futures_util::future::select;
 use slog::{Logger, info, warn};
 use socket2::{Protocol, Type};
@@ -27,15 +29,13 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::oneshot;
 
-use super::{
-    BIND_RETRY, Close, InterfaceState, InterfaceStatus, ListenerKind, ListenerStopped, Reports, bound_address,
-};
+use super::{BIND_RETRY, Close, InterfaceState, InterfaceStatus, ListenerKind, bound_address};
 use crate::actors::connection::{Connection, ConnectionSettings};
 use crate::actors::directory::{Admission, Peer, Refused};
 use crate::actors::drops::{DropReason, Drops, SUMMARY_INTERVAL};
-use crate::actors::log_limit::LogLimit;
 use crate::actors::messages::{Dial, Transmit};
 use crate::actors::turns::Turns;
+use crate::diagnostics::LogLimit;
 
 /// Dials that wait for the actor's turn; Routers fail what a full mailbox refuses.
 const MAILBOX_CAPACITY: usize = 1_024;
@@ -62,7 +62,7 @@ pub struct StreamListenerSettings {
     /// Where connections live: one for each Router, on its core; never empty.
     pub workers: Vec<ArbiterHandle>,
     /// To the supervisor.
-    pub reports: Reports,
+    pub reports: Recipient<InterfaceStatus>,
     /// Child logger of the interface.
     pub log: Logger,
 }
@@ -160,11 +160,7 @@ impl StreamListener {
         }
         self.told = Some(state.clone());
         let interface = self.settings.connections.interface;
-        self.settings.reports.status.do_send(InterfaceStatus {
-            interface,
-            listener: ListenerKind::Stream,
-            state,
-        });
+        self.settings.reports.do_send(InterfaceStatus { interface, listener: ListenerKind::Stream, state });
     }
 
     /// Opens a connection for `dial`.
@@ -197,13 +193,6 @@ impl Actor for StreamListener {
             listener.drops.log(&listener.settings.log, listener.settings.connections.directory.metrics());
         });
         self.listen(ctx);
-    }
-
-    fn stopped(&mut self, _: &mut Context<Self>) {
-        let interface = self.settings.connections.interface;
-        let panicked = std::thread::panicking();
-        let stopped = ListenerStopped { interface, listener: ListenerKind::Stream, panicked };
-        self.settings.reports.stopped.do_send(stopped);
     }
 }
 
@@ -394,7 +383,7 @@ mod tests {
     use super::*;
     use crate::actors::directory::ConnectionLimits;
     use crate::actors::messages::Outgoing;
-    use crate::actors::testing::{PATIENCE, QUIET, World, branch, here, outgoing, request, response};
+    use crate::actors::testing::{PATIENCE, QUIET, World, branch, gone, here, outgoing, request, response};
     use crate::protocol::flow::{InterfaceId, Transport};
 
     fn start(world: &World, connections: ConnectionSettings) -> Addr<StreamListener> {
@@ -582,16 +571,14 @@ mod tests {
     }
 
     #[actix::test]
-    async fn a_panic_is_told_and_connections_live_on() {
+    async fn connections_live_on_after_a_panic() {
         let mut world = World::new(1);
         let listener = start(&world, world.connections());
         let address = world.listening().await;
         let mut peer = tokio_net::TcpStream::connect(address).await.unwrap();
         world.routers[0].opened.next().await;
         listener.do_send(Panic);
-        let expected =
-            ListenerStopped { interface: InterfaceId(0), listener: ListenerKind::Stream, panicked: true };
-        assert_eq!(world.stopped.next().await, expected);
+        gone(&listener).await;
         peer.write_all(request("1", 0).as_bytes()).await.unwrap();
         assert_eq!(world.routers[0].message().await.message.call_id(), b"1");
         let mut again = world.connections();

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use actix::prelude::*;
-use slog::{Drain as _, Logger, o};
+use slog::{Logger, o};
 
+use super::lifeline::start_on;
 use super::listening::ListenerAddress;
 use super::settings::{connection_settings, message_limits, promised_silence, stream_protocol};
 use super::{ChildId, Supervisor, interfaces};
@@ -18,15 +19,15 @@ use crate::actors::federation_resolver::FederationResolver;
 use crate::actors::journal::{Backlog, Journal, JournalSettings};
 use crate::actors::listener::datagram::{DatagramListener, DatagramListenerSettings, PortSharing};
 use crate::actors::listener::stream::{StreamListener, StreamListenerSettings};
-use crate::actors::listener::{Companion, InterfaceState, ListenerKind, Reports, companion};
+use crate::actors::listener::{Companion, InterfaceState, ListenerKind, companion};
 use crate::actors::registrar::Registrar;
 use crate::actors::router::Router;
 use crate::actors::stun::{Question, Stun, StunSettings};
 use crate::config::{Protocol, Side};
 use crate::protocol::flow::InterfaceId;
 use crate::protocol::location::{GruuKey, GuardSettings, Location, LocationLimits, LocationSettings};
+use crate::protocol::proxy::Proxy;
 use crate::protocol::proxy::settings::Settings;
-use crate::protocol::proxy::{EventDetail, Proxy};
 
 /// Stack of a worker's thread. The deepest path is a TLS handshake.
 const STACK_BYTES: usize = 2 << 20;
@@ -65,6 +66,7 @@ impl Supervisor {
 
     /// Until it is back, nobody finds it.
     pub(super) fn withdraw(&mut self, child: ChildId) {
+        self.watchdog.forget(child);
         let directory = &self.parts.directory;
         match child {
             ChildId::Router(index) => directory.publish_router(index, None),
@@ -83,28 +85,25 @@ impl Supervisor {
         Arc::new(Settings::clone(&self.parts.settings))
     }
 
-    /// What of its transactions a Router tells, by the level of its log.
-    pub(super) fn detail_of_routers(&self) -> EventDetail {
-        let is_told = self.parts.logs.logger("router").is_info_enabled();
-        if is_told { EventDetail::Transactions } else { EventDetail::Faults }
-    }
-
-    fn start_router(&self, index: usize, ctx: &Context<Self>) {
+    fn start_router(&mut self, index: usize, ctx: &Context<Self>) {
         let log = self.parts.logs.logger("router");
-        let detail = self.detail_of_routers();
         let (settings, secrets) = (self.settings_of_router(), self.parts.secrets.clone());
         let interfaces = Arc::clone(&self.interfaces);
         let directory = Arc::clone(&self.parts.directory);
-        let stopped = ctx.address().recipient();
-        let address = Router::start_in_arbiter(&self.arbiters[index].handle(), move |_| {
+        let child = ChildId::Router(index);
+        let address = start_on(&self.arbiters[index].handle(), child, ctx.address().recipient(), move || {
             let number = u8::try_from(index).expect("worker_threads is at most 256");
             let seed = crate::actors::state::random().map_or(index as u64, u64::from_le_bytes);
-            let mut core = Proxy::new(number, settings, interfaces, &secrets, seed, Instant::now());
-            core.set_detail(detail);
-            Router::new(index, core, directory, log, stopped)
+            let core = Proxy::new(number, settings, interfaces, &secrets, seed, Instant::now());
+            Router::new(index, core, directory, log)
         });
         #[cfg(test)]
-        self.collapsible.add(ChildId::Router(index), address.clone().recipient());
+        self.collapsible.add(child, address.clone().recipient());
+        #[cfg(test)]
+        if index == 0 {
+            self.freezable = Some(address.clone().recipient());
+        }
+        self.watchdog.watch(child, address.clone().recipient());
         self.parts.directory.publish_router(index, Some(RouterAddress::from(address)));
     }
 
@@ -142,12 +141,14 @@ impl Supervisor {
         let is_successor = self.has_registrar;
         let directory = Arc::clone(&self.parts.directory);
         let log = self.parts.logs.logger("registrar");
-        let (begun, stopped) = (ctx.address().recipient(), ctx.address().recipient());
-        let address = Registrar::start_in_arbiter(&self.arbiters[0].handle(), move |_| {
-            Registrar::new(Location::new(settings), interfaces, is_successor, directory, log, begun, stopped)
-        });
+        let begun = ctx.address().recipient();
+        let address =
+            start_on(&self.arbiters[0].handle(), ChildId::Registrar, ctx.address().recipient(), move || {
+                Registrar::new(Location::new(settings), interfaces, is_successor, directory, log, begun)
+            });
         #[cfg(test)]
         self.collapsible.add(ChildId::Registrar, address.clone().recipient());
+        self.watchdog.watch(ChildId::Registrar, address.clone().recipient());
         self.has_registrar = true;
         self.parts.directory.publish_registrar(Some(RegistrarAddress::from(address)));
     }
@@ -161,20 +162,24 @@ impl Supervisor {
         let seed = crate::actors::state::random().unwrap_or(self.parts.location_key);
         let directory = Arc::clone(&self.parts.directory);
         let log = self.parts.logs.logger("federation_resolver");
-        let stopped = ctx.address().recipient();
-        let address = FederationResolver::start_in_arbiter(&self.resolver_arbiter.handle(), move |_| {
-            FederationResolver::new(
-                &settings,
-                (&routes, probe_interval),
-                interfaces,
-                seed,
-                directory,
-                log,
-                stopped,
-            )
-        });
+        let address = start_on(
+            &self.resolver_arbiter.handle(),
+            ChildId::FederationResolver,
+            ctx.address().recipient(),
+            move || {
+                FederationResolver::new(
+                    &settings,
+                    (&routes, probe_interval),
+                    interfaces,
+                    seed,
+                    directory,
+                    log,
+                )
+            },
+        );
         #[cfg(test)]
         self.collapsible.add(ChildId::FederationResolver, address.clone().recipient());
+        self.watchdog.watch(ChildId::FederationResolver, address.clone().recipient());
         self.parts.directory.publish_federation_resolver(Some(FederationResolverAddress::from(address)));
     }
 
@@ -186,10 +191,10 @@ impl Supervisor {
             backlog: backlog.clone(),
             directory: Arc::clone(&self.parts.directory),
             log: self.parts.logs.logger("journal"),
-            stopped: ctx.address().recipient(),
         };
+        let arbiter = self.journal_arbiter.handle();
         let address =
-            Journal::start_in_arbiter(&self.journal_arbiter.handle(), move |_| Journal::new(settings));
+            start_on(&arbiter, ChildId::Journal, ctx.address().recipient(), move || Journal::new(settings));
         #[cfg(test)]
         self.collapsible.add(ChildId::Journal, address.clone().recipient());
         self.has_journal = true;
@@ -202,9 +207,10 @@ impl Supervisor {
             interval: self.parts.config.stun.interval,
             log: self.parts.logs.logger("stun"),
             determined: ctx.address().recipient(),
-            stopped: ctx.address().recipient(),
         };
-        let address = Stun::start_in_arbiter(&self.arbiters[0].handle(), move |_| Stun::new(settings));
+        let arbiter = self.arbiters[0].handle();
+        let address =
+            start_on(&arbiter, ChildId::Stun, ctx.address().recipient(), move || Stun::new(settings));
         #[cfg(test)]
         self.collapsible.add(ChildId::Stun, address.clone().recipient());
         self.stun = Some(address.recipient());
@@ -217,10 +223,10 @@ impl Supervisor {
             supervisor: ctx.address().into(),
             directory: Arc::clone(&self.parts.directory),
             logs: Arc::clone(&self.parts.logs),
-            stopped: ctx.address().recipient(),
         };
+        let arbiter = self.control_arbiter.handle();
         let _address =
-            Control::start_in_arbiter(&self.control_arbiter.handle(), move |_| Control::new(settings));
+            start_on(&arbiter, ChildId::Control, ctx.address().recipient(), move || Control::new(settings));
         #[cfg(test)]
         self.collapsible.add(ChildId::Control, _address.recipient());
     }
@@ -237,15 +243,16 @@ impl Supervisor {
             sharing,
             message_limits: message_limits(&self.parts.config),
             directory: Arc::clone(&self.parts.directory),
-            reports: reports(ctx),
+            reports: ctx.address().recipient(),
             log: self.interface_log("listener", interface, Protocol::Udp),
         };
-        let address = DatagramListener::start_in_arbiter(&self.arbiters[core].handle(), |_| {
-            DatagramListener::new(settings)
-        });
+        let child = ChildId::Listener(interface, ListenerKind::Datagram { core });
+        let arbiter = self.arbiters[core].handle();
+        let address =
+            start_on(&arbiter, child, ctx.address().recipient(), move || DatagramListener::new(settings));
         #[cfg(test)]
-        self.collapsible
-            .add(ChildId::Listener(interface, ListenerKind::Datagram { core }), address.clone().recipient());
+        self.collapsible.add(child, address.clone().recipient());
+        self.watchdog.watch(child, address.clone().recipient());
         self.parts.directory.publish_datagram_listener(interface, core, Some(address.clone().recipient()));
         self.listening
             .opened((interface, ListenerKind::Datagram { core }), ListenerAddress::of_datagrams(address));
@@ -273,14 +280,17 @@ impl Supervisor {
             address,
             connections,
             workers,
-            reports: reports(ctx),
+            reports: ctx.address().recipient(),
             log: self.interface_log("listener", interface, protocol),
         };
-        let arbiter = &self.arbiters[usize::from(interface.0) % self.arbiters.len()];
-        let listener = StreamListener::start_in_arbiter(&arbiter.handle(), |_| StreamListener::new(settings));
+        let arbiter = self.arbiter_of(interface);
+        let child = ChildId::Listener(interface, ListenerKind::Stream);
+        let listener = start_on(&arbiter.handle(), child, ctx.address().recipient(), move || {
+            StreamListener::new(settings)
+        });
         #[cfg(test)]
-        self.collapsible
-            .add(ChildId::Listener(interface, ListenerKind::Stream), listener.clone().recipient());
+        self.collapsible.add(child, listener.clone().recipient());
+        self.watchdog.watch(child, listener.clone().recipient());
         self.listening.opened((interface, ListenerKind::Stream), ListenerAddress::of_streams(listener));
         self.publish_streams();
     }
@@ -307,6 +317,26 @@ impl Supervisor {
         self.parts.logs.logger(module).new(o!("interface" => key, "protocol" => protocol.to_string()))
     }
 
+    /// Whether the thread that a child lives on has ended. Nothing can live there any more.
+    pub(super) fn has_lost_its_thread(&self, child: ChildId) -> bool {
+        let arbiter = match child {
+            ChildId::Router(core) | ChildId::Listener(_, ListenerKind::Datagram { core }) => {
+                &self.arbiters[core]
+            }
+            ChildId::Registrar | ChildId::Stun => &self.arbiters[0],
+            ChildId::Listener(interface, ListenerKind::Stream) => self.arbiter_of(interface),
+            ChildId::FederationResolver => &self.resolver_arbiter,
+            ChildId::Journal => &self.journal_arbiter,
+            ChildId::Control => &self.control_arbiter,
+        };
+        !arbiter.alive()
+    }
+
+    /// Where the stream Listener of an interface lives.
+    fn arbiter_of(&self, interface: InterfaceId) -> &Arbiter {
+        &self.arbiters[usize::from(interface.0) % self.arbiters.len()]
+    }
+
     /// The interfaces whose connections a stream Listener has: its own, and the UDP interfaces on its port.
     pub(super) fn served_by(&self, stream: InterfaceId) -> Vec<InterfaceId> {
         let interfaces = &self.parts.config.interfaces;
@@ -316,10 +346,6 @@ impl Supervisor {
         });
         on_its_port.map(|interface| interface.id).chain([stream]).collect()
     }
-}
-
-fn reports(ctx: &Context<Supervisor>) -> Reports {
-    Reports { status: ctx.address().recipient(), stopped: ctx.address().recipient() }
 }
 
 impl fmt::Display for ChildId {

@@ -74,7 +74,7 @@ impl Handler<Describe> for Supervisor {
             interfaces: Arc::clone(&self.interfaces),
             nat: self.told.nat.clone(),
             is_ready: self.is_ready,
-            is_stopping: self.is_stopping,
+            is_stopping: self.stopping.is_asked_for(),
         })
     }
 }
@@ -83,7 +83,9 @@ impl Handler<Describe> for Supervisor {
 fn states(config: &Config, states: &interfaces::States) -> BTreeMap<InterfaceId, InterfaceState> {
     let mut known = BTreeMap::new();
     for ((id, kind), state) in states {
-        let is_datagram = config.interfaces[usize::from(id.0)].protocol == Protocol::Udp;
+        // One that a reload has taken away may not have closed yet.
+        let Some(interface) = config.interface(*id) else { continue };
+        let is_datagram = interface.protocol == Protocol::Udp;
         let has_port = *kind == ListenerKind::Stream || *kind == ListenerKind::Datagram { core: 0 };
         let is_first = is_datagram == matches!(kind, ListenerKind::Datagram { .. }) && has_port;
         match state {

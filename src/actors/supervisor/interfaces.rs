@@ -137,13 +137,14 @@ fn public_name(
     }
     let public = config.wan_public_address.as_ref();
     let configured = public.and_then(|public| public.host_name.clone());
-    let certified = config.certificate.as_ref().and_then(|certificate| certificate.names.first().cloned());
+    let domains = &config.service.presence_domains;
+    let certified = config.certificate.as_ref().and_then(|certificate| certificate.host_name(domains));
     let address = public.and_then(|public| public.ip_address.or_else(|| determined.like(bound.ip())));
     let address = address.map(|ip| match ip {
         IpAddr::V4(ip) => ip.to_string(),
         IpAddr::V6(ip) => format!("[{ip}]"),
     });
-    let host = configured.or(certified).or(address)?;
+    let host = configured.or(certified.map(str::to_owned)).or(address)?;
     Some((host, public.map_or(bound.port(), |public| public.port)))
 }
 

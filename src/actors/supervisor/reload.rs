@@ -24,7 +24,7 @@ use crate::actors::router::ApplySettings;
 use crate::actors::stun::{ApplyStun, Question};
 use crate::actors::tls::TlsSettings;
 use crate::config::{
-    Change, Config, Fault, Faults, Ids, Loaded, Places, Service, Source, Warning, differences,
+    Change, Config, Fault, Faults, Ids, Loaded, Place, Places, Service, Source, Warning, differences,
 };
 
 /// How long a reload waits until the actors have taken what is new. One that begins anew meanwhile has it anyway.
@@ -94,6 +94,18 @@ impl Supervisor {
 
     /// Reads, checks, compares, applies.
     fn reload(&mut self, scope: Scope, ctx: &mut Context<Self>) -> (Reloaded, Taking) {
+        let is_told = self.is_ready && !self.stopping.is_asked_for();
+        if is_told {
+            self.manager.reloading();
+        }
+        let reloaded = self.read_and_apply(scope, ctx);
+        if is_told {
+            self.manager.ready();
+        }
+        reloaded
+    }
+
+    fn read_and_apply(&mut self, scope: Scope, ctx: &mut Context<Self>) -> (Reloaded, Taking) {
         let log = self.parts.logs.logger("config");
         let before = self.reloading.watch.before_reading();
         match self.prepare(scope) {
@@ -108,7 +120,10 @@ impl Supervisor {
                 (reloaded, taken.boxed_local())
             }
             Err(Faults(faults)) => {
-                self.reloading.watch.have_refused(before);
+                // Of a request, the fault may be anywhere: files that have changed are still to be read.
+                if scope == Scope::NamedFiles {
+                    self.reloading.watch.have_refused(before);
+                }
                 error!(log, "reload_refused"; "faults" => faults.len(), "cause" => scope.as_str(),
                     "reason" => "nothing is changed");
                 for fault in &faults {
@@ -124,6 +139,11 @@ impl Supervisor {
     /// Everything that can fail.
     fn prepare(&mut self, scope: Scope) -> Result<Prepared, Faults> {
         let Reloading { source, text, ids, .. } = &mut self.reloading;
+        if self.stopping.is_asked_for() {
+            let place = Place::File(source.file().to_owned());
+            let text = "is not read again: the service is ending".to_owned();
+            return Err(Faults(vec![Fault { place, key: String::new(), text }]));
+        }
         let loaded = match scope {
             Scope::Everything => source.load(),
             Scope::NamedFiles => source.load_as(text.clone()),
@@ -154,9 +174,12 @@ impl Supervisor {
         let config = Arc::clone(&self.parts.config);
         self.told.times.configured = SystemTime::now();
         self.parts.tls = tls;
+        if !reloaded.changes.is_empty() {
+            self.told.times.configured = SystemTime::now();
+        }
         self.parts.settings = Arc::new(self.next_settings(&old));
         if config.diagnostics != old.diagnostics {
-            self.parts.logs.levels().apply(&config.diagnostics);
+            self.parts.logs.apply(&config.diagnostics);
         }
         if config.limits != old.limits {
             let log = self.parts.logs.logger("service");
@@ -190,10 +213,9 @@ impl Supervisor {
     fn tell_actors(&self) -> Taking {
         let (config, directory) = (&self.parts.config, &self.parts.directory);
         let mut taken: Vec<Taking> = Vec::new();
-        let detail = self.detail_of_routers();
         for router in self.routers() {
             let settings = self.settings_of_router();
-            taken.push(router.settings.send(ApplySettings { settings, detail }).map(|_| ()).boxed_local());
+            taken.push(router.settings.send(ApplySettings { settings }).map(|_| ()).boxed_local());
         }
         if let Some(registrar) = directory.registrar().as_deref() {
             let new = ApplyLocation {

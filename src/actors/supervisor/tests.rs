@@ -1,6 +1,6 @@
 //! Each actor is made to panic under traffic: what survives, what is lost, and who repairs it.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use actix::prelude::*;
 
-use super::{ChildId, Supervisor};
+use super::{ChildId, Reload, Stop, Supervisor};
 use crate::actors::connection::Connection;
 use crate::actors::control::Control;
 use crate::actors::federation_resolver::FederationResolver;
@@ -56,6 +56,62 @@ collapses!(
     Connection,
     Supervisor
 );
+
+/// Be stuck for so long.
+#[derive(Clone, Copy, Message)]
+#[rtype(result = "()")]
+pub(super) struct Freeze(Duration);
+
+impl Handler<Freeze> for Router {
+    type Result = ();
+
+    fn handle(&mut self, Freeze(time): Freeze, _: &mut Context<Self>) {
+        std::thread::sleep(time);
+    }
+}
+
+/// The limit of the watchdog from now on.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct WatchWithin(Duration);
+
+impl Handler<WatchWithin> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, WatchWithin(limit): WatchWithin, ctx: &mut Context<Self>) {
+        self.watchdog.set_limit(limit);
+        self.keep_watch(ctx);
+    }
+}
+
+/// Has a Router be stuck for so long, once all have answered the watchdog; false until then.
+#[derive(Message)]
+#[rtype(result = "bool")]
+struct FreezeRouter(Duration);
+
+impl Handler<FreezeRouter> for Supervisor {
+    type Result = bool;
+
+    fn handle(&mut self, FreezeRouter(time): FreezeRouter, _: &mut Context<Self>) -> bool {
+        if self.watchdog.knows_all() {
+            self.freezable.as_ref().unwrap().do_send(Freeze(time));
+        }
+        self.watchdog.knows_all()
+    }
+}
+
+/// Ends a thread that carries SIP.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct EndThread;
+
+impl Handler<EndThread> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, _: EndThread, _: &mut Context<Self>) {
+        self.arbiters[1].stop();
+    }
+}
 
 /// The living children.
 #[derive(Default)]
@@ -121,6 +177,29 @@ struct Service {
     thread: Option<JoinHandle<i32>>,
     address: SocketAddr,
     directory: std::path::PathBuf,
+    lines: Lines,
+}
+
+/// What the log says.
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl Lines {
+    fn have(&self, parts: &[&str]) -> bool {
+        let lines = self.0.lock().unwrap();
+        let text = String::from_utf8_lossy(&lines);
+        text.lines().any(|line| parts.iter().all(|part| line.contains(part)))
+    }
+}
+
+impl Write for Lines {
+    fn write(&mut self, octets: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(octets)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 impl Service {
@@ -130,19 +209,26 @@ impl Service {
 
     /// With more of a configuration.
     fn start_with(name: &str, more: &str) -> Self {
+        Self::start_timed(name, "50ms", "400ms", more)
+    }
+
+    /// And with other timers: clients wait 64*T1.
+    fn start_timed(name: &str, t1: &str, t2: &str, more: &str) -> Self {
         let directory =
             std::env::temp_dir().join(format!("sip-proxy-survival-{name}-{}", std::process::id()));
         std::fs::create_dir_all(&directory).unwrap();
         let file = directory.join("sip-proxy.toml");
-        let text = "[service]\npresence_domains = [\"a.test\"]\nworker_threads = 2\n\
+        let text = "[service]\npresence_domains = [\"a.test\"]\nworker_threads = 2\ndrain_timeout = \"500ms\"\n\
                     [lan]\nport = 0\ntransport_protocol = \"udp\"\n\
-                    [[wan.network_interface]]\nenabled = false\n[sip]\nt1 = \"50ms\"\nt2 = \"400ms\"\nt4 = \"500ms\"\n";
-        std::fs::write(&file, format!("{text}{more}")).unwrap();
+                    [[wan.network_interface]]\nenabled = false\n[sip]\nt4 = \"500ms\"\n";
+        std::fs::write(&file, format!("{text}t1 = \"{t1}\"\nt2 = \"{t2}\"\n{more}")).unwrap();
         let source = crate::config::Source::of_file(&file);
         let loaded = source.load().unwrap();
         let (tell, told) = mpsc::channel();
+        let lines = Lines::default();
+        let sink = lines.clone();
         let thread = std::thread::spawn(move || {
-            let logs = Arc::new(Diagnostics::start(&loaded.config.diagnostics, std::io::sink()));
+            let logs = Arc::new(Diagnostics::start(&loaded.config.diagnostics, sink));
             let system = System::new();
             let supervisor = system.block_on(async { Supervisor::launch(loaded, source, &logs) }).unwrap();
             tell.send((supervisor, System::current())).unwrap();
@@ -150,7 +236,8 @@ impl Service {
         });
         let (supervisor, system) = told.recv().unwrap();
         let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
-        let mut service = Self { supervisor, system, thread: Some(thread), address: nowhere, directory };
+        let mut service =
+            Self { supervisor, system, thread: Some(thread), address: nowhere, directory, lines };
         // Two cores' datagram Listeners and the TCP companion, all on one port.
         let addresses = eventually(|| Some(service.ask(WhereListening)).filter(|all| all.len() == 3));
         assert!(addresses.iter().all(|address| *address == addresses[0]), "{addresses:?}");
@@ -174,6 +261,13 @@ impl Service {
 
     fn collapse(&self, which: fn(ChildId) -> bool) {
         assert!(self.ask(CollapseChildren(which)) > 0);
+    }
+
+    /// Has a Router be stuck for so many times the limit of the watchdog.
+    fn freeze_router(&self, limits: f32) {
+        let limit = Duration::from_secs(2);
+        self.ask(WatchWithin(limit));
+        eventually(|| self.ask(FreezeRouter(limit.mul_f32(limits))).then_some(()));
     }
 
     fn exit_code(mut self) -> i32 {
@@ -558,8 +652,127 @@ fn children_that_fail_again_and_again_end_the_process_with_70() {
 }
 
 #[test]
+fn a_child_that_begins_anew_after_a_reload_has_what_is_in_force() {
+    let service = Service::start("reload");
+    let file = service.directory.join("sip-proxy.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let mut server = Server::connect(&service, "alice");
+    server.register();
+    let status = |server: &mut Server| {
+        eventually(|| {
+            let text = server.request("MESSAGE", "bob", "").replace("bob@a.test", "bob@b.test");
+            assert!(server.send(&text));
+            server.receive_of(&format!("Call-ID: alice-{}\r\n", server.sent))
+        })
+    };
+    assert!(status(&mut server).starts_with("SIP/2.0 404"));
+    std::fs::write(&file, text.replace("[\"a.test\"]", "[\"a.test\", \"b.test\"]")).unwrap();
+    let reloaded = service.ask(Reload);
+    assert_eq!((reloaded.faults.len(), reloaded.changes.len()), (0, 1), "{reloaded:?}");
+    assert_eq!(reloaded.changes[0].key, "service.presence_domains");
+    assert_eq!(reloaded.changes[0].new.as_deref(), Some("[\"a.test\", \"b.test\"]"));
+    assert!(status(&mut server).starts_with("SIP/2.0 480"));
+    service.collapse(|child| matches!(child, ChildId::Router(_) | ChildId::Registrar));
+    assert!(status(&mut server).starts_with("SIP/2.0 480"));
+    // A fault has its place, its key and a text.
+    std::fs::write(&file, format!("{text}[lan.nonsense]\n[dns]\ntimeout = \"0s\"\n")).unwrap();
+    let refused = service.ask(Reload);
+    let faults: Vec<_> = refused.faults.iter().map(|fault| fault.key.as_str()).collect();
+    assert_eq!((faults, refused.changes.len()), (vec!["lan.nonsense", "dns.timeout"], 0));
+    assert!(refused.faults[0].place.starts_with(&format!("{}:", file.display())), "{refused:?}");
+}
+
+#[test]
 fn a_supervisor_that_panics_ends_the_process_with_70() {
     let service = Service::start("supervisor");
     service.supervisor.do_send(Collapse);
     assert_eq!(service.exit_code(), 70);
+}
+
+#[test]
+fn a_thread_that_ends_ends_the_process_with_70() {
+    let service = Service::start("thread");
+    service.ask(EndThread);
+    let lines = service.lines.clone();
+    assert_eq!(service.exit_code(), 70);
+    assert!(lines.have(&["giving_up", "a thread has ended"]));
+}
+
+#[test]
+fn a_failure_and_the_repair_of_it_are_told() {
+    let service = Service::start("told");
+    service.collapse(|child| child == ChildId::Router(1));
+    eventually(|| {
+        service.lines.have(&["error supervisor actor_failed actor=router-1 panicked=true"]).then_some(())
+    });
+    eventually(|| service.lines.have(&["info supervisor actor_restarted actor=router-1"]).then_some(()));
+}
+
+#[test]
+fn a_router_that_is_stuck_is_named_and_ends_the_process_with_70() {
+    let service = Service::start("stuck");
+    service.freeze_router(4.0);
+    let lines = service.lines.clone();
+    assert_eq!(service.exit_code(), 70);
+    // The Listener and the connections on its thread are stuck with it.
+    assert!(lines.have(&["error supervisor actor_stuck", "router-0", "listener-0-udp-0"]));
+    assert!(lines.have(&["giving_up", "an actor is stuck"]));
+}
+
+#[test]
+fn a_router_that_is_stuck_for_less_than_the_limit_goes_on() {
+    let service = Service::start("slow");
+    let (mut alice, mut bob) = two_servers(&service);
+    service.freeze_router(0.7);
+    eventually(|| service.lines.have(&["info supervisor actor_recovered actor=router-0"]).then_some(()));
+    exchange(&mut alice, &mut bob);
+}
+
+/// A MESSAGE of alice's for bob that bob has got and not answered; its Via and so on.
+fn under_way(alice: &mut Server, bob: &mut Server) -> String {
+    let text = alice.request("MESSAGE", "bob", "");
+    assert!(alice.send(&text));
+    let call_id = format!("Call-ID: alice-{}\r\n", alice.sent);
+    eventually(|| bob.receive_of(&call_id))
+}
+
+fn answer_to(request: &str) -> String {
+    let kept = request.lines().filter(|line| {
+        ["Via", "From", "To", "Call-ID", "CSeq"].iter().any(|name| line.starts_with(&format!("{name}:")))
+    });
+    let rows: Vec<_> = kept.collect();
+    format!("SIP/2.0 200 OK\r\n{}\r\nContent-Length: 0\r\n\r\n", rows.join("\r\n"))
+}
+
+#[test]
+fn a_drain_waits_for_what_has_begun_past_the_time_that_a_stop_waits() {
+    let service = Service::start_timed("drain", "400ms", "4s", "");
+    let (mut alice, mut bob) = two_servers(&service);
+    let request = under_way(&mut alice, &mut bob);
+    service.ask(Stop { drain: true });
+    // Actors that fail meanwhile are rebuilt, and say the same.
+    service.collapse(|child| child == ChildId::Registrar);
+    eventually(|| service.lines.have(&["draining left=1"]).then_some(()));
+    std::thread::sleep(Duration::from_millis(700));
+    let late = alice.request("MESSAGE", "bob", "");
+    assert!(alice.send(&late));
+    let refusal = eventually(|| alice.receive_of(&format!("Call-ID: alice-{}\r\n", alice.sent)));
+    assert!(refusal.starts_with("SIP/2.0 503 ") && refusal.contains("\r\nRetry-After: "), "{refusal}");
+    assert!(bob.send(&answer_to(&request)));
+    let call_id = format!("Call-ID: alice-{}\r\n", alice.sent - 1);
+    assert!(eventually(|| alice.receive_of(&call_id)).starts_with("SIP/2.0 200 "));
+    assert_eq!(service.exit_code(), 0);
+}
+
+#[test]
+fn a_stop_after_a_drain_sets_the_limit() {
+    let service = Service::start_timed("stop", "400ms", "4s", "");
+    let (mut alice, mut bob) = two_servers(&service);
+    under_way(&mut alice, &mut bob);
+    service.ask(Stop { drain: true });
+    eventually(|| service.lines.have(&["draining left=1"]).then_some(()));
+    service.ask(Stop { drain: false });
+    let lines = service.lines.clone();
+    assert_eq!(service.exit_code(), 0);
+    assert!(lines.have(&["drain_incomplete left=1"]));
 }

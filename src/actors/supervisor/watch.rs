@@ -89,7 +89,7 @@ impl Supervisor {
     pub(super) fn watch_files(&self, ctx: &mut Context<Self>) {
         ctx.run_interval(INTERVAL, |supervisor, ctx| {
             let watch = &mut supervisor.reloading.watch;
-            if watch.is_looking || watch.seen.0.is_empty() || supervisor.is_stopping {
+            if watch.is_looking || watch.seen.0.is_empty() || supervisor.stopping.is_asked_for() {
                 return;
             }
             watch.is_looking = true;

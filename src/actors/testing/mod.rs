@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::{Actor, Addr, Arbiter, Context, Handler, Message, Recipient, ResponseFuture};
+use actix::{Actor, Addr, Arbiter, Context, Handler, Message, MessageResult, Recipient, ResponseFuture};
 use slog::{Discard, Logger, o};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -21,7 +21,7 @@ pub(crate) use self::authority::Authority;
 use super::connection::{Connection, ConnectionSettings};
 use super::directory::{ConnectionLimits, Directory, RegistrarAddress, RouterAddress};
 use super::federation_resolver::Resolved;
-use super::listener::{InterfaceState, InterfaceStatus, ListenerStopped, Reports};
+use super::listener::{InterfaceState, InterfaceStatus};
 use super::messages::{
     ConnectionClosed, ConnectionOpened, MessagesReceived, Outgoing, Received, TransmitFailed,
 };
@@ -30,7 +30,7 @@ use super::router::{Count, Counted, Drain};
 use crate::protocol::flow::{InterfaceId, Transport};
 use crate::protocol::interface::Side;
 use crate::protocol::message::MessageLimits;
-use crate::protocol::proxy::{Counts, Load};
+use crate::protocol::proxy::{Counts, Load, Unfinished};
 use crate::protocol::transaction::Branch;
 
 /// As long as a test waits for what must come.
@@ -64,10 +64,10 @@ impl Actor for Idle {
 }
 
 impl Handler<Drain> for Idle {
-    type Result = usize;
+    type Result = MessageResult<Drain>;
 
-    fn handle(&mut self, _: Drain, _: &mut Context<Self>) -> usize {
-        0
+    fn handle(&mut self, _: Drain, _: &mut Context<Self>) -> Self::Result {
+        MessageResult(Unfinished::default())
     }
 }
 
@@ -215,9 +215,8 @@ pub(crate) struct World {
     pub(crate) routers: Vec<Router>,
     pub(crate) registrar: Seen<ConnectionClosed>,
     pub(crate) tell_all: Seen<TellAll>,
-    pub(crate) reports: Reports,
+    pub(crate) reports: Recipient<InterfaceStatus>,
     pub(crate) status: Seen<InterfaceStatus>,
-    pub(crate) stopped: Seen<ListenerStopped>,
 }
 
 impl World {
@@ -250,10 +249,8 @@ impl World {
             tell_all: tell_all_to,
             finish: probe().0,
         }));
-        let (status_to, status) = probe();
-        let (stopped_to, stopped) = probe();
-        let reports = Reports { status: status_to, stopped: stopped_to };
-        Self { directory, routers, registrar, tell_all, reports, status, stopped }
+        let (reports, status) = probe();
+        Self { directory, routers, registrar, tell_all, reports, status }
     }
 
     /// What connections of interface 0 have in common, without TLS.
@@ -296,6 +293,16 @@ pub(crate) async fn accept(settings: ConnectionSettings) -> (TcpStream, Addr<Con
     let connection =
         Connection::accepted(&here(), Arc::new(settings), admission, stream.into_std().unwrap(), remote);
     (peer, connection)
+}
+
+/// Waits until this actor has ended.
+pub(crate) async fn gone<A: Actor<Context = Context<A>>>(address: &Addr<A>) {
+    let ended = async {
+        while address.connected() {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, ended).await.expect("its end within the patience of a test");
 }
 
 pub(crate) fn log() -> Logger {

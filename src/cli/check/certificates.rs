@@ -189,7 +189,11 @@ fn trust(trusted: &TrustedCas, subject: &str, key: &str, now: SystemTime) -> Vec
         TrustedCas::System => "of the system".to_owned(),
         TrustedCas::File { path, .. } => format!("of {}", path.display()),
     };
-    let mut findings = vec![Finding::ok(subject, format!("{} authorities {whence}", all.len()))];
+    let count = match all.len() {
+        1 => "1 authority".to_owned(),
+        count => format!("{count} authorities"),
+    };
+    let mut findings = vec![Finding::ok(subject, format!("{count} {whence}"))];
     // What the system trusts is kept current by the system.
     if matches!(trusted, TrustedCas::File { .. }) {
         findings.extend(all.iter().filter_map(|authority| expiring(authority, subject, key, now)));

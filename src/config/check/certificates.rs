@@ -234,10 +234,26 @@ mod tests {
         let text = section(&directory.write("chain.pem", chain), &directory.write("key.pem", key));
         let certificate = config(&text).certificate.unwrap();
         assert_eq!(certificate.names, ["sip.example.org", "sip:example.org"]);
-        assert_eq!(certificate.host_name(), Some("sip.example.org"));
+        assert_eq!(certificate.host_name(&[]), Some("sip.example.org"));
         assert!(certificate.subject.contains("Common.example.org"), "{}", certificate.subject);
         assert!(format!("{certificate:?}").len() < 400);
         assert!(!warnings(&text).iter().any(|w| w.contains("certificate.chain")), "no warning is due");
+    }
+
+    #[test]
+    fn a_certificate_stands_for_its_host_before_its_domain() {
+        let directory = Directory::new("host-name");
+        let host_name = |names: &[&str]| {
+            let (chain, key) = leaf(names, |params| {
+                params.subject_alt_names.insert(0, SanType::URI("sip:example.org".try_into().unwrap()));
+            });
+            let text = section(&directory.write("chain.pem", chain), &directory.write("key.pem", key));
+            let certificate = config(&text).certificate.unwrap();
+            certificate.host_name(&["example.org".to_owned()]).map(str::to_owned)
+        };
+        assert_eq!(host_name(&["example.org", "sip.example.org"]).as_deref(), Some("sip.example.org"));
+        assert_eq!(host_name(&["*.example.org", "example.org"]).as_deref(), Some("example.org"));
+        assert_eq!(host_name(&[]), None);
     }
 
     #[test]

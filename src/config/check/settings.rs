@@ -33,6 +33,7 @@ pub(super) fn service(mut section: Section<'_>) -> Service {
         state_directory: section.get("state_directory", path, report.resolve("var/lib")),
         control_socket: section.get("control_socket", path, report.resolve("var/run/control.sock")),
         worker_threads: section.get("worker_threads", range(0..=256), 0),
+        drain_timeout: section.get("drain_timeout", duration(Duration::ZERO..=HOUR), 32 * SECOND),
     };
     if section.is_sound() && service.presence_domains.is_empty() {
         section.warn("presence_domains", "is empty: only OPTIONS is answered");

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use crate::protocol::message::uri::{Uri, unescape};
 
 /// An address-of-record, canonical: the user unescaped and with its case, the domain in lower case; scheme,
@@ -15,12 +17,12 @@ impl AddressOfRecord {
     pub fn from_uri(uri: &Uri<'_>) -> Self {
         let domain = uri.host.to_lowercase();
         let Some(user) = uri.user else {
-            return Self(domain.into());
+            return Self(domain.as_slice().into());
         };
-        let mut octets = unescape(user).into_owned();
+        let mut octets = SmallVec::<[u8; 128]>::from_slice(&unescape(user));
         octets.push(b'@');
         octets.extend_from_slice(&domain);
-        Self(octets.into())
+        Self(octets.as_slice().into())
     }
 
     /// As a URI: [`Self::from_uri`] reads it again.

@@ -279,7 +279,8 @@ impl Location {
 
     /// The live bindings that `test` accepts. Of one user agent only one may be asked at a time (RFC 5626 §7).
     fn targets(&self, now: Millis, name: &AddressOfRecord, test: impl Fn(&Binding) -> bool) -> Vec<Target> {
-        let mut targets: Vec<Target> = Vec::new();
+        // Nearly all have one.
+        let mut targets: Vec<Target> = Vec::with_capacity(1);
         let mut instances: Vec<(&InstanceId, usize)> = Vec::new();
         for binding in self.live(now, name).rev().filter(|binding| test(binding)) {
             if let Some(instance) = binding.instance() {

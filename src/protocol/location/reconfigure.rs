@@ -44,10 +44,10 @@ impl Location {
         settings.flow_timer = flow_timer;
         settings.nonce_lifetime = nonce_lifetime;
         settings.guard = guard;
-        self.set_accounts(now, accounts, is_lan);
+        self.set_accounts(now, &accounts, is_lan);
     }
 
-    fn set_accounts(&mut self, now: Instant, accounts: Arc<Accounts>, is_lan: &dyn Fn(&Flow) -> bool) {
+    fn set_accounts(&mut self, now: Instant, accounts: &Arc<Accounts>, is_lan: &dyn Fn(&Flow) -> bool) {
         let is_gone = |id: AccountId| accounts.get(id).is_none();
         if self.settings.accounts.iter().any(|(id, _)| is_gone(id)) {
             self.remove_bindings(now, |binding| binding.account.is_some_and(is_gone));
@@ -55,7 +55,7 @@ impl Location {
         for flow in self.flows.logged_on_as(|id, _| is_gone(id)) {
             self.flows.log_off(&flow, LogOffReason::AccountRemoved, &mut self.events);
         }
-        let before = std::mem::replace(&mut self.settings.accounts, Arc::clone(&accounts));
+        let before = std::mem::replace(&mut self.settings.accounts, Arc::clone(accounts));
         let must_prove = |id: AccountId, flow: &Flow| {
             let (before, after) = (before.get(id), accounts.get(id));
             let secrets = before.zip(after).map(|(before, after)| (&before.secret, &after.secret));

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use bytes::Bytes;
+use memchr::memchr;
 use smallvec::SmallVec;
 
 use super::index::Message;
@@ -71,35 +72,81 @@ impl Reply {
         keep_alive: Option<u64>,
     ) -> Bytes {
         let mut out = Vec::with_capacity(512);
+        self.write_start_line(&mut out);
+        write_copied(&mut out, request, source, (self.status != 100).then_some(to_tag), keep_alive);
+        self.write_rows(&mut out);
+        out.extend_from_slice(END);
+        Bytes::from(out)
+    }
+
+    /// Appends what it has beside what it copies from its request, for [`Self::complete`].
+    pub fn write_outline(&self, out: &mut Vec<u8>) {
+        self.write_start_line(out);
+        self.write_rows(out);
+    }
+
+    /// The response of [`Self::write_keeping_alive`] once more, from its outline; no 100.
+    pub fn complete(
+        outline: &[u8],
+        request: &Message,
+        source: SocketAddr,
+        to_tag: &[u8],
+        keep_alive: Option<u64>,
+    ) -> Bytes {
+        let end = memchr(b'\n', outline).map_or(outline.len(), |end| end + 1);
+        let (start_line, rows) = outline.split_at(end);
+        let mut out = Vec::with_capacity(512);
+        out.extend_from_slice(start_line);
+        write_copied(&mut out, request, source, Some(to_tag), keep_alive);
+        out.extend_from_slice(rows);
+        out.extend_from_slice(END);
+        Bytes::from(out)
+    }
+
+    fn write_start_line(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(b"SIP/2.0 ");
-        super::lexical::push_decimal(&mut out, u64::from(self.status));
+        super::lexical::push_decimal(out, u64::from(self.status));
         out.push(b' ');
         out.extend_from_slice(self.reason.as_bytes());
         out.extend_from_slice(b"\r\n");
-        write_vias(&mut out, request, source, keep_alive);
-        if self.status == 100 {
-            copy_row(&mut out, request, Name::Timestamp);
-        }
-        copy_row(&mut out, request, Name::From);
-        if let Some(to) = request.row(Name::To) {
-            out.extend_from_slice(b"To: ");
-            out.extend_from_slice(to);
-            if self.status != 100 && !request.is_in_dialog() {
-                out.extend_from_slice(b";tag=");
-                out.extend_from_slice(to_tag);
-            }
-            out.extend_from_slice(b"\r\n");
-        }
-        copy_row(&mut out, request, Name::CallId);
-        copy_row(&mut out, request, Name::CSeq);
+    }
+
+    fn write_rows(&self, out: &mut Vec<u8>) {
         for (name, value) in &self.rows {
             for part in [name.as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
                 out.extend_from_slice(part);
             }
         }
-        out.extend_from_slice(b"Content-Length: 0\r\n\r\n");
-        Bytes::from(out)
     }
+}
+
+/// What it ends with: none has a body.
+const END: &[u8] = b"Content-Length: 0\r\n\r\n";
+
+/// The rows that a response takes from its request. A 100 has no tag of its own, and Timestamp in place of it.
+fn write_copied(
+    out: &mut Vec<u8>,
+    request: &Message,
+    source: SocketAddr,
+    to_tag: Option<&[u8]>,
+    keep_alive: Option<u64>,
+) {
+    write_vias(out, request, source, keep_alive);
+    if to_tag.is_none() {
+        copy_row(out, request, Name::Timestamp);
+    }
+    copy_row(out, request, Name::From);
+    if let Some(to) = request.row(Name::To) {
+        out.extend_from_slice(b"To: ");
+        out.extend_from_slice(to);
+        if let Some(to_tag) = to_tag.filter(|_| !request.is_in_dialog()) {
+            out.extend_from_slice(b";tag=");
+            out.extend_from_slice(to_tag);
+        }
+        out.extend_from_slice(b"\r\n");
+    }
+    copy_row(out, request, Name::CallId);
+    copy_row(out, request, Name::CSeq);
 }
 
 /// Copies the rows as they came, so that a response is hardly longer than its request, and says in the first value where

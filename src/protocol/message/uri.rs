@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use smallvec::SmallVec;
+
 use super::lexical::{Class, Parameters, decimal};
 use crate::protocol::flow::Transport;
 
@@ -69,10 +71,14 @@ impl<'a> Host<'a> {
     }
 
     /// In lower case, without final dot; addresses in their canonical form.
-    pub fn to_lowercase(&self) -> Vec<u8> {
+    pub fn to_lowercase(&self) -> SmallVec<[u8; 64]> {
         match self {
-            Self::Name(name) => name.strip_suffix(b".").unwrap_or(name).to_ascii_lowercase(),
-            Self::Address(address) => address.to_string().into_bytes(),
+            Self::Name(name) => {
+                let mut lower = SmallVec::from_slice(name.strip_suffix(b".").unwrap_or(name));
+                lower.make_ascii_lowercase();
+                lower
+            }
+            Self::Address(address) => address.to_string().into_bytes().into(),
         }
     }
 }

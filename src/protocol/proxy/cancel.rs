@@ -33,7 +33,7 @@ impl Proxy {
             server.reply_path.flow.remote.ip() == incoming.flow.remote.ip()
         });
         let Some(context) = matched.map(|server| server.context) else {
-            if self.is_cancel_of_other(&incoming) {
+            if self.is_cancel_of_other(now, &incoming) {
                 // §9.2: it has no effect on requests that are not INVITE, but it is answered.
                 return self.refuse(&incoming, &Reply::new(200));
             }
@@ -52,7 +52,7 @@ impl Proxy {
     }
 
     /// Whether a CANCEL names a pending transaction of a method that cannot be cancelled.
-    fn is_cancel_of_other(&self, incoming: &Incoming) -> bool {
+    fn is_cancel_of_other(&self, now: Instant, incoming: &Incoming) -> bool {
         const OTHERS: [&[u8]; 11] = [
             b"MESSAGE",
             b"SUBSCRIBE",
@@ -67,9 +67,11 @@ impl Proxy {
             b"PRACK",
         ];
         let Some(via) = incoming.request.top_via() else { return false };
-        OTHERS
-            .iter()
-            .any(|method| self.by_key.get(&self.server_key(&incoming.request, &via, method)).is_some())
+        OTHERS.iter().any(|method| {
+            let key = self.server_key(&incoming.request, &via, method);
+            let host = incoming.flow.remote.ip();
+            self.by_key.get(&key).is_some() || self.answered.get(now, &key, host).is_some()
+        })
     }
 
     fn cancel_context(&mut self, now: Instant, slot: Slot) {

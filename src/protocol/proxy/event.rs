@@ -56,8 +56,14 @@ pub enum Event {
         method: Bytes,
         /// Call-ID.
         call_id: Bytes,
+        /// The URI of From; empty where there is none.
+        from: Bytes,
+        /// The URI of To; empty where there is none.
+        to: Bytes,
         /// Where it came from.
         flow: Flow,
+        /// Whether the sender has proven who it is: strangers may be summed up.
+        is_known: bool,
         /// The status code.
         status: u16,
         /// How many were asked.

@@ -36,7 +36,7 @@ use super::validate::{
     MAXIMUM_BREADTH, MaxForwards, check_compression, check_max_breadth, check_max_forwards,
     check_proxy_require, check_syntax,
 };
-use super::{Direction, DropReason, Event, EventDetail, Output, Proxy, is_unanswered};
+use super::{Direction, DropReason, Event, EventDetail, Load, Output, Proxy, is_unanswered};
 
 /// The share of the transaction table, in percent, that new dialogs and messages may fill; the rest is for requests
 /// in dialogs, so that overload ends conversations last.
@@ -126,6 +126,9 @@ impl Proxy {
                 let actions = server.machine.handle_retransmission(now, &server.timers);
                 self.perform_server(now, slot, actions);
             }
+            return;
+        }
+        if self.repeat_answer(now, &incoming) {
             return;
         }
         match self.accept(now, proof, &mut incoming) {
@@ -220,23 +223,25 @@ impl Proxy {
 
     /// The proxy as a user agent.
     fn answer_options(&self, request: &Message) -> Reply {
-        match check_extensions(request) {
-            Err(refusal) => refusal,
-            Ok(()) if self.is_draining => Reply::with_reason(503, "Shutting Down"),
-            Ok(()) => capabilities(),
+        match (check_extensions(request), &self.farewell) {
+            (Err(refusal), _) => refusal,
+            (Ok(()), Some(farewell)) => farewell.refusal(),
+            (Ok(()), None) => capabilities(),
         }
     }
 
-    /// New work is shed first: 503 without Retry-After, so that the sender goes on with others at once.
+    /// New work is shed first: 503 without Retry-After, so that the sender goes on with others at once. None begins once
+    /// the process is to end.
     pub(super) fn check_load(&self, request: &Message) -> Result<(), Reply> {
         let in_dialog = request.is_in_dialog();
-        if self.is_draining && !in_dialog {
-            return Err(Reply::with_reason(503, "Shutting Down"));
+        if let Some(farewell) = self.farewell.as_ref().filter(|_| !in_dialog) {
+            return Err(farewell.refusal());
         }
         let maximum = self.settings.maximum_transactions;
         let limit = if in_dialog { maximum } else { maximum.saturating_mul(SHARE_OF_NEW_WORK) / 100 };
         // Contexts without a server transaction are those of requests that nobody answers; a search has many clients.
-        let held = self.servers.len().max(self.contexts.len()).max(self.clients.len());
+        let Load { servers, clients, contexts } = self.load();
+        let held = servers.max(contexts).max(clients);
         if held < limit { Ok(()) } else { Err(Reply::with_reason(503, "Overloaded")) }
     }
 
@@ -406,7 +411,7 @@ fn reply_path(via: &Via<'_>, flow: &Flow) -> ReplyPath {
 /// The host of sent-by, where that is a name.
 fn sent_by(via: &Via<'_>) -> Option<Arc<SentBy>> {
     let Host::Name(_) = via.host else { return None };
-    let host = String::from_utf8(via.host.to_lowercase()).ok()?;
+    let host = String::from_utf8(via.host.to_lowercase().into_vec()).ok()?;
     Some(Arc::new(SentBy { host: host.into(), port: via.port }))
 }
 

@@ -19,13 +19,17 @@
 //! | ending it | `cancel.rs` (§16.10) |
 //! | how long connections may be silent, for peers that ask | `keep_alive.rs` (MS-CONMGMT) |
 //! | what nobody answers | `unanswered.rs` (§16.11) |
+//! | what is refused, and what is left, once the process is to end | `farewell.rs` |
 //! | what is remembered meanwhile | `table.rs`, in tables of `slots.rs` |
+//! | what is remembered afterwards | `answered.rs` (§17.2.2) |
 
+mod answered;
 mod authenticate;
 mod border;
 mod cancel;
 mod counts;
 mod event;
+mod farewell;
 mod forking;
 pub mod forward;
 mod guesses;
@@ -76,9 +80,12 @@ use crate::protocol::record_route::TokenKey;
 use crate::protocol::timer_wheel::TimerWheel;
 use crate::protocol::transaction::{Branch, KeyHasher};
 
+use answered::Answered;
 use border::Proven;
 pub use counts::{Counts, Direction, RESPONSE_TIME_BOUNDS, ResponseTimes};
 pub use event::{DropReason, Event, EventDetail};
+use farewell::Farewell;
+pub use farewell::Unfinished;
 use guesses::Guesses;
 use outward::{Beyond, ToldWell};
 use response_context::ResponseContext;
@@ -177,6 +184,7 @@ pub struct Proxy {
     random: Random,
     servers: Table<ServerTransaction>,
     by_key: Keys,
+    answered: Answered,
     clients: Table<ClientTransaction>,
     waiting: Waiting,
     contexts: Table<ResponseContext>,
@@ -187,7 +195,8 @@ pub struct Proxy {
     proven: Proven,
     told_well: ToldWell,
     access_addresses: AccessAddresses,
-    is_draining: bool,
+    /// The process is about to end.
+    farewell: Option<Farewell>,
     wheel: TimerWheel<Due>,
     outputs: VecDeque<Output>,
     scratch: Vec<u8>,
@@ -218,6 +227,7 @@ impl Proxy {
             random: Random::new(secrets.transaction_key, seed),
             servers: Table::new(),
             by_key: Keys::new(),
+            answered: Answered::new(now),
             clients: Table::new(),
             waiting: Waiting::default(),
             contexts: Table::new(),
@@ -226,7 +236,7 @@ impl Proxy {
             proven: Proven::default(),
             told_well: ToldWell::default(),
             access_addresses: AccessAddresses::default(),
-            is_draining: false,
+            farewell: None,
             wheel: TimerWheel::new(now, TICK),
             outputs: VecDeque::new(),
             scratch: Vec::new(),
@@ -258,16 +268,6 @@ impl Proxy {
     /// From now on, this much becomes an event.
     pub fn set_detail(&mut self, detail: EventDetail) {
         self.detail = detail;
-    }
-
-    /// From now on, nothing begins that does not belong to a dialog: the process is about to end.
-    pub const fn drain(&mut self) {
-        self.is_draining = true;
-    }
-
-    /// Requests that are being answered.
-    pub fn unanswered(&self) -> usize {
-        self.contexts.iter().filter(|context| !context.has_answered && !context.is_probe).count()
     }
 
     /// A message has come in. `proof` is what the certificate of its connection proves.
@@ -366,6 +366,7 @@ impl Proxy {
 
     /// Time has passed.
     pub fn handle_timeout(&mut self, now: Instant) {
+        self.answered.handle_timeout(now);
         while let Some(due) = self.wheel.pop_expired(now) {
             match due {
                 Due::Server(slot) if is_due(&mut self.servers, slot, now) => self.server_timeout(now, slot),
@@ -385,12 +386,13 @@ impl Proxy {
 
     /// When [`Self::handle_timeout`] is due.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.wheel.next_deadline()
+        self.wheel.next_deadline().into_iter().chain(self.answered.next_timeout()).min()
     }
 
     /// Transactions of both kinds and contexts that are there now.
     pub fn load(&self) -> Load {
-        Load { servers: self.servers.len(), clients: self.clients.len(), contexts: self.contexts.len() }
+        let servers = self.servers.len() + self.answered.len();
+        Load { servers, clients: self.clients.len(), contexts: self.contexts.len() }
     }
 
     /// What has been carried since the start.
@@ -442,7 +444,7 @@ impl Proxy {
 /// How much a [`Proxy`] holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Load {
-    /// Server transactions.
+    /// Server transactions, those included that have been answered and wait for repetitions.
     pub servers: usize,
     /// Client transactions.
     pub clients: usize,

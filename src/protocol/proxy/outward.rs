@@ -52,7 +52,7 @@ impl Departure {
 /// The domain that a URI names, in lower case; `None` for an address.
 pub(super) fn domain_of(uri: &Uri<'_>) -> Option<String> {
     match uri.host {
-        Host::Name(_) => String::from_utf8(uri.host.to_lowercase()).ok(),
+        Host::Name(_) => String::from_utf8(uri.host.to_lowercase().into_vec()).ok(),
         Host::Address(_) => None,
     }
 }

@@ -34,7 +34,7 @@ impl Proxy {
     pub fn handle_probe(&mut self, now: Instant, route: RouteId) {
         let routes = &self.settings.federation.routes;
         let route = routes.iter().find(|known| known.id == route).map(Arc::clone);
-        let Some(route) = route.filter(|_| !self.is_draining) else { return };
+        let Some(route) = route.filter(|_| self.farewell.is_none()) else { return };
         let Some(request) = self.probe(&route) else { return };
         if self.check_load(&request).is_err() {
             return;

@@ -75,6 +75,14 @@ impl ServerMachine {
             Self::NonInvite(machine) => machine.handle_timeout(now, timers),
         }
     }
+
+    /// When it ends, where all that is left is to repeat a final response until then.
+    pub(super) fn repeats_until(&self) -> Option<Instant> {
+        match self {
+            Self::Invite(_) => None,
+            Self::NonInvite(machine) => machine.repeats_until(),
+        }
+    }
 }
 
 /// A server transaction (§17.2): the machine, and what it must be able to send again.

@@ -145,7 +145,7 @@ pub fn target_set_beside(
 }
 
 fn binding_groups(bindings: Vec<Binding>, interfaces: &Interfaces) -> TargetSet {
-    let mut groups = TargetSet::new();
+    let mut groups = TargetSet::with_capacity(1);
     let mut last_q = None;
     for binding in bindings {
         let q = binding.q;

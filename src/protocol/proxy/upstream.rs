@@ -12,13 +12,14 @@ use crate::protocol::message::{Message, Method, Name};
 use crate::protocol::next_hop::health::Outcome;
 use crate::protocol::transaction::{Actions, Branch, ServerAction};
 
+use super::answered::Response;
 use super::forking::{parse_own, user_of};
 use super::forward::remove_identities;
-use super::incoming::part_of;
+use super::incoming::{Incoming, part_of};
 use super::keep_alive;
 use super::response_context::BranchState;
 use super::slots::Slot;
-use super::table::ClientMachine;
+use super::table::{ClientMachine, ReplyPath};
 use super::targets::TargetKind;
 use super::{Direction, DropReason, Event, EventDetail, Output, Proxy};
 
@@ -188,7 +189,7 @@ impl Proxy {
             edit.measure_body();
         }
         let bytes = edit.write();
-        self.respond(now, slot, status, &bytes);
+        self.respond(now, slot, status, bytes, None);
     }
 
     /// All branches have ended and nobody is left: the best response goes upstream (§16.7 step 6).
@@ -206,7 +207,7 @@ impl Proxy {
             (Some(_), 503) => self.reply(now, slot, &Reply::new(500)),
             (Some(response), status) => {
                 let bytes = context.write_best(response, self.settings.keep_alive_timeout, &mut self.scratch);
-                self.respond(now, slot, status, &bytes);
+                self.respond(now, slot, status, bytes, None);
             }
             (None, _) if context.is_cancelled => self.reply(now, slot, &Reply::new(487)),
             // Some of a search do not have the user, and of the silent ones it is not known.
@@ -233,16 +234,20 @@ impl Proxy {
         };
         let silence = self.settings.keep_alive_timeout;
         let reply = keep_alive::promised(reply, &context.request, &context.source, silence);
-        // Of a registration they keep the flow (RFC 6223 §4.4).
-        let is_granted = context.method == Method::Register && (200..300).contains(&reply.status);
-        let keep_alive = is_granted.then(|| self.settings.keep_alive_of(&context.source));
+        let is_granted = (200..300).contains(&reply.status);
+        let keep_alive = self.keep_alive(context.method, is_granted, &context.source);
         let (source, tag) = (context.source.remote, self.to_tag(key));
         let bytes = reply.write_keeping_alive(&context.request, source, &tag, keep_alive);
-        self.respond(now, slot, reply.status, &bytes);
+        self.respond(now, slot, reply.status, bytes, Some(&reply));
     }
 
-    /// Hands a response to the server transaction.
-    fn respond(&mut self, now: Instant, slot: Slot, status: u16, bytes: &Bytes) {
+    /// Of a registration, keep-alives keep the flow (RFC 6223 §4.4).
+    fn keep_alive(&self, method: Method, is_granted: bool, source: &Flow) -> Option<u64> {
+        (is_granted && method == Method::Register).then(|| self.settings.keep_alive_of(source))
+    }
+
+    /// Hands a response to the server transaction; `reply` is what has become it, if it is one of our own.
+    fn respond(&mut self, now: Instant, slot: Slot, status: u16, bytes: Bytes, reply: Option<&Reply>) {
         let Some(context) = self.contexts.get_mut(slot) else { return };
         let is_first_final = status >= 200 && !context.has_answered;
         if is_first_final {
@@ -254,10 +259,14 @@ impl Proxy {
                 self.counts.response_time(context.method, now.saturating_duration_since(context.begun));
             }
             if self.detail >= EventDetail::Transactions && !context.is_probe {
+                let request = &context.request;
                 self.outputs.push_back(Output::Event(Event::Answered {
-                    method: part_of(&context.request, context.request.method_token()),
-                    call_id: part_of(&context.request, context.request.call_id()),
+                    method: part_of(request, request.method_token()),
+                    call_id: part_of(request, request.call_id()),
+                    from: request.from().map_or_else(Bytes::new, |from| part_of(request, from.uri)),
+                    to: request.to().map_or_else(Bytes::new, |to| part_of(request, to.uri)),
                     flow: context.source,
+                    is_known: context.account.is_some() || context.peer.is_some() || context.is_trusted,
                     status,
                     branches: context.branches.len(),
                 }));
@@ -272,38 +281,75 @@ impl Proxy {
         };
         let actions = server.machine.handle_response(now, &server.timers, status);
         if let Some(server_slot) = server_slot {
-            self.send_response(now, server_slot, bytes, actions);
+            self.send_response(now, server_slot, bytes, reply, actions);
         }
         if is_first_final {
             self.release_context(slot);
         }
     }
 
-    fn send_response(&mut self, now: Instant, slot: Slot, bytes: &Bytes, actions: Actions<ServerAction>) {
-        for action in &actions {
-            let Some(server) = self.servers.get_mut(slot) else { return };
-            let path = server.reply_path.clone();
-            match action {
-                ServerAction::Transmit => {
-                    server.last_response = Some(bytes.clone());
-                    self.transmit(path.flow, path.alternate.clone(), bytes.clone(), None);
+    fn send_response(
+        &mut self,
+        now: Instant,
+        slot: Slot,
+        bytes: Bytes,
+        reply: Option<&Reply>,
+        actions: Actions<ServerAction>,
+    ) {
+        let Some(server) = self.servers.get_mut(slot) else { return };
+        let ReplyPath { flow, alternate } = server.reply_path.clone();
+        // What becomes of the response is the first thing that the machine says.
+        match actions.first() {
+            Some(ServerAction::Transmit) => {
+                match server.machine.repeats_until() {
+                    Some(end) => self.keep_answer(now, slot, end, &bytes, reply),
+                    None => server.last_response = Some(bytes.clone()),
                 }
-                ServerAction::TransmitOnce => {
-                    server.last_response = None;
-                    self.transmit(path.flow, path.alternate.clone(), bytes.clone(), None);
-                }
-                ServerAction::Refused(_) => self.dropped(&path.flow, DropReason::ResponseRefused),
-                ServerAction::Retransmit
-                | ServerAction::Trying
-                | ServerAction::PassUp
-                | ServerAction::ForgetResponse
-                | ServerAction::TimedOut
-                | ServerAction::TransportFailed
-                | ServerAction::Terminated => {}
+                self.transmit(flow, alternate, bytes, None);
             }
+            Some(ServerAction::TransmitOnce) => {
+                server.last_response = None;
+                self.transmit(flow, alternate, bytes, None);
+            }
+            Some(ServerAction::Refused(_)) => self.dropped(&flow, DropReason::ResponseRefused),
+            _ => {}
         }
         self.perform_server(now, slot, actions);
-        self.arm_server(slot);
+    }
+
+    /// All that is left of a transaction is to repeat its response: of one of our own, what it does not have from its
+    /// request is kept.
+    fn keep_answer(&mut self, now: Instant, slot: Slot, end: Instant, bytes: &Bytes, reply: Option<&Reply>) {
+        let Some(server) = self.servers.remove(slot) else { return };
+        self.by_key.remove(&server.key);
+        let host = server.reply_path.flow.remote.ip();
+        let response = match reply {
+            None => Response::Whole(bytes),
+            Some(reply) => {
+                self.scratch.clear();
+                reply.write_outline(&mut self.scratch);
+                Response::Outline(&self.scratch)
+            }
+        };
+        self.answered.insert(now, server.key, host, end, response);
+    }
+
+    /// Answers a request that has been answered before with the same response. Whether it is one.
+    pub(super) fn repeat_answer(&mut self, now: Instant, incoming: &Incoming) -> bool {
+        let Incoming { request, flow, key, reply_path, .. } = incoming;
+        let Some(found) = self.answered.get(now, key, flow.remote.ip()) else { return false };
+        let bytes = match found {
+            // Branches can be overheard: the answer is for whoever has asked.
+            None => return true,
+            Some(Response::Whole(octets)) => Bytes::copy_from_slice(octets),
+            Some(Response::Outline(outline)) => {
+                let is_granted = outline.starts_with(b"SIP/2.0 2");
+                let keep_alive = self.keep_alive(incoming.method, is_granted, flow);
+                Reply::complete(outline, request, flow.remote, &self.to_tag(*key), keep_alive)
+            }
+        };
+        self.transmit(reply_path.flow, reply_path.alternate.clone(), bytes, None);
+        true
     }
 
     /// Does what a server machine wants, but for sending what it was just given.

@@ -3,7 +3,7 @@
 //! Swallows repeated INVITEs so that the proxy core sees each request once, and repeats a refusal until its
 //! ACK comes. How long Proceeding lasts is the response context's business (Timer C).
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use smallvec::smallvec;
 
@@ -149,6 +149,11 @@ impl ServerInvite {
     /// Where it stands.
     pub const fn state(&self) -> State {
         self.state
+    }
+
+    /// Whether its 2xx was passed on less than `age` ago.
+    pub fn is_younger_than(&self, age: Duration, now: Instant, timers: &Timers) -> bool {
+        self.state == State::Accepted && self.end.is_some_and(|end| now + timers.l() < end + age)
     }
 
     /// Whether it has ended.

@@ -112,6 +112,11 @@ impl ServerNonInvite {
         earliest(self.trying, self.end)
     }
 
+    /// When Timer J fires, where all that is left is to repeat the final response until then.
+    pub fn repeats_until(&self) -> Option<Instant> {
+        self.end.filter(|_| self.state == State::Completed && self.responded)
+    }
+
     /// Where it stands.
     pub const fn state(&self) -> State {
         self.state

@@ -57,7 +57,7 @@ impl World<'_> {
                 self.repeat_standings(index);
             }
             Mail::Banned(host, until) => core.handle_ban(now, host, until),
-            Mail::Drain => core.drain(),
+            Mail::Drain => drop(core.drain(now, 32)),
             other => unreachable!("{} is not for a Router", other.name()),
         }
         self.drain_router(index);

@@ -46,14 +46,19 @@ fn desk() -> Rc<Desk> {
         is_ready: true,
         is_stopping: false,
     };
-    let supervisor = SupervisorAddress { describe: Stub(description).start().recipient(), reload: silent() };
+    let supervisor = SupervisorAddress {
+        describe: Stub(description).start().recipient(),
+        reload: silent(),
+        stop: silent(),
+    };
     let limits = ConnectionLimits { total: 1, per_address: 1 };
     Rc::new(Desk::new(supervisor, Arc::new(Directory::new(1, 1, limits, [0; 16])), logs))
 }
 
 fn path() -> impl Strategy<Value = String> {
-    // There is nobody here who could reload.
-    let known = TABLE.iter().filter(|(.., resource)| *resource != Resource::Reload);
+    // There is nobody here who could do these.
+    let absent = [Resource::Reload, Resource::Drain, Resource::Stop];
+    let known = TABLE.iter().filter(move |(.., resource)| !absent.contains(resource));
     let known = prop::sample::select(known.map(|(path, ..)| (*path).to_owned()).collect::<Vec<_>>());
     let name = prop::sample::select(vec!["aor", "limit", "after", "follow", "call_id", "x", ""]);
     let query = (name, "[a-z0-9%@:=&+]{0,12}").prop_map(|(name, value)| format!("?{name}={value}"));

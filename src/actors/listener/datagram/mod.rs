@@ -7,7 +7,7 @@
 //! # Restart
 //!
 //! A Listener that fails loses what stands in its socket's buffer, its queue and its mailbox; UDP peers retransmit,
-//! and so do our transactions. The supervisor notices by [`ListenerStopped`] and starts another, which joins the
+//! and so do our transactions. The supervisor notices and starts another, which joins the
 //! port; meanwhile the system gives the datagrams to the Listeners of the other cores.
 
 mod receive;
@@ -21,14 +21,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::fut::{ActorFutureExt as _, wrap_future};
-use actix::{Actor, ActorContext as _, AsyncContext as _, Context, Handler};
+use actix::{Actor, ActorContext as _, AsyncContext as _, Context, Handler, Recipient};
 use slog::{Logger, info, warn};
 use tokio::sync::oneshot;
 
 use self::receive::Receiver;
 use self::send::{Sender, Sent};
 use self::socket::Socket;
-use super::{BIND_RETRY, Close, InterfaceState, InterfaceStatus, ListenerKind, ListenerStopped, Reports};
+use super::{BIND_RETRY, Close, InterfaceState, InterfaceStatus, ListenerKind};
 use crate::actors::directory::Directory;
 use crate::actors::drops::{DropReason, Drops, SUMMARY_INTERVAL};
 use crate::actors::messages::TransmitDatagrams;
@@ -61,7 +61,7 @@ pub struct DatagramListenerSettings {
     /// Where the Routers are.
     pub directory: Arc<Directory>,
     /// To the supervisor.
-    pub reports: Reports,
+    pub reports: Recipient<InterfaceStatus>,
     /// Child logger of the interface.
     pub log: Logger,
 }
@@ -150,7 +150,7 @@ impl DatagramListener {
         }
         self.told = Some(state.clone());
         let status = InterfaceStatus { interface: self.settings.interface, listener: self.kind(), state };
-        self.settings.reports.status.do_send(status);
+        self.settings.reports.do_send(status);
     }
 
     const fn kind(&self) -> ListenerKind {
@@ -179,12 +179,6 @@ impl Actor for DatagramListener {
             listener.drops.log(&listener.settings.log, listener.settings.directory.metrics());
         });
         self.listen(ctx);
-    }
-
-    fn stopped(&mut self, _: &mut Context<Self>) {
-        let panicked = std::thread::panicking();
-        let stopped = ListenerStopped { interface: self.settings.interface, listener: self.kind(), panicked };
-        self.settings.reports.stopped.do_send(stopped);
     }
 }
 
@@ -239,7 +233,7 @@ mod tests {
 
     use super::*;
     use crate::actors::messages::Datagram;
-    use crate::actors::testing::{LIMITS, PATIENCE, World, branch, log, request, response};
+    use crate::actors::testing::{LIMITS, PATIENCE, World, branch, gone, log, request, response};
     use crate::protocol::flow::Transport;
 
     async fn listener(
@@ -516,13 +510,11 @@ mod tests {
     }
 
     #[actix::test]
-    async fn a_panic_is_told_and_another_takes_the_port() {
+    async fn after_a_panic_another_takes_the_port() {
         let mut world = World::new(1);
         let (failing, address) = first(&mut world, "127.0.0.1:0").await;
         failing.do_send(Panic);
-        let kind = ListenerKind::Datagram { core: 0 };
-        let expected = ListenerStopped { interface: InterfaceId(0), listener: kind, panicked: true };
-        assert_eq!(world.stopped.next().await, expected);
+        gone(&failing).await;
         let (_again, same) = first(&mut world, &address.to_string()).await;
         assert_eq!(same, address);
         let peer = UdpSocket::bind("127.0.0.1:0").await.unwrap();

@@ -1,5 +1,6 @@
 //! Challenges and credentials (§22, RFC 7616, RFC 8760), as far as the proxy carries them.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use super::text::{
     with,
 };
 use crate::protocol::account::{Account, AccountKind, Accounts, Scope, Secret};
-use crate::protocol::flow::Transport;
+use crate::protocol::flow::{Flow, Transport};
 use crate::protocol::location::Penalty;
 use crate::protocol::proxy::DropReason;
 
@@ -68,6 +69,25 @@ fn a_register_is_challenged_with_401_and_answered_once_proven() {
     let register = request("REGISTER", "sip:a.test", A(), "two");
     bench.receive(A(), &with(&register, &format!("Authorization: {proof}")));
     bench.one(A(), "200");
+    bench.nothing_more();
+}
+
+#[test]
+fn a_repeated_register_gets_the_same_octets_again_and_nobody_else_does() {
+    let mut bench = bench();
+    let offered = challenges(&mut bench, "REGISTER", "one");
+    let proof = credentials(&offered[1], "REGISTER", "ucs", "pw", 1);
+    let register = with(&request("REGISTER", "sip:a.test", A(), "two"), &format!("Authorization: {proof}"));
+    bench.receive(A(), &register);
+    let first = bench.one(A(), "200");
+    bench.receive(A(), &register);
+    assert_eq!(bench.one(A(), "200"), first);
+    // A NAT may give a host another port, and nobody another host.
+    let moved = Peer(Flow { remote: SocketAddr::new(A().0.remote.ip(), 40_000), ..A().0 });
+    bench.receive(moved, &register);
+    let again = bench.one(A(), "200");
+    assert_eq!(value(&again, "To"), value(&first, "To"));
+    bench.receive(Peer(Flow { remote: "203.0.113.7:5070".parse().unwrap(), ..A().0 }), &register);
     bench.nothing_more();
 }
 

@@ -24,7 +24,9 @@ use crate::protocol::next_hop::health::Outcome;
 use crate::protocol::next_hop::{Query, Resolution};
 use crate::protocol::proxy::outward::Beyond;
 use crate::protocol::proxy::settings::Settings;
-use crate::protocol::proxy::{Alternate, DropReason, Event, EventDetail, Load, Output, Proxy, Secrets};
+use crate::protocol::proxy::{
+    Alternate, DropReason, Event, EventDetail, Load, Output, Proxy, Secrets, Unfinished,
+};
 use crate::protocol::record_route::TokenKey;
 use crate::protocol::transaction::Branch;
 
@@ -216,6 +218,11 @@ impl Bench {
         let message = Message::parse(Bytes::copy_from_slice(octets), carriage, limits).unwrap();
         self.proxy.handle_message(self.now, &peer.0, proof.as_ref(), message);
         self.drain();
+    }
+
+    /// The process is about to end, and a successor there in so many seconds; what is left.
+    pub(super) fn say_farewell(&mut self, retry_after: u32) -> Unfinished {
+        self.proxy.drain(self.now, retry_after)
     }
 
     /// This route is to be probed.

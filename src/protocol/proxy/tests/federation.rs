@@ -481,7 +481,7 @@ fn a_probe_that_nobody_answers_or_that_leads_nowhere_ends_by_itself() {
     assert_eq!(unresolved.proxy.load().contexts, 0);
     // No such route, and a process that is about to end.
     unresolved.probe(RouteId(7));
-    unresolved.proxy.drain();
+    unresolved.say_farewell(32);
     unresolved.probe(RouteId(0));
     unresolved.nothing_more();
 }

@@ -11,6 +11,7 @@ mod authentication;
 mod breadth;
 mod cancel;
 mod dialogs;
+mod farewell;
 mod federation;
 mod flows;
 mod forking;

@@ -3,16 +3,25 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Lines that pass in one [`WINDOW`].
+/// Lines that pass in one [`WINDOW`], unless there is a reason for another number.
 const LINES: u32 = 10;
 
 const WINDOW: Duration = Duration::from_secs(10);
 
-/// Lets ten lines pass in ten seconds and counts the others.
-#[derive(Debug, Default)]
-pub struct LogLimit(Mutex<State>);
+/// Lets ten lines, or another number, pass in ten seconds and counts the others.
+#[derive(Debug)]
+pub struct LogLimit {
+    lines: u32,
+    state: Mutex<State>,
+}
 
-#[derive(Debug, Default)]
+impl Default for LogLimit {
+    fn default() -> Self {
+        Self::new(LINES)
+    }
+}
+
+#[derive(Debug)]
 struct State {
     window_start: Option<Instant>,
     lines: u32,
@@ -20,14 +29,19 @@ struct State {
 }
 
 impl LogLimit {
+    /// Lets `lines` pass in ten seconds.
+    pub const fn new(lines: u32) -> Self {
+        Self { lines, state: Mutex::new(State { window_start: None, lines: 0, left_out: 0 }) }
+    }
+
     /// Whether a line may be written now: then, how many were left out before it.
     pub fn pass(&self, now: Instant) -> Option<u64> {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.window_start.is_none_or(|start| now.saturating_duration_since(start) >= WINDOW) {
             state.window_start = Some(now);
             state.lines = 0;
         }
-        if state.lines == LINES {
+        if state.lines == self.lines {
             state.left_out += 1;
             return None;
         }
