@@ -98,7 +98,7 @@ fn the_settings_have_every_key_with_its_default_and_its_range() {
             let default = EXAMPLES.iter().find(|(example, _)| *example == key).map(|(_, default)| *default);
             match default.unwrap_or(Some(value.as_str()).filter(|_| !PROOFS.contains(&name.as_str()))) {
                 Some(default) => {
-                    assert!(row.cells[2].contains(&format!("`{default}`")), "{place}: {default}")
+                    assert!(row.cells[2].contains(&format!("`{default}`")), "{place}: {default}");
                 }
                 None => assert!(!row.cells[2].contains('`'), "{place}: there is no default"),
             }
