@@ -14,7 +14,7 @@ mod interfaces;
 mod lifeline;
 mod listening;
 mod notify;
-mod reload;
+pub mod reload;
 mod restarts;
 mod settings;
 mod stopping;

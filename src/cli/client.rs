@@ -135,6 +135,18 @@ impl Client {
         Ok(())
     }
 
+    /// Waits until nobody answers any more, for `limit` at most; whether that has come.
+    pub(super) fn wait_for_end(&self, limit: Duration) -> io::Result<bool> {
+        block_on(async {
+            let gone = async {
+                while UnixStream::connect(&self.socket).await.is_ok() {
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            };
+            timeout(limit, gone).await.is_ok()
+        })
+    }
+
     async fn send(&self, method: Method, path: &str, body: String) -> Result<Response<Incoming>, Failure> {
         let stream = UnixStream::connect(&self.socket).await.map_err(|error| self.silent(&error))?;
         let handshake = http1::handshake(TokioIo::new(stream)).await;

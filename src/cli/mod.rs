@@ -104,6 +104,12 @@ enum Command {
         #[arg(long, value_name = "NUMBER", default_value_t = 30, value_parser = clap::value_parser!(u16).range(0..=1000))]
         limit: u16,
     },
+    /// Read the configuration again and apply what has changed, or say every fault and change nothing
+    Reload,
+    /// End the service at once, and wait until it has ended
+    Stop,
+    /// End the service: no new work, what has begun is finished first; wait until it has ended
+    Drain,
     /// Change how much is logged, until the next start or reload
     LogLevel {
         /// error, warning, info, debug or trace; of one module, or of all that have no level of their own
@@ -150,6 +156,9 @@ pub fn main() -> ExitCode {
         }
         Command::Certificate => show::certificate(&file, arguments.json),
         Command::Events { follow, limit } => show::events(&file, follow, limit, arguments.json),
+        Command::Reload => act::reload(&file, arguments.json),
+        Command::Stop => act::end(&file, false),
+        Command::Drain => act::end(&file, true),
         Command::LogLevel { level } => act::set_log_level(&file, &level),
         Command::Completions { shell } => generate::completions(shell),
         Command::Man { directory } => generate::manual(directory.as_deref()),

@@ -72,12 +72,16 @@ pub(super) fn registrations(file: &Path, of: Option<&str>, as_json: bool) -> Exi
         Ok(client) => client,
         Err(exit) => return exit,
     };
-    match all(&client) {
-        Ok(all) if as_json => say(&serde_json::to_string(&all).expect("a report has a form in JSON")),
-        Ok(all) => say(&rows::registrations(&all, Screen::new()).join("\n")),
+    let all = match all(&client) {
+        Ok(all) => all,
         Err(failure) => return failure.tell(),
-    }
-    Exit::Done
+    };
+    say(&if as_json {
+        serde_json::to_string(&all).expect("a report has a form in JSON")
+    } else {
+        rows::registrations(&all, Screen::new()).join("\n")
+    });
+    if of.is_some() && all.registrations.is_empty() { Exit::No } else { Exit::Done }
 }
 
 /// `events`.

@@ -18,11 +18,11 @@ use tokio::task::spawn_local;
 
 use super::SupervisorAddress;
 use super::access::{Door, Refusal};
-use super::collect::Collector;
+use super::collect::{Collector, RELOAD_TIME};
 use super::door::Deadline;
 use super::page::{self, Asset};
 use super::query::Query;
-use super::report::{Endpoint, LogLevel, Problem};
+use super::report::{Endpoint, LogLevel, Problem, ServiceRecord};
 use super::{events, metrics, tables, trace};
 use crate::actors::directory::Directory;
 use crate::actors::supervisor::describe::Description;
@@ -65,6 +65,7 @@ pub(super) struct Visit {
 /// An answer, before it has headers.
 pub(super) enum Answer {
     Json(Vec<u8>),
+    Faulty(Vec<u8>),
     Text(StatusCode, String),
     Metrics(String),
     /// Of the status page.
@@ -81,6 +82,11 @@ pub(super) enum Answer {
 impl Answer {
     pub(super) fn json(value: &impl Serialize) -> Self {
         Self::Json(serde_json::to_vec(value).expect("reports have names for keys"))
+    }
+
+    /// What was asked is not done, and this says why in detail.
+    fn faulty(value: &impl Serialize) -> Self {
+        Self::Faulty(serde_json::to_vec(value).expect("reports have names for keys"))
     }
 
     /// Somebody who would know does not answer.
@@ -106,10 +112,13 @@ enum Resource {
     Health,
     Metrics,
     LogLevel,
+    Reload,
+    Drain,
+    Stop,
     Trace,
 }
 
-const TABLE: [(&str, Method, Resource); 11] = [
+const TABLE: [(&str, Method, Resource); 14] = [
     ("/status", Method::GET, Resource::Status),
     ("/interfaces", Method::GET, Resource::Interfaces),
     ("/routes", Method::GET, Resource::Routes),
@@ -120,6 +129,9 @@ const TABLE: [(&str, Method, Resource); 11] = [
     ("/health", Method::GET, Resource::Health),
     ("/metrics", Method::GET, Resource::Metrics),
     ("/log-level", Method::PUT, Resource::LogLevel),
+    ("/reload", Method::POST, Resource::Reload),
+    ("/drain", Method::POST, Resource::Drain),
+    ("/stop", Method::POST, Resource::Stop),
     ("/trace", Method::GET, Resource::Trace),
 ];
 
@@ -142,6 +154,21 @@ impl Desk {
     /// What has become of listening.
     pub(super) fn note_endpoint(&self, endpoint: Endpoint) {
         self.collector.note_endpoint(endpoint);
+    }
+
+    /// There is no such place to listen any more.
+    pub(super) fn forget_endpoint(&self, key: &str) {
+        self.collector.forget_endpoint(key);
+    }
+
+    /// What the supervisor says now.
+    pub(super) async fn description(&self) -> Option<Description> {
+        self.collector.describe().await.filter(|(_, is_old)| !is_old).map(|(service, _)| service)
+    }
+
+    /// What DNS has said of the presence domains.
+    pub(super) fn set_records(&self, records: Vec<ServiceRecord>) {
+        self.collector.set_records(records);
     }
 
     /// Answers a request. One whose answer panics gets a 500, and nobody else notices.
@@ -224,6 +251,13 @@ impl Desk {
                 Err(why) => Answer::Text(StatusCode::SERVICE_UNAVAILABLE, why),
             },
             Resource::Metrics => Answer::Metrics(self.collector.metrics(service).await),
+            Resource::Reload => {
+                visit.deadline.extend(2 * RELOAD_TIME);
+                let reloaded = self.collector.reload().await.ok_or_else(|| Answer::silent("supervisor"))?;
+                if reloaded.faults.is_empty() { Answer::json(&reloaded) } else { Answer::faulty(&reloaded) }
+            }
+            Resource::Drain => self.stop(true).await?,
+            Resource::Stop => self.stop(false).await?,
             Resource::LogLevel => self.set_log_level(body)?,
             Resource::Trace => self.trace(query, service, visit)?,
         })
@@ -256,6 +290,11 @@ impl Desk {
         let keys = trace::Keys::new(service, self.collector.supervisor().describe.clone());
         trace::follow(query, self.collector.trace(), keys, visit.deadline.clone(), &self.log)
             .map(Answer::Lines)
+    }
+
+    async fn stop(&self, drain: bool) -> Result<Answer, Answer> {
+        info!(self.log, "end_asked_for"; "drain" => drain);
+        self.collector.stop(drain).await.map(|()| Answer::Done).ok_or_else(|| Answer::silent("supervisor"))
     }
 
     fn set_log_level(&self, body: &[u8]) -> Result<Answer, Answer> {
@@ -336,6 +375,7 @@ fn finish(answer: Answer) -> Response<Body> {
     let whole = |octets: Vec<u8>| Either::Left(Full::from(octets));
     let (status, kind, body) = match answer {
         Answer::Json(octets) => (StatusCode::OK, "application/json", whole(octets)),
+        Answer::Faulty(octets) => (StatusCode::UNPROCESSABLE_ENTITY, "application/json", whole(octets)),
         Answer::Text(status, text) => (status, "text/plain; charset=utf-8", whole(text.into_bytes())),
         Answer::Metrics(text) => (StatusCode::OK, metrics::CONTENT_TYPE, whole(text.into_bytes())),
         Answer::Lines(lines) => {
@@ -363,3 +403,6 @@ fn finish(answer: Answer) -> Response<Body> {
     }
     response
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,20 +11,26 @@ use tokio::time::timeout;
 
 use super::metrics::Gauges;
 use super::report::{
-    Certificate, Endpoint, Interface, Peer, RegistrationCount, Registrations, Route, Server, Status,
+    Certificate, Endpoint, Interface, Peer, RegistrationCount, Registrations, Reloaded, Route, Server,
+    ServiceRecord, Status,
 };
 use super::tables::{self, Connected};
 use super::{SupervisorAddress, metrics};
 use crate::actors::directory::Directory;
 use crate::actors::federation_resolver::{ListRoutes, RouteListed};
 use crate::actors::registrar::{ListRegistrations, ListServers};
+use crate::actors::supervisor::Stop;
 use crate::actors::supervisor::describe::{Describe, Description};
+use crate::actors::supervisor::reload::Reload;
 use crate::actors::trace::Trace;
 use crate::diagnostics::Diagnostics;
 use crate::protocol::location::{AddressOfRecord, Page, Place};
 
 /// How long somebody who is asked may take.
 const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long a reload may take.
+pub(super) const RELOAD_TIME: Duration = Duration::from_secs(50);
 
 /// Events in `GET /status`.
 const EVENTS: usize = 30;
@@ -43,6 +49,7 @@ pub(super) struct Collector {
     /// What the supervisor has told last.
     known: RefCell<Option<Description>>,
     endpoints: RefCell<BTreeMap<String, Endpoint>>,
+    records: RefCell<Vec<ServiceRecord>>,
 }
 
 /// Who has not answered.
@@ -64,12 +71,29 @@ impl Collector {
         directory: Arc<Directory>,
         logs: Arc<Diagnostics>,
     ) -> Self {
-        Self { supervisor, directory, logs, known: RefCell::default(), endpoints: RefCell::default() }
+        Self {
+            supervisor,
+            directory,
+            logs,
+            known: RefCell::default(),
+            endpoints: RefCell::default(),
+            records: RefCell::default(),
+        }
     }
 
     /// What has become of listening.
     pub(super) fn note_endpoint(&self, endpoint: Endpoint) {
         self.endpoints.borrow_mut().insert(endpoint.key.clone(), endpoint);
+    }
+
+    /// There is no such place any more.
+    pub(super) fn forget_endpoint(&self, key: &str) {
+        self.endpoints.borrow_mut().remove(key);
+    }
+
+    /// What DNS has said of the presence domains.
+    pub(super) fn set_records(&self, records: Vec<ServiceRecord>) {
+        *self.records.borrow_mut() = records;
     }
 
     /// The log, whose levels and events are here.
@@ -121,7 +145,7 @@ impl Collector {
             servers,
             peers: connected.peers,
             registrations,
-            federation: tables::federation(config, Vec::new()),
+            federation: tables::federation(config, self.records.borrow().clone()),
             nat: tables::nat(service),
             certificate: self.certificate(service),
             settings: tables::settings(config, &self.logs),
@@ -129,6 +153,16 @@ impl Collector {
             endpoints: self.endpoints.borrow().values().cloned().collect(),
             unanswered: unanswered.0,
         }
+    }
+
+    /// `POST /reload`, which may wait for files, and for every part of the service.
+    pub(super) async fn reload(&self) -> Option<Reloaded> {
+        timeout(RELOAD_TIME, self.supervisor.reload.send(Reload)).await.ok()?.ok()
+    }
+
+    /// `POST /stop` and `POST /drain`: whether the supervisor has been told.
+    pub(super) async fn stop(&self, drain: bool) -> Option<()> {
+        ask(&self.supervisor.stop, Stop { drain }).await
     }
 
     /// `GET /routes`.

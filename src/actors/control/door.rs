@@ -43,6 +43,12 @@ const MAXIMUM_HEADERS: usize = 64;
 /// Between two attempts to listen, and two looks whether the socket's file is still there.
 const RETRY: Duration = Duration::from_secs(5);
 
+/// Between two looks whether a reload has changed `[admin]`.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// The key of the endpoint on the network.
+const ADMIN: &str = "admin.listen";
+
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 128;
 
@@ -52,22 +58,39 @@ const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: applicat
 
 /// When a connection ends, whatever it does.
 #[derive(Clone, Debug)]
-pub(super) struct Deadline(Rc<Cell<Instant>>);
+pub(super) struct Deadline {
+    at: Rc<Cell<Instant>>,
+    /// Whether the door that it came by is closed.
+    is_closed: Rc<Cell<bool>>,
+}
 
 impl Deadline {
-    fn new() -> Self {
-        Self(Rc::new(Cell::new(Instant::now() + REQUEST_TIME)))
+    pub(super) fn new(is_closed: Rc<Cell<bool>>) -> Self {
+        Self { at: Rc::new(Cell::new(Instant::now() + REQUEST_TIME)), is_closed }
     }
 
-    /// The client takes what it is sent: it has so long from now on.
+    /// The client takes what it is sent: it has so long from now on. Not where the door is closed meanwhile: what was
+    /// allowed there, by that token, ends.
     pub(super) fn extend(&self, time: Duration) {
-        self.0.set(Instant::now() + time);
+        if !self.is_closed.get() {
+            self.at.set(Instant::now() + time);
+        }
     }
 
     async fn passed(&self) {
-        while self.0.get() > Instant::now() {
-            sleep_until(self.0.get()).await;
+        while self.at.get() > Instant::now() {
+            sleep_until(self.at.get()).await;
         }
+    }
+}
+
+/// Closes a door when it is dropped.
+#[derive(Debug, Default)]
+struct Closing(Rc<Cell<bool>>);
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        self.0.set(true);
     }
 }
 
@@ -108,22 +131,49 @@ pub(super) async fn serve_socket(path: PathBuf, desk: Rc<Desk>, log: Logger) {
     }
 }
 
+/// Listens on `[admin] listen` as the configuration in force has it, for ever: from `admin` on.
+pub(super) async fn follow_admin(mut admin: Option<Admin>, desk: Rc<Desk>, log: Logger) {
+    loop {
+        let serve = async {
+            match &admin {
+                Some(admin) => serve_network(admin, &desk, &log).await,
+                None => std::future::pending().await,
+            }
+        };
+        let Either::Right((next, _)) = select(pin!(serve), pin!(another(&admin, &desk))).await else {
+            return;
+        };
+        desk.forget_endpoint(ADMIN);
+        admin = next;
+    }
+}
+
+/// What `[admin]` is once it is something else than `known`.
+async fn another(known: &Option<Admin>, desk: &Desk) -> Option<Admin> {
+    loop {
+        sleep(LOOK).await;
+        if let Some(service) = desk.description().await.filter(|service| service.config.admin != *known) {
+            return service.config.admin.clone();
+        }
+    }
+}
+
 /// Listens on `[admin] listen`, for ever.
-pub(super) async fn serve_network(admin: Admin, desk: Rc<Desk>, log: Logger) {
+async fn serve_network(admin: &Admin, desk: &Rc<Desk>, log: &Logger) {
     let endpoint = |address: String, status: &str, reason: Option<String>| Endpoint {
-        key: "admin.listen".to_owned(),
+        key: ADMIN.to_owned(),
         address,
         status: status.to_owned(),
         reason,
     };
     let mut told = None;
     loop {
-        match listen(&admin).and_then(|listener| Ok((listener.local_addr()?, listener))) {
+        match listen(admin).and_then(|listener| Ok((listener.local_addr()?, listener))) {
             Ok((address, listener)) => {
                 desk.note_endpoint(endpoint(address.to_string(), "listening", None));
                 info!(log, "admin_listening"; "address" => %address);
                 let accept = || async { listener.accept().await.map(|(stream, _)| stream) };
-                admit(accept, Door::Network { token: admin.token.clone() }, &desk, &log).await;
+                admit(accept, Door::Network { token: admin.token.clone() }, desk, log).await;
             }
             Err(fault) => {
                 let reason = fault.to_string();
@@ -154,6 +204,7 @@ where
     A: Future<Output = io::Result<S>>,
 {
     let (door, room) = (Rc::new(door), Arc::new(Semaphore::new(MAXIMUM_CONNECTIONS)));
+    let closing = Closing::default();
     loop {
         let mut stream = match accept().await {
             Ok(stream) => stream,
@@ -169,18 +220,18 @@ where
             let _ = timeout(Duration::ZERO, stream.write_all(FULL)).await;
             continue;
         };
-        let (door, desk) = (Rc::clone(&door), Rc::clone(desk));
+        let deadline = Deadline::new(Rc::clone(&closing.0));
+        let (visit, desk) = (Visit { door: Rc::clone(&door), deadline }, Rc::clone(desk));
         spawn_local(async move {
-            serve(stream, door, desk).await;
+            serve(stream, visit, desk).await;
             drop(place);
         });
     }
 }
 
 /// Answers one request.
-async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, door: Rc<Door>, desk: Rc<Desk>) {
-    let deadline = Deadline::new();
-    let visit = Visit { door, deadline: deadline.clone() };
+async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, visit: Visit, desk: Rc<Desk>) {
+    let deadline = visit.deadline.clone();
     let service = service_fn(|request| {
         let (desk, visit) = (Rc::clone(&desk), visit.clone());
         async move { Ok::<_, Infallible>(desk.answer(request, visit).await) }

@@ -20,6 +20,7 @@ mod events;
 pub mod metrics;
 pub mod page;
 mod query;
+mod records;
 pub mod report;
 mod socket;
 mod tables;
@@ -34,8 +35,9 @@ use slog::Logger;
 
 use self::answer::Desk;
 use super::directory::Directory;
-use super::supervisor::Supervisor;
 use super::supervisor::describe::Describe;
+use super::supervisor::reload::Reload;
+use super::supervisor::{Stop, Supervisor};
 use crate::config::Admin;
 use crate::diagnostics::Diagnostics;
 
@@ -43,7 +45,7 @@ use crate::diagnostics::Diagnostics;
 pub struct ControlSettings {
     /// `service.control_socket`.
     pub socket: PathBuf,
-    /// `[admin]`, where it listens.
+    /// `[admin]`, where it listens; what a reload makes of it is seen within a second.
     pub admin: Option<Admin>,
     /// Whom it asks about the service as a whole.
     pub supervisor: SupervisorAddress,
@@ -58,11 +60,19 @@ pub struct ControlSettings {
 pub struct SupervisorAddress {
     /// How the service is.
     pub describe: Recipient<Describe>,
+    /// That the configuration is to be read again.
+    pub reload: Recipient<Reload>,
+    /// That the process is to end.
+    pub stop: Recipient<Stop>,
 }
 
 impl From<Addr<Supervisor>> for SupervisorAddress {
     fn from(address: Addr<Supervisor>) -> Self {
-        Self { describe: address.recipient() }
+        Self {
+            describe: address.clone().recipient(),
+            reload: address.clone().recipient(),
+            stop: address.recipient(),
+        }
     }
 }
 
@@ -89,9 +99,8 @@ impl Actor for Control {
     fn started(&mut self, ctx: &mut Context<Self>) {
         let socket = door::serve_socket(self.socket.clone(), Rc::clone(&self.desk), self.log.clone());
         ctx.spawn(socket.into_actor(self));
-        if let Some(admin) = self.admin.clone() {
-            let network = door::serve_network(admin, Rc::clone(&self.desk), self.log.clone());
-            ctx.spawn(network.into_actor(self));
-        }
+        ctx.spawn(records::keep(Rc::clone(&self.desk), self.log.clone()).into_actor(self));
+        let network = door::follow_admin(self.admin.take(), Rc::clone(&self.desk), self.log.clone());
+        ctx.spawn(network.into_actor(self));
     }
 }

@@ -268,7 +268,7 @@ pub(super) fn settings(config: &Config, logs: &Diagnostics) -> report::Settings 
         maximum_log_file_size_mb: diagnostics.maximum_log_file_size_mb,
         kept_log_files: diagnostics.kept_log_files,
         delete_log_files_daily: diagnostics.delete_log_files_daily,
-        log_fault: None,
+        log_fault: logs.fault(),
         log_lines_dropped: logs.dropped(),
     }
 }

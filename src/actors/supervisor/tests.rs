@@ -2,6 +2,7 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
@@ -604,6 +605,27 @@ fn a_connection_that_panics_ends_and_takes_its_binding_with_it() {
     let mut bob = Server::connect(&service, "bob");
     bob.register();
     assert!(exchange(&mut carol, &mut bob).contains("sip:bob@127.0.0.1"));
+}
+
+#[test]
+fn a_control_that_panics_answers_again_and_nobody_else_notices() {
+    let service = Service::start("control");
+    let (mut alice, mut bob) = two_servers(&service);
+    let socket = service.directory.join("var/run/control.sock");
+    let health = || {
+        let mut stream = UnixStream::connect(&socket).ok()?;
+        stream.set_read_timeout(Some(LIMIT)).unwrap();
+        stream.write_all(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n").ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok()?;
+        answer.starts_with("HTTP/1.1 200").then_some(())
+    };
+    eventually(health);
+    for _ in 0..2 {
+        service.collapse(|child| child == ChildId::Control);
+        assert!(exchange(&mut alice, &mut bob).contains("sip:bob@127.0.0.1"));
+        eventually(health);
+    }
 }
 
 #[test]

@@ -1,90 +1,8 @@
 //! What checks find, and how it is printed: rows as they come, or all in one object.
 
-use serde::Serialize;
-
+pub(super) use crate::actors::finding::{Finding, Grade};
 use crate::cli::say;
 use crate::config::{Places, Remark};
-
-/// How bad it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum Grade {
-    /// As it should be.
-    Ok,
-    /// It works, for some, or not much longer.
-    Warning,
-    /// It does not work.
-    Failed,
-}
-
-impl Grade {
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Ok => "ok",
-            Self::Warning => "warning",
-            Self::Failed => "failed",
-        }
-    }
-}
-
-/// One row.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(super) struct Finding {
-    /// `dns`, `certificates` or `connectivity`.
-    pub(super) check: &'static str,
-    /// What was looked at: a domain, a server, a file.
-    pub(super) subject: String,
-    pub(super) grade: Grade,
-    pub(super) text: String,
-    /// What to do about it.
-    pub(super) remedy: Option<String>,
-    /// The key that is to blame.
-    pub(super) key: Option<String>,
-    /// Where that is given.
-    pub(super) place: Option<String>,
-}
-
-impl Finding {
-    pub(super) fn ok(subject: &str, text: impl Into<String>) -> Self {
-        Self::new(Grade::Ok, subject, text.into(), None)
-    }
-
-    pub(super) fn warning(subject: &str, text: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self::new(Grade::Warning, subject, text.into(), Some(remedy.into()))
-    }
-
-    pub(super) fn failed(subject: &str, text: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self::new(Grade::Failed, subject, text.into(), Some(remedy.into()))
-    }
-
-    fn new(grade: Grade, subject: &str, text: String, remedy: Option<String>) -> Self {
-        Self { check: "", subject: subject.to_owned(), grade, text, remedy, key: None, place: None }
-    }
-
-    /// This key is to blame.
-    #[must_use]
-    pub(super) fn at(self, key: &str) -> Self {
-        Self { key: Some(key.to_owned()), ..self }
-    }
-
-    /// Not worse than this.
-    #[must_use]
-    pub(super) fn at_most(self, grade: Grade) -> Self {
-        Self { grade: self.grade.min(grade), ..self }
-    }
-
-    fn rows(&self) -> String {
-        let what = match (&self.place, &self.key) {
-            (Some(place), Some(key)) => format!("{place}: {key}: {}", self.text),
-            _ => self.text.clone(),
-        };
-        let row = format!("  {:<8} {:<24} {what}", self.grade.as_str(), self.subject);
-        match &self.remedy {
-            Some(remedy) => format!("{row}\n  {:<8} {:<24} remedy: {remedy}", "", ""),
-            None => row,
-        }
-    }
-}
 
 /// All rows, which are printed as they come unless they are to be JSON.
 #[derive(Debug)]
@@ -115,7 +33,7 @@ impl Findings {
         });
         let finding = Finding { check: self.check, place, ..finding };
         if !self.as_json {
-            say(&finding.rows());
+            say(&rows(&finding));
         }
         self.list.push(finding);
     }
@@ -126,5 +44,17 @@ impl Findings {
 
     pub(super) fn count(&self, grade: Grade) -> usize {
         self.list.iter().filter(|finding| finding.grade == grade).count()
+    }
+}
+
+fn rows(finding: &Finding) -> String {
+    let what = match (&finding.place, &finding.key) {
+        (Some(place), Some(key)) => format!("{place}: {key}: {}", finding.text),
+        _ => finding.text.clone(),
+    };
+    let row = format!("  {:<8} {:<24} {what}", finding.grade.as_str(), finding.subject);
+    match &finding.remedy {
+        Some(remedy) => format!("{row}\n  {:<8} {:<24} remedy: {remedy}", "", ""),
+        None => row,
     }
 }

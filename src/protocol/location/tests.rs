@@ -3,6 +3,7 @@
 mod gruus;
 mod happenings;
 mod keeping;
+mod listing;
 mod outbound;
 mod reconfigured;
 mod registrations;
