@@ -99,7 +99,8 @@ pub(super) fn set_log_level(file: &Path, level: &LogLevel) -> Exit {
             .module
             .as_ref()
             .map_or("the log level".to_owned(), |module| format!("the log level of {module}"));
-        say(&format!("{whose} is {} until the next start or reload", level.level));
+        let until = "until the next start, or a reload that changes [diagnostics]";
+        say(&format!("{whose} is {} {until}", level.level));
         Ok(())
     };
     match Client::new(file) {

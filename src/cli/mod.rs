@@ -110,7 +110,7 @@ enum Command {
     Stop,
     /// End the service: no new work, what has begun is finished first; wait until it has ended
     Drain,
-    /// Change how much is logged, until the next start or reload
+    /// Change how much is logged, until the next start or a reload that changes [diagnostics]
     LogLevel {
         /// error, warning, info, debug or trace; of one module, or of all that have no level of their own
         #[arg(value_name = "[MODULE=]LEVEL", value_parser = act::level)]

@@ -10,6 +10,7 @@ mod markdown;
 mod messages;
 mod session;
 mod settings;
+mod sizing;
 mod structure;
 
 use std::path::{Path, PathBuf};

@@ -11,6 +11,7 @@ const SOURCES: &[&str] = &[
     "src/config/check",
     "src/cli/check",
     "src/cli/visit.rs",
+    "src/actors/service_record.rs",
     "src/actors/trial.rs",
     "src/actors/tls/failure.rs",
     "src/protocol/account.rs",
