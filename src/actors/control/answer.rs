@@ -310,7 +310,7 @@ impl Desk {
             return Err(Answer::bad(format!("`{unknown}` is no module, allowed: {modules}")));
         }
         self.collector.logs().levels().set(module.as_deref(), wanted);
-        info!(self.log, "log_level_changed"; "of" => module.as_deref().unwrap_or("default"), "level" => level);
+        info!(self.log, "log_level_changed"; "of" => module.as_deref().unwrap_or("default"), "to" => level);
         Ok(Answer::Done)
     }
 }

@@ -218,9 +218,14 @@ impl Service {
             std::env::temp_dir().join(format!("sip-proxy-survival-{name}-{}", std::process::id()));
         std::fs::create_dir_all(&directory).unwrap();
         let file = directory.join("sip-proxy.toml");
-        let text = "[service]\npresence_domains = [\"a.test\"]\nworker_threads = 2\ndrain_timeout = \"500ms\"\n\
-                    [lan]\nport = 0\ntransport_protocol = \"udp\"\n\
-                    [[wan.network_interface]]\nenabled = false\n[sip]\nt4 = \"500ms\"\n";
+        // An address of its own: the port that the system chooses for UDP is free for TCP as well.
+        static SERVICES: std::sync::atomic::AtomicU8 = std::sync::atomic::AtomicU8::new(1);
+        let number = SERVICES.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let text = format!(
+            "[service]\npresence_domains = [\"a.test\"]\nworker_threads = 2\ndrain_timeout = \"500ms\"\n\
+             [lan]\nbind_to_ip_address = \"127.77.0.{number}\"\nport = 0\ntransport_protocol = \"udp\"\n\
+             [[wan.network_interface]]\nenabled = false\n[sip]\nt4 = \"500ms\"\n"
+        );
         std::fs::write(&file, format!("{text}t1 = \"{t1}\"\nt2 = \"{t2}\"\n{more}")).unwrap();
         let source = crate::config::Source::of_file(&file);
         let loaded = source.load().unwrap();
