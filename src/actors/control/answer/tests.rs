@@ -28,8 +28,9 @@ impl Handler<Describe> for Stub {
     }
 }
 
-fn desk() -> Rc<Desk> {
-    let directory = std::env::temp_dir().join(format!("sip-proxy-desk-{}", std::process::id()));
+/// `test` tells its directory from that of others.
+fn desk(test: &str) -> Rc<Desk> {
+    let directory = std::env::temp_dir().join(format!("sip-proxy-desk-{test}-{}", std::process::id()));
     std::fs::create_dir_all(&directory).unwrap();
     let file = directory.join("sip-proxy.toml");
     std::fs::write(&file, "[lan]\npassword = \"SECRET\"\n").unwrap();
@@ -69,7 +70,7 @@ fn path() -> impl Strategy<Value = String> {
 #[test]
 fn whatever_is_asked_has_an_answer_in_its_form() {
     let system = System::new();
-    let desk = system.block_on(async { desk() });
+    let desk = system.block_on(async { desk("form") });
     let method = prop::sample::select(vec!["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "BREW"]);
     let body = prop_oneof![
         prop::collection::vec(any::<u8>(), 0..200),
@@ -116,7 +117,7 @@ fn a_handler_that_panics_answers_500_and_nobody_else_notices() {
     }
 
     System::new().block_on(async {
-        let desk = desk();
+        let desk = desk("trap");
         let visit = Visit { door: Rc::new(Door::Socket), deadline: Deadline::new(Rc::default()) };
         let trap = Request::builder().uri("/status").body(Trap).unwrap();
         let response = Rc::clone(&desk).answer(trap, visit.clone()).await;
