@@ -9,7 +9,7 @@
 //! | [`protocol`] | everything that an RFC says; no clock, socket, task, actor or ambient randomness |
 //! | [`config`] | the configuration as data: file, environment, checks with all faults at once |
 //! | [`actors`] | sockets, TLS, timers; thin shells around the cores of `protocol`; the supervisor |
-//! | [`diagnostics`] | logs |
+//! | [`diagnostics`] | log files, the last events, what is counted for Prometheus |
 //! | [`cli`] | the command line |
 //!
 //! # The way of a message
