@@ -2,7 +2,6 @@
 
 use std::io;
 use std::path::Path;
-use std::time::Duration;
 
 use hyper::Method;
 
@@ -26,10 +25,6 @@ pub(super) fn level(text: &str) -> Result<LogLevel, String> {
         }
     }
 }
-
-/// How long a stop may take, and a drain, which waits for calls that ring and for the slowest of peers.
-const STOP_TIME: Duration = Duration::from_secs(90);
-const DRAIN_TIME: Duration = Duration::from_secs(60 * 60);
 
 /// `reload`. Exits with 78 where the file has faults, which are told.
 pub(super) fn reload(file: &Path, as_json: bool) -> Exit {
@@ -72,17 +67,14 @@ fn changes(reloaded: &Reloaded, screen: Screen) -> Vec<String> {
     table.render(screen, "")
 }
 
-/// `drain` and `stop`: exits with 0 once the service has ended.
+/// `drain` and `stop`: exits with 0 once the service has ended, which takes as long as the service lets it.
 pub(super) fn end(file: &Path, drain: bool) -> Exit {
-    let (path, time) = if drain { ("/drain", DRAIN_TIME) } else { ("/stop", STOP_TIME) };
+    let path = if drain { "/drain" } else { "/stop" };
     let end = |client: &Client| -> Result<Exit, Failure> {
         client.request(Method::POST, path, String::new())?;
-        if client.wait_for_end(time)? {
-            say("the service has ended");
-            return Ok(Exit::Done);
-        }
-        eprintln!("the service has not ended within {} s; its log says what it waits for", time.as_secs());
-        Ok(Exit::No)
+        client.wait_for_end()?;
+        say("the service has ended");
+        Ok(Exit::Done)
     };
     match Client::new(file) {
         Ok(client) => end(&client).unwrap_or_else(|failure| failure.tell()),

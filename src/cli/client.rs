@@ -23,6 +23,9 @@ use crate::actors::control::report::Problem;
 /// How long the service may take. A reload reads files and may have to wait for addresses.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// How long an endless answer may be silent: the service says something every 10 or 15 seconds.
+const SIGNS_OF_LIFE: Duration = Duration::from_secs(45);
+
 /// Where the service is asked.
 #[derive(Debug)]
 pub(super) struct Client {
@@ -114,7 +117,8 @@ impl Client {
     }
 
     async fn read_lines(&self, path: &str, mut line: impl FnMut(&str) -> bool) -> Result<(), Failure> {
-        let mut response = self.send(Method::GET, path, String::new()).await?;
+        let begun = timeout(SIGNS_OF_LIFE, self.send(Method::GET, path, String::new())).await;
+        let mut response = begun.map_err(|_| self.overdue())??;
         if response.status() != StatusCode::OK {
             let status = response.status();
             let octets = response.into_body().collect().await;
@@ -122,7 +126,7 @@ impl Client {
             return accept(status, &octets).map(|_| ());
         }
         let mut waiting = Vec::new();
-        while let Some(frame) = response.frame().await {
+        while let Some(frame) = timeout(SIGNS_OF_LIFE, response.frame()).await.map_err(|_| self.overdue())? {
             let frame = frame.map_err(|broken| self.silent(&io::Error::other(broken)))?;
             waiting.extend_from_slice(frame.data_ref().map(Bytes::as_ref).unwrap_or_default());
             while let Some(end) = waiting.iter().position(|octet| *octet == b'\n') {
@@ -135,15 +139,12 @@ impl Client {
         Ok(())
     }
 
-    /// Waits until nobody answers any more, for `limit` at most; whether that has come.
-    pub(super) fn wait_for_end(&self, limit: Duration) -> io::Result<bool> {
+    /// Waits until nobody answers any more.
+    pub(super) fn wait_for_end(&self) -> io::Result<()> {
         block_on(async {
-            let gone = async {
-                while UnixStream::connect(&self.socket).await.is_ok() {
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                }
-            };
-            timeout(limit, gone).await.is_ok()
+            while UnixStream::connect(&self.socket).await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
         })
     }
 
@@ -160,6 +161,10 @@ impl Client {
             .body(Full::<Bytes>::from(body))
             .map_err(io::Error::other)?;
         sender.send_request(request).await.map_err(|broken| self.silent(&io::Error::other(broken)))
+    }
+
+    fn overdue(&self) -> Failure {
+        self.silent(&io::ErrorKind::TimedOut.into())
     }
 
     fn silent(&self, error: &io::Error) -> Failure {

@@ -106,9 +106,9 @@ enum Command {
     },
     /// Read the configuration again and apply what has changed, or say every fault and change nothing
     Reload,
-    /// End the service at once, and wait until it has ended
+    /// End the service, and wait until it has: what has begun is answered first, for service.drain_timeout at most
     Stop,
-    /// End the service: no new work, what has begun is finished first; wait until it has ended
+    /// End the service, and wait until it has: what has begun is answered first, however long that takes
     Drain,
     /// Change how much is logged, until the next start or a reload that changes [diagnostics]
     LogLevel {

@@ -38,12 +38,15 @@ pub(super) fn run(file: &Path) -> Exit {
     }
     descriptors::provide_for(loaded.config.limits.maximum_connections, &logs.logger("service"));
     let started = system.block_on(async { Supervisor::launch(loaded, source, &logs) });
-    if let Err(fault) = started {
-        error!(logs.logger("supervisor"), "start_failed"; "reason" => %fault);
-        return Exit::Internal;
-    }
-    match system.run_with_code() {
-        Ok(0) => Exit::Done,
-        Ok(_) | Err(_) => Exit::Internal,
-    }
+    let exit = match started.map(|_| system.run_with_code()) {
+        Ok(Ok(0)) => Exit::Done,
+        Ok(_) => Exit::Internal,
+        Err(fault) => {
+            error!(logs.logger("supervisor"), "start_failed"; "reason" => %fault);
+            Exit::Internal
+        }
+    };
+    // Actors of other threads may hold the log a little longer.
+    logs.finish();
+    exit
 }

@@ -34,7 +34,7 @@ pub mod vocabulary;
 mod writer;
 
 use std::io::Write;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use slog::{Logger, o};
 use slog_async::AsyncGuard;
@@ -57,15 +57,14 @@ use writer::Writer;
 /// Lines that may wait for the thread that writes.
 const QUEUE: usize = 16_384;
 
-/// The running log. Dropping it writes what waits and ends the thread; later records are lost, so it belongs to the
-/// end of `main`, before the process exits.
+/// The running log. [`Self::finish`] belongs to the end of the process: it writes what waits.
 pub struct Diagnostics {
     levels: Arc<Levels>,
     shared: Arc<Shared>,
     queue: Arc<Queue>,
     /// Goes before the thread that it leads to.
     bridge: Option<Bridge>,
-    _guard: AsyncGuard,
+    guard: Mutex<Option<AsyncGuard>>,
     /// Comes to its end after that thread.
     _keeper: Keeper,
 }
@@ -83,7 +82,7 @@ impl Diagnostics {
         let output = Arc::new(Mutex::new(Output::new(Now::read(), sink, Arc::clone(&shared))));
         let (queue, guard) = Queue::start(Writer(Arc::clone(&output)), size, Arc::clone(&shared));
         let (queue, keeper) = (Arc::new(queue), Keeper::start(output));
-        Self { levels, shared, queue, bridge: None, _guard: guard, _keeper: keeper }
+        Self { levels, shared, queue, bridge: None, guard: Mutex::new(Some(guard)), _keeper: keeper }
     }
 
     /// Puts `[diagnostics]` of a reload in force, all of it: levels at once, the rest with the next line or within a
@@ -122,6 +121,11 @@ impl Diagnostics {
     /// Why log files cannot be written, while that is so.
     pub fn fault(&self) -> Option<String> {
         self.shared.fault()
+    }
+
+    /// Writes what waits, and ends the thread; later records are lost. Others may still hold the log.
+    pub fn finish(&self) {
+        drop(self.guard.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 
     /// What an administrator should know of.

@@ -75,7 +75,13 @@ impl Process {
     /// Waits for its end.
     pub(crate) async fn end(&mut self, limit: Duration) -> ExitStatus {
         let what = format!("{} ends", self.name);
-        eventually(limit, &what, || self.ended()).await
+        let status = eventually(limit, &what, || self.ended()).await;
+        // What it has written last is on its way. Children of its own may keep the pipes open.
+        let patience = Instant::now() + GRACE;
+        while !self.is_read() && Instant::now() < patience {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        status
     }
 
     /// Sends a signal by name: `TERM`, `HUP`, `STOP`, `KILL`.

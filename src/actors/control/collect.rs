@@ -38,7 +38,7 @@ const EVENTS: usize = 30;
 /// Connections that are looked at under the lock of their table at once.
 const CONNECTIONS_AT_ONCE: usize = 512;
 
-/// UC servers and peers of one report; whoever has more looks into the metrics.
+/// UC servers and peers of one report.
 const MAXIMUM_ROWS: usize = 1000;
 
 /// Asks.

@@ -45,7 +45,8 @@ pub struct Gauges {
 
 /// Asks all Routers, and writes what they and the process have counted.
 pub async fn scrape(directory: &Directory, gauges: Gauges) -> String {
-    let mut snapshot = Snapshot { gauges, ..Snapshot::default() };
+    let journal_backlog = directory.journal().as_deref().map(|journal| journal.backlog.octets());
+    let mut snapshot = Snapshot { gauges, journal_backlog, ..Snapshot::default() };
     let routers = (0..directory.router_count()).filter_map(|index| directory.router(index).as_ref().cloned());
     let answers = routers.map(|router| async move { timeout(PATIENCE, router.count.send(Count)).await });
     for answer in futures_util::future::join_all(answers).await {
@@ -74,6 +75,8 @@ struct Snapshot {
     counts: Counts,
     routers: usize,
     load: Option<Load>,
+    /// Octets that wait for the Journal, where it is there.
+    journal_backlog: Option<usize>,
 }
 
 impl Snapshot {
@@ -203,6 +206,11 @@ impl Snapshot {
                 addresses_of_record.map(|it| it as i64),
             ),
             ("bindings", "Bindings", bindings.map(|it| it as i64)),
+            (
+                "journal_backlog_bytes",
+                "Changes of registrations that wait for the disk",
+                self.journal_backlog.map(|it| it as i64),
+            ),
             ("certificate_expiry_seconds", "Until the server certificate expires", certificate_seconds),
         ];
         for (name, help, value) in optional {
@@ -270,7 +278,7 @@ mod tests {
             ..Gauges::default()
         };
         let load = Load { servers: 1, clients: 2, contexts: 3 };
-        let mut snapshot = Snapshot { gauges, ..Snapshot::default() };
+        let mut snapshot = Snapshot { gauges, journal_backlog: Some(0), ..Snapshot::default() };
         snapshot.add(&Counted { counts: Counts::default(), load });
         let text = write(&metrics, snapshot);
         assert!(text.ends_with("# EOF\n"), "{text}");

@@ -97,7 +97,7 @@ pub struct Interface {
     pub status: String,
     /// Why it does not listen.
     pub reason: Option<String>,
-    /// Connections of it that are open; `null` of UDP.
+    /// Connections of it that are open; `null` of UDP, and where it is switched off.
     pub connections: Option<usize>,
 }
 

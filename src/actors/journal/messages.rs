@@ -26,10 +26,15 @@ impl Backlog {
         self.0.fetch_add(octets, Ordering::Relaxed);
     }
 
+    /// Octets that wait.
+    pub fn octets(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+
     /// Whether nothing waits.
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
-        self.0.load(Ordering::Relaxed) == 0
+        self.octets() == 0
     }
 
     pub(super) fn remove(&self, octets: usize) {

@@ -172,7 +172,6 @@ impl Supervisor {
         let Prepared { config, tls, places, .. } = prepared;
         let old = std::mem::replace(&mut self.parts.config, config);
         let config = Arc::clone(&self.parts.config);
-        self.told.times.configured = SystemTime::now();
         self.parts.tls = tls;
         if !reloaded.changes.is_empty() {
             self.told.times.configured = SystemTime::now();
