@@ -362,6 +362,9 @@ fn a_token_is_asked_for_where_one_is_configured() {
         }
         let answer = ask_network(address, "GET", "/health", &[host], "").await;
         assert_eq!((answer.status, answer.header("www-authenticate")), (401, Some("Bearer")));
+        site.proxy
+            .logs(&["warning security admin_refused peer=127.", "path=/health status=401", "token"])
+            .await;
         // The owner of the socket needs none.
         assert_eq!(site.proxy.asked("GET", "/health", "").await.status, 200);
     });

@@ -1,7 +1,10 @@
 //! The resources: what each path answers.
 
+use std::cell::Cell;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use futures_util::stream::LocalBoxStream;
@@ -13,7 +16,7 @@ use hyper::header::{
 };
 use hyper::{Method, Request, Response, StatusCode};
 use serde::Serialize;
-use slog::{Logger, error, info};
+use slog::{Logger, error, info, warn};
 use tokio::task::spawn_local;
 
 use super::SupervisorAddress;
@@ -27,7 +30,7 @@ use super::{events, metrics, tables, trace};
 use crate::actors::directory::Directory;
 use crate::actors::supervisor::describe::Description;
 use crate::config::{self, LOG_MODULES};
-use crate::diagnostics::Diagnostics;
+use crate::diagnostics::{Diagnostics, LogLimit};
 
 /// No body that is wanted is longer.
 const MAXIMUM_BODY: usize = 64 * 1024;
@@ -59,6 +62,8 @@ pub(super) type Endless = LocalBoxStream<'static, Result<Frame<Bytes>, std::conv
 #[derive(Clone, Debug)]
 pub(super) struct Visit {
     pub(super) door: Rc<Door>,
+    /// Who asks, where that has an address.
+    pub(super) peer: Option<SocketAddr>,
     pub(super) deadline: Deadline,
 }
 
@@ -139,6 +144,20 @@ const TABLE: [(&str, Method, Resource); 14] = [
 pub(super) struct Desk {
     collector: Collector,
     log: Logger,
+    /// Who may not ask.
+    security: Logger,
+    /// Bounds the lines about them.
+    refusals: LogLimit,
+    is_reloading: Cell<bool>,
+}
+
+/// Something is under way until this is dropped.
+struct Busy<'a>(&'a Cell<bool>);
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        self.0.set(false);
+    }
 }
 
 impl Desk {
@@ -147,8 +166,14 @@ impl Desk {
         directory: Arc<Directory>,
         logs: Arc<Diagnostics>,
     ) -> Self {
-        let log = logs.logger("control");
-        Self { collector: Collector::new(supervisor, directory, logs), log }
+        let (log, security) = (logs.logger("control"), logs.logger("security"));
+        Self {
+            collector: Collector::new(supervisor, directory, logs),
+            log,
+            security,
+            refusals: LogLimit::default(),
+            is_reloading: Cell::new(false),
+        }
     }
 
     /// What has become of listening.
@@ -201,6 +226,7 @@ impl Desk {
         let service = self.collector.describe().await;
         let names = service.as_ref().map(|(service, _)| tables::own_names(service)).unwrap_or_default();
         if let Err(refusal) = visit.door.check(&head.method, &head.headers, &names) {
+            self.tell_refused(visit, head.uri.path(), &refusal);
             return refused(&refusal);
         }
         let resource = match find(head.uri.path(), &head.method) {
@@ -223,6 +249,25 @@ impl Desk {
         let query = Query::new(head.uri.query());
         let answered = self.answer_of(resource, (service, *is_old), &query, &body, visit).await;
         finish(answered.unwrap_or_else(|answer| answer))
+    }
+
+    fn tell_refused(&self, visit: &Visit, path: &str, refusal: &Refusal) {
+        if let Some(repeated) = self.refusals.pass(Instant::now()) {
+            warn!(self.security, "admin_refused"; "peer" => visit.peer.map(|peer| peer.to_string()), "path" => path,
+                "status" => refusal.status.as_u16(), "reason" => refusal.why, "repeated" => repeated);
+        }
+    }
+
+    /// One at a time: each reads files and holds the supervisor up.
+    async fn reload(&self, visit: &Visit) -> Result<Answer, Answer> {
+        if self.is_reloading.replace(true) {
+            let why = "another reload is under way: ask again when it is done".to_owned();
+            return Err(Answer::Problem(StatusCode::CONFLICT, why));
+        }
+        let _busy = Busy(&self.is_reloading);
+        visit.deadline.extend(2 * RELOAD_TIME);
+        let reloaded = self.collector.reload().await.ok_or_else(|| Answer::silent("supervisor"))?;
+        Ok(if reloaded.faults.is_empty() { Answer::json(&reloaded) } else { Answer::faulty(&reloaded) })
     }
 
     /// An `Err` is an answer, too: the one to a question that makes no sense.
@@ -251,11 +296,7 @@ impl Desk {
                 Err(why) => Answer::Text(StatusCode::SERVICE_UNAVAILABLE, why),
             },
             Resource::Metrics => Answer::Metrics(self.collector.metrics(service).await),
-            Resource::Reload => {
-                visit.deadline.extend(2 * RELOAD_TIME);
-                let reloaded = self.collector.reload().await.ok_or_else(|| Answer::silent("supervisor"))?;
-                if reloaded.faults.is_empty() { Answer::json(&reloaded) } else { Answer::faulty(&reloaded) }
-            }
+            Resource::Reload => self.reload(visit).await?,
             Resource::Drain => self.stop(true).await?,
             Resource::Stop => self.stop(false).await?,
             Resource::LogLevel => self.set_log_level(body)?,

@@ -6,6 +6,7 @@
 use std::cell::Cell;
 use std::convert::Infallible;
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::pin::pin;
 use std::rc::Rc;
@@ -109,7 +110,7 @@ pub(super) async fn serve_socket(path: PathBuf, desk: Rc<Desk>, log: Logger) {
                 told = None;
                 desk.note_endpoint(endpoint("listening", None));
                 info!(log, "control_listening"; "socket" => %path.display());
-                let accept = || async { socket.listener.accept().await.map(|(stream, _)| stream) };
+                let accept = || async { socket.listener.accept().await.map(|(stream, _)| (stream, None)) };
                 let gone = async {
                     while socket.is_reachable() {
                         sleep(RETRY).await;
@@ -172,7 +173,7 @@ async fn serve_network(admin: &Admin, desk: &Rc<Desk>, log: &Logger) {
             Ok((address, listener)) => {
                 desk.note_endpoint(endpoint(address.to_string(), "listening", None));
                 info!(log, "admin_listening"; "address" => %address);
-                let accept = || async { listener.accept().await.map(|(stream, _)| stream) };
+                let accept = || async { listener.accept().await.map(|(stream, peer)| (stream, Some(peer))) };
                 admit(accept, Door::Network { token: admin.token.clone() }, desk, log).await;
             }
             Err(fault) => {
@@ -201,13 +202,13 @@ fn listen(admin: &Admin) -> io::Result<TcpListener> {
 async fn admit<S, A>(accept: impl Fn() -> A, door: Door, desk: &Rc<Desk>, log: &Logger)
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
-    A: Future<Output = io::Result<S>>,
+    A: Future<Output = io::Result<(S, Option<SocketAddr>)>>,
 {
     let (door, room) = (Rc::new(door), Arc::new(Semaphore::new(MAXIMUM_CONNECTIONS)));
     let closing = Closing::default();
     loop {
-        let mut stream = match accept().await {
-            Ok(stream) => stream,
+        let (mut stream, peer) = match accept().await {
+            Ok(accepted) => accepted,
             Err(error) => {
                 // Out of descriptors, or of memory: that passes, or others have more reason to complain.
                 warn!(log, "accept_failed"; "reason" => %error);
@@ -221,7 +222,7 @@ where
             continue;
         };
         let deadline = Deadline::new(Rc::clone(&closing.0));
-        let (visit, desk) = (Visit { door: Rc::clone(&door), deadline }, Rc::clone(desk));
+        let (visit, desk) = (Visit { door: Rc::clone(&door), peer, deadline }, Rc::clone(desk));
         spawn_local(async move {
             serve(stream, visit, desk).await;
             drop(place);

@@ -82,7 +82,7 @@ fn whatever_is_asked_has_an_answer_in_its_form() {
             return Ok(());
         };
         let deadline = Deadline::new(Rc::new(Cell::new(false)));
-        let visit = Visit { door: Rc::new(Door::Socket), deadline };
+        let visit = Visit { door: Rc::new(Door::Socket), peer: None, deadline };
         let response = system.block_on(Rc::clone(&desk).answer(request, visit));
         let (head, body) = response.into_parts();
         prop_assert!(head.headers.contains_key("x-content-type-options"));
@@ -118,7 +118,7 @@ fn a_handler_that_panics_answers_500_and_nobody_else_notices() {
 
     System::new().block_on(async {
         let desk = desk("trap");
-        let visit = Visit { door: Rc::new(Door::Socket), deadline: Deadline::new(Rc::default()) };
+        let visit = Visit { door: Rc::new(Door::Socket), peer: None, deadline: Deadline::new(Rc::default()) };
         let trap = Request::builder().uri("/status").body(Trap).unwrap();
         let response = Rc::clone(&desk).answer(trap, visit.clone()).await;
         assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
