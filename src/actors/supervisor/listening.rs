@@ -160,7 +160,7 @@ impl Supervisor {
 
     /// A Listener has closed as it was told to.
     pub(super) fn closed(&mut self, listener: ListenerId, ctx: &mut Context<Self>) {
-        self.withdraw_listener(listener);
+        self.withdraw(ChildId::Listener(listener.0, listener.1));
         self.states.remove(&listener);
         if self.listening.listeners_of(listener.0).is_empty() {
             if let Some(leaving) = self.listening.leaving.remove(&listener.0) {
