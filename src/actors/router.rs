@@ -10,39 +10,34 @@
 //! Dialogs go on: they live in the peers and in flow tokens. The supervisor has every connection tell the new
 //! Router of itself, and the Registrar repeats which flows are logged on.
 
+mod departures;
 mod homeless;
 mod log;
 mod taps;
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use actix::dev::SendError;
 use actix::prelude::*;
 use slog::{Drain as _, Logger};
-use smallvec::{SmallVec, smallvec};
 
+use self::departures::Departures;
 use self::homeless::Homeless;
 use super::directory::Directory;
-use super::federation_resolver::{Resolve, Resolved, ServerHealth};
+use super::federation_resolver::{Resolved, ServerHealth};
 use super::messages::{
-    ConnectionClosed, ConnectionOpened, Datagram, Dial, MessagesReceived, Outgoing, Transmit,
-    TransmitDatagrams, TransmitFailed,
+    ConnectionClosed, ConnectionOpened, MessagesReceived, Outgoing, Transmit, TransmitFailed,
 };
 use super::registrar::{Answers, Banned, FlowEnded, FlowFailed, FlowStanding, Learned, Questions};
 use super::turns::Turns;
 use crate::protocol::account::AccountId;
 use crate::protocol::federation::{AccessAddresses, RouteId};
-use crate::protocol::flow::{ConnectionId, Flow, InterfaceId, Transport};
-use crate::protocol::identity::Expected;
+use crate::protocol::flow::{ConnectionId, Flow, Transport};
 use crate::protocol::interface::Interfaces;
 use crate::protocol::location::{Ask, ContextId, Question};
-use crate::protocol::next_hop::Query;
-use crate::protocol::proxy::outward::Beyond;
 use crate::protocol::proxy::settings::Settings;
-use crate::protocol::proxy::{Alternate, Counts, Load, Output, Proxy, Unfinished};
+use crate::protocol::proxy::{Counts, Load, Output, Proxy, Unfinished};
 
 /// Batches of messages that may wait for a Router. A batch holds up to 64, so this bounds what a slow Router can
 /// owe; the network is refused beyond it, control messages are not.
@@ -116,15 +111,6 @@ pub struct Counted {
     pub load: Load,
 }
 
-/// What leaves in one turn, by where it goes.
-#[derive(Default)]
-struct Departures {
-    datagrams: Vec<(InterfaceId, Vec<Datagram>)>,
-    streams: Vec<(ConnectionId, Vec<Outgoing>)>,
-    questions: Vec<Question>,
-    queries: Vec<(ContextId, Query)>,
-}
-
 impl Router {
     /// The Router number `index` around `core`.
     pub fn new(index: usize, core: Proxy, directory: Arc<Directory>, log: Logger) -> Self {
@@ -195,94 +181,6 @@ impl Router {
         }
     }
 
-    /// By the connection that the hop names; if that has ended, by one to the alternate address; else the client
-    /// transaction learns that there is no way.
-    fn depart_by_stream(
-        &mut self,
-        departures: &mut Departures,
-        hop: &Flow,
-        alternate: Option<Alternate>,
-        beyond: Option<&Beyond>,
-        message: Outgoing,
-    ) {
-        let Some(connection) = hop.connection else {
-            let addresses = beyond.map_or_else(|| smallvec![hop.remote], |beyond| beyond.addresses.clone());
-            return self.dial(hop, addresses, beyond.and_then(|beyond| beyond.expected.clone()), message);
-        };
-        if !self.connections.contains_key(&connection) {
-            // It may have opened a moment ago and not have told yet.
-            match (self.directory.connection(connection), alternate) {
-                (Some(address), _) => {
-                    self.connections.insert(connection, address);
-                }
-                (None, Some(alternate)) => return self.depart_otherwise(departures, hop, alternate, message),
-                (None, None) => return self.directory.tell_all_failed(&[message]),
-            }
-        }
-        departures.stream(connection, message);
-    }
-
-    /// By a new connection: where sent-by names a host, that is looked up first.
-    fn depart_otherwise(
-        &mut self,
-        departures: &mut Departures,
-        hop: &Flow,
-        alternate: Alternate,
-        message: Outgoing,
-    ) {
-        match self.homeless.admit(Instant::now(), hop, alternate, message) {
-            Ok(query) => departures.queries.push(query),
-            Err((address, message)) => self.dial(hop, smallvec![address], None, message),
-        }
-    }
-
-    fn dial(
-        &self,
-        hop: &Flow,
-        addresses: SmallVec<[SocketAddr; 2]>,
-        expected: Option<Arc<Expected>>,
-        message: Outgoing,
-    ) {
-        self.send_dial(hop, Dial { addresses, expected, messages: vec![message] });
-    }
-
-    fn send_dial(&self, hop: &Flow, dial: Dial) {
-        match self.directory.stream_listener(hop.interface).as_deref() {
-            Some(listener) => listener.do_send(dial),
-            None => self.directory.tell_all_failed(&dial.messages),
-        }
-    }
-
-    fn dispatch(&mut self, departures: Departures) {
-        for (interface, datagrams) in departures.datagrams {
-            if let Some(listener) = self.directory.datagram_listener(interface, self.index).as_deref() {
-                // Bounded by what the core sends in one turn; the Listener's queue is bounded.
-                listener.do_send(TransmitDatagrams(datagrams));
-            }
-        }
-        for (connection, messages) in departures.streams {
-            let Some(address) = self.connections.get(&connection) else { continue };
-            if let Err(error) = address.try_send(Transmit(messages)) {
-                // A refused write is a transport error: nobody retransmits here.
-                if matches!(error, SendError::Closed(_)) {
-                    self.connections.remove(&connection);
-                }
-                let Transmit(messages) = error.into_inner();
-                self.directory.tell_all_failed(&messages);
-            }
-        }
-        if !departures.questions.is_empty() {
-            let questions = Questions { router: self.index, questions: departures.questions };
-            self.to_registrar(|registrar| registrar.questions.do_send(questions));
-        }
-        // One that is being restarted answers nothing: the contexts have a deadline.
-        if let Some(resolver) = self.directory.federation_resolver().as_deref()
-            && !departures.queries.is_empty()
-        {
-            resolver.resolve.do_send(Resolve { router: self.index, queries: departures.queries });
-        }
-    }
-
     /// One timer, moved only when something is due earlier than it would fire.
     fn arm(&mut self, ctx: &mut Context<Self>) {
         let Some(due) = self.core.poll_timeout() else { return };
@@ -299,23 +197,6 @@ impl Router {
             router.settle(ctx);
         });
         self.timer = Some((due, handle));
-    }
-}
-
-impl Departures {
-    fn datagram(&mut self, hop: &Flow, message: Outgoing) {
-        let datagram = Datagram { local: Some(hop.local.ip()), remote: hop.remote, bytes: message.bytes };
-        match self.datagrams.iter_mut().find(|(interface, _)| *interface == hop.interface) {
-            Some((_, datagrams)) => datagrams.push(datagram),
-            None => self.datagrams.push((hop.interface, vec![datagram])),
-        }
-    }
-
-    fn stream(&mut self, connection: ConnectionId, message: Outgoing) {
-        match self.streams.iter_mut().find(|(other, _)| *other == connection) {
-            Some((_, messages)) => messages.push(message),
-            None => self.streams.push((connection, vec![message])),
-        }
     }
 }
 

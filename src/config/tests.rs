@@ -22,7 +22,7 @@ pub(super) fn load_with(text: &str, environment: &[(&str, &str)]) -> Result<(Con
 }
 
 /// The configuration of a text without faults.
-pub(super) fn config(text: &str) -> Config {
+pub(crate) fn config(text: &str) -> Config {
     load_with(text, &[]).unwrap_or_else(|faults| panic!("{faults}")).0
 }
 

@@ -188,16 +188,7 @@ impl Handler<NatDetermined> for Supervisor {
 mod tests {
     use super::*;
     use crate::config::Interface;
-
-    fn config(text: &str) -> Config {
-        let directory = std::env::temp_dir().join(format!("sip-proxy-public-{}", std::process::id()));
-        std::fs::create_dir_all(&directory).unwrap();
-        let file = directory.join("sip-proxy.toml");
-        std::fs::write(&file, text).unwrap();
-        let (config, _) = crate::config::load(&file, std::iter::empty()).unwrap();
-        std::fs::remove_dir_all(&directory).unwrap();
-        config
-    }
+    use crate::config::tests::config;
 
     #[test]
     fn the_wan_side_is_known_by_the_address_that_was_determined_last_and_answers_to_the_earlier_ones() {

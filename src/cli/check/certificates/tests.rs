@@ -3,22 +3,13 @@ use std::time::Duration;
 use super::super::findings::Grade;
 use super::*;
 use crate::actors::testing::Authority;
+use crate::config::tests::config;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-fn configured(text: &str) -> Config {
-    let directory = std::env::temp_dir().join(format!("sip-proxy-check-{}", std::process::id()));
-    std::fs::create_dir_all(&directory).unwrap();
-    let file = directory.join("sip-proxy.toml");
-    std::fs::write(&file, text).unwrap();
-    let (config, _) = crate::config::load(&file, std::iter::empty()).unwrap();
-    std::fs::remove_dir_all(&directory).unwrap();
-    config
-}
-
 #[test]
 fn the_last_month_of_a_certificate_is_a_warning_and_what_is_over_or_to_come_a_failure() {
-    let config = configured("");
+    let config = config("");
     let certificate = Authority::new().issue(&["dns:a.test"], &[]);
     let pair =
         Pair { certificate: &certificate, config: &config, subject: "certificate", key: "certificate.chain" };
@@ -59,8 +50,8 @@ fn a_pair_for_clients_makes_up_for_a_certificate_that_is_for_servers_alone() {
     let authority = Authority::new();
     let [server, client] =
         [ServerAuth, ClientAuth].map(|purpose| authority.issue(&["dns:a.test"], &[purpose]));
-    let alone = configured("");
-    let mut paired = configured("");
+    let alone = config("");
+    let mut paired = config("");
     paired.tls.client_certificate = Some(client.clone());
     let worst = |certificate: &Certificate, config: &Config, subject| {
         let pair = Pair { certificate, config, subject, key: "certificate.chain" };
