@@ -26,7 +26,7 @@ use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::access::Door;
-use super::answer::{Desk, Visit};
+use super::desk::{Desk, Visit};
 use super::report::Endpoint;
 use super::socket::ControlSocket;
 use crate::config::Admin;

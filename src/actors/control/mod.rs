@@ -2,7 +2,8 @@
 //!
 //! - `door.rs` lets connections in, bounded in number and in time; `socket.rs` makes the Unix socket.
 //! - `access.rs` says who may ask.
-//! - `answer.rs` knows the resources; [`report`] is their form; `collect.rs` and what it uses ask the other actors.
+//! - `desk.rs` knows the resources; [`report`] is their form; `collect.rs` and what it uses ask the other actors.
+//! - `answer.rs` sends what they say.
 //! - [`page`] is what a browser makes of them.
 //!
 //! It has a thread of its own, so that no client, however slow, holds up SIP. Whom it asks answers in time or is left out
@@ -15,6 +16,7 @@
 mod access;
 mod answer;
 mod collect;
+mod desk;
 mod door;
 mod events;
 pub mod metrics;
@@ -33,7 +35,7 @@ use std::sync::Arc;
 use actix::prelude::*;
 use slog::Logger;
 
-use self::answer::Desk;
+use self::desk::Desk;
 use super::directory::Directory;
 use super::supervisor::describe::Describe;
 use super::supervisor::reload::Reload;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use slog::{Logger, debug};
 use tokio::time::{Instant, sleep};
 
-use super::answer::Desk;
+use super::desk::Desk;
 use super::report::ServiceRecord;
 use crate::actors::federation_resolver::inquire;
 use crate::actors::finding::{Finding, Grade};

@@ -5,10 +5,14 @@ use std::collections::BTreeMap;
 use std::time::{Instant, SystemTime};
 
 use actix::{Actor, Context, Handler, MessageResult, System};
+use bytes::Bytes;
+use http_body_util::{Either, Full};
+use hyper::body::Frame;
 use proptest::prelude::*;
 use proptest::test_runner::{Config as Runs, TestRunner};
 
 use super::*;
+use crate::actors::control::report::Problem;
 use crate::actors::directory::ConnectionLimits;
 use crate::actors::supervisor::describe::{Describe, Times};
 use crate::actors::testing::silent;
