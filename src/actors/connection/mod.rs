@@ -25,11 +25,11 @@ mod inbox;
 mod open;
 mod outbox;
 mod pace;
+mod reconfigure;
 mod stream;
 mod trial;
 mod upgrade;
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -42,7 +42,7 @@ use actix::{
     Message as ActorMessage, SpawnHandle,
 };
 use rustls::AlertDescription;
-use slog::{Logger, debug, info};
+use slog::{Logger, debug};
 
 use self::end::End;
 use self::establish::{Established, Origin};
@@ -50,6 +50,7 @@ pub use self::failure::Failures;
 use self::failure::{Cause, Phase, Report};
 use self::open::Open;
 use self::outbox::{Outbox, Overflow};
+pub use self::reconfigure::{Reconfiguration, Reconfigure};
 pub(crate) use self::stream::Stream;
 pub(crate) use self::trial::{Phase as TrialPhase, Trial, try_out};
 use super::directory::{self, Admission, Directory, Peer, Reuse};
@@ -115,24 +116,6 @@ impl ConnectionSettings {
 pub struct Announce {
     /// The index of the Router.
     pub router: usize,
-}
-
-/// The configuration has changed. To every Connection, from the supervisor.
-#[derive(Clone, Debug, ActorMessage)]
-#[rtype(result = "()")]
-pub struct Reconfigure(pub Arc<Reconfiguration>);
-
-/// What connections are told of a configuration that has changed.
-#[derive(Debug)]
-pub struct Reconfiguration {
-    /// By the interface. Connections of one that is not here end when their transactions have had some time.
-    pub settings: BTreeMap<InterfaceId, Arc<ConnectionSettings>>,
-    /// How much.
-    pub patience: Duration,
-    /// The domains of static routes that are gone, or lead elsewhere. What was opened to them takes no more requests.
-    pub gone_routes: Vec<Arc<str>>,
-    /// How long the requests that it has taken may wait for their answers: Timer C.
-    pub route_patience: Duration,
 }
 
 /// One stream connection.
@@ -333,38 +316,6 @@ impl Handler<Transmit> for Connection {
     fn handle(&mut self, Transmit(messages): Transmit, ctx: &mut Context<Self>) {
         self.turns.count(ctx);
         self.queue(messages, ctx);
-    }
-}
-
-impl Handler<Reconfigure> for Connection {
-    type Result = ();
-
-    fn handle(&mut self, Reconfigure(new): Reconfigure, ctx: &mut Context<Self>) {
-        let is_gone = self.domain.as_ref().is_some_and(|domain| new.gone_routes.contains(domain));
-        if is_gone {
-            self.admission.forget_peer();
-            ctx.run_later(new.route_patience, |connection, ctx| connection.take_leave(End::RouteGone, ctx));
-        }
-        let Some(settings) = new.settings.get(&self.settings.interface) else {
-            if self.orphaned.is_none() {
-                self.admission.forget_peer();
-                let leave = ctx.run_later(new.patience, |connection: &mut Self, ctx| {
-                    connection.take_leave(End::InterfaceGone, ctx);
-                });
-                self.orphaned = Some(leave);
-            }
-            return;
-        };
-        // It has come back.
-        if let Some(leave) = self.orphaned.take() {
-            ctx.cancel_future(leave);
-        }
-        self.settings = Arc::clone(settings);
-        let outdated = self.open.as_mut().and_then(|open| open.reconfigure(settings));
-        if let Some(end) = outdated {
-            info!(self.settings.security, "connection_outdated"; "peer" => %self.remote, "reason" => end.log_name());
-            self.end(end, ctx);
-        }
     }
 }
 
