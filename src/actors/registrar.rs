@@ -110,25 +110,26 @@ impl Registrar {
         }
     }
 
+    /// The Routers hear of it before the log does: who reads that somebody is logged on can rely on it.
     fn tell(&self, event: &LocationEvent) {
         match event {
             LocationEvent::LoggedOn { flow, account, passes } => {
-                if let Some(repeated) = self.log_ons.pass(Instant::now()) {
-                    info!(self.log, "logged_on"; "peer" => %flow, "account" => self.core.account_name(*account),
-                        "passes" => passes, "repeated" => repeated);
-                }
                 self.broadcast(FlowStanding {
                     flow: *flow,
                     account: passes.then_some(*account),
                     is_gone: false,
                 });
+                if let Some(repeated) = self.log_ons.pass(Instant::now()) {
+                    info!(self.log, "logged_on"; "peer" => %flow, "account" => self.core.account_name(*account),
+                        "passes" => passes, "repeated" => repeated);
+                }
             }
             LocationEvent::LoggedOff { flow, account, reason } => {
+                self.broadcast(FlowStanding { flow: *flow, account: None, is_gone: true });
                 if let Some(repeated) = self.log_offs.pass(Instant::now()) {
                     info!(self.log, "logged_off"; "peer" => %flow, "account" => self.core.account_name(*account),
                         "reason" => reason.as_str(), "repeated" => repeated);
                 }
-                self.broadcast(FlowStanding { flow: *flow, account: None, is_gone: true });
             }
             LocationEvent::Banned { host, until } => {
                 if let Some(repeated) = self.bans.pass(Instant::now()) {
