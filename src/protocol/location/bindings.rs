@@ -79,6 +79,22 @@ impl Binding {
         }
     }
 
+    /// Takes over what a request by the same flow brings, if that is no more than another time to expire. Else nothing is
+    /// done.
+    pub(super) fn refresh(&mut self, terms: &Terms<'_>, flow: &Flow, expires: Millis) -> bool {
+        let is_usual = self.rarities.is_none() && terms.path.is_empty() && terms.details.is_none();
+        let is_same = is_usual
+            && *self.flow == *flow
+            && self.contact() == terms.contact
+            && self.call_id() == terms.call_id;
+        if is_same {
+            let Terms { cseq, q, account, is_direct, .. } = *terms;
+            (self.expires, self.cseq, self.q, self.account, self.is_direct) =
+                (expires, cseq, q, account, is_direct);
+        }
+        is_same
+    }
+
     pub(super) fn target(&self) -> Target {
         Target {
             uri: Bytes::copy_from_slice(self.contact()),
@@ -192,7 +208,8 @@ pub(super) struct Names<'a> {
 #[derive(Debug, Default)]
 struct Record {
     bindings: BindingList,
-    /// When the first of them expires: its place in `Indices::expiries`. Zero before there are any.
+    /// Its place in `Indices::expiries`: not behind the time at which the first of them expires. Zero before there are
+    /// any.
     due: Millis,
 }
 
@@ -210,12 +227,14 @@ pub(super) struct Bindings {
     length: usize,
     /// Which have changed since somebody asked; some of them more than once.
     changed: Vec<AddressOfRecord>,
+    /// Whether there may be a walk that has not come to its end.
+    is_walked: bool,
 }
 
 /// What finds addresses-of-record again.
 #[derive(Debug)]
 struct Indices {
-    /// One entry per record, so that refreshing often costs no memory.
+    /// One entry per record. Refreshing leaves it where it is: [`Bindings::postpone`] puts it back when its time has come.
     expiries: BTreeSet<(Millis, AddressOfRecord)>,
     by_tie: BTreeSet<(Tie, AddressOfRecord)>,
     by_series: HashMap<Series, AddressOfRecord, KeyedHash>,
@@ -235,6 +254,7 @@ impl Bindings {
             indices: Indices::new(hash),
             length: 0,
             changed: Vec::new(),
+            is_walked: false,
         }
     }
 
@@ -273,10 +293,14 @@ impl Bindings {
         self.length += record.bindings.len();
         let due = record.bindings.iter().map(|binding| binding.expires).min();
         self.indices.settle(name, &before, &keys(&record.bindings));
-        self.indices.reschedule(name, record.due, due);
         match due {
-            Some(due) => record.due = due,
+            Some(due) if record.due != 0 && due >= record.due => {}
+            Some(due) => {
+                self.indices.reschedule(name, record.due, Some(due));
+                record.due = due;
+            }
             None => {
+                self.indices.reschedule(name, record.due, None);
                 records.remove(name);
                 if records.is_empty() {
                     records.shrink_to_fit();
@@ -316,7 +340,21 @@ impl Bindings {
         (hash >> 32) as usize % SHARDS
     }
 
-    /// The address-of-record whose binding expires first, and when that is.
+    /// Puts `name` where it belongs in the order of expiring, of which it has become the first by not being moved.
+    pub(super) fn postpone(&mut self, name: &AddressOfRecord) {
+        let shard = self.shard(name);
+        let Some(record) = self.records[shard].get_mut(name) else { return };
+        let Some(due) = record.bindings.iter().map(|binding| binding.expires).min() else { return };
+        if due != record.due {
+            self.indices.reschedule(name, record.due, Some(due));
+            record.due = due;
+            if self.is_walked {
+                self.changed.push(name.clone());
+            }
+        }
+    }
+
+    /// The address-of-record that may have a binding which expires before all others, and when that would be.
     pub(super) fn first_due(&self) -> Option<&(Millis, AddressOfRecord)> {
         self.indices.expiries.first()
     }
@@ -353,9 +391,11 @@ impl Bindings {
     }
 
     /// A walk through all that there are now; `None` where there are none.
-    pub(super) fn walk(&self) -> Option<Walk> {
+    pub(super) fn walk(&mut self) -> Option<Walk> {
         let expiries = &self.indices.expiries;
-        Some(Walk { next: expiries.first()?.clone(), last: expiries.last()?.clone() })
+        let walk = Walk { next: expiries.first()?.clone(), last: expiries.last()?.clone() };
+        self.is_walked = true;
+        Some(walk)
     }
 
     /// Lets the next ones of a walk count as changed, `count` of them at most. The rest of the walk.
@@ -363,7 +403,9 @@ impl Bindings {
         let Walk { next, last } = walk;
         let mut ahead = self.indices.expiries.range(&next..=&last);
         self.changed.extend(ahead.by_ref().take(count).map(|(_, name)| name.clone()));
-        ahead.next().cloned().map(|next| Walk { next, last })
+        let next = ahead.next().cloned();
+        self.is_walked = next.is_some();
+        Some(Walk { next: next?, last })
     }
 
     /// The address-of-record whose temporary GRUUs these are.
@@ -420,7 +462,7 @@ impl Bindings {
         let hash = *self.records[0].hasher();
         let mut rebuilt = Indices::new(hash);
         for (name, record) in self.records.iter().flatten() {
-            assert_eq!(Some(record.due), record.bindings.iter().map(|binding| binding.expires).min());
+            assert!(record.bindings.iter().all(|binding| record.due <= binding.expires), "{name}");
             for binding in &record.bindings {
                 *per_flow.entry(*binding.flow).or_insert(0) += 1;
                 let same =

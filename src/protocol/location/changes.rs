@@ -75,7 +75,7 @@ impl Location {
     }
 
     /// A walk through all that is there, for [`Self::repeat`]; `None` where there is nothing.
-    pub fn walk(&self) -> Option<Walk> {
+    pub fn walk(&mut self) -> Option<Walk> {
         self.bindings.walk()
     }
 

@@ -165,6 +165,12 @@ impl Flows {
         shared
     }
 
+    /// Whether one more binding over `flow`, by `account`, would say nothing new.
+    pub(super) fn is_attached(&self, flow: &Flow, account: Option<(AccountId, AccountKind)>) -> bool {
+        let standing = self.standings.get(flow).filter(|standing| standing.bindings > 0);
+        standing.is_some_and(|standing| account.is_none() || standing.account.is_some())
+    }
+
     /// A binding over `flow` has ended. `reason`: why the flow loses its standing if it was the last.
     pub(super) fn detach(&mut self, flow: &Flow, now: Millis, reason: LogOffReason, events: &mut Events) {
         let Some(standing) = self.standings.get_mut(flow) else { return };

@@ -190,6 +190,7 @@ impl Location {
             let Some((_, name)) = self.bindings.first_due().filter(|(due, _)| *due <= now) else { break };
             let name = name.clone();
             self.remove_expired(now, &name);
+            self.bindings.postpone(&name);
         }
         self.flows.expire(now, &mut self.events);
     }

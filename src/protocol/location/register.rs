@@ -1,7 +1,6 @@
 //! Carrying out a REGISTER (RFC 3261 §10.3 steps 6 to 8).
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -105,8 +104,14 @@ impl Location {
         let removed = self.bindings.change(name, |list| {
             for step in steps.iter().filter(|step| step.expires > 0) {
                 let Change::Contacts(contacts) = &registration.change else { continue };
-                let shared = flows.attach(flow, account, events);
-                let mut new = binding(now, registration, &contacts[step.contact], step.expires, shared);
+                let (terms, expires) = terms(now, registration, &contacts[step.contact], step.expires);
+                let known = step.binding.map(|at| &mut list[at]);
+                if flows.is_attached(flow, account)
+                    && known.is_some_and(|known| known.refresh(&terms, flow, expires))
+                {
+                    continue;
+                }
+                let mut new = Binding::new(terms, flows.attach(flow, account, events), expires);
                 gruus.settle(list, &mut new, registration);
                 if let Some(at) = step.binding {
                     replaced.push(std::mem::replace(&mut list[at], new));
@@ -194,13 +199,13 @@ impl Location {
     }
 }
 
-fn binding(
+/// What a binding for `contact` takes from the request, and when it expires.
+fn terms<'a>(
     now: Millis,
-    registration: &Registration,
-    contact: &Contact,
+    registration: &'a Registration,
+    contact: &'a Contact,
     expires: u32,
-    flow: Arc<Flow>,
-) -> Binding {
+) -> (Terms<'a>, Millis) {
     let terms = Terms {
         contact: &contact.uri,
         call_id: &registration.call_id,
@@ -211,11 +216,15 @@ fn binding(
         is_direct: registration.is_direct,
         details: contact.details.clone(),
     };
-    Binding::new(terms, flow, now.saturating_add(u64::from(expires) * 1000))
+    (terms, now.saturating_add(u64::from(expires) * 1000))
 }
 
 /// Takes out what the steps remove, and puts what they have refreshed behind the rest.
 fn in_order_of_refreshing(list: &mut BindingList, steps: &[Step]) -> Vec<Binding> {
+    // Nearly always.
+    if list.len() == 1 && steps.iter().all(|step| step.expires > 0) {
+        return Vec::new();
+    }
     let (mut removed, mut refreshed) = (Vec::new(), BindingList::new());
     for (at, binding) in std::mem::take(list).into_iter().enumerate() {
         match steps.iter().find(|step| step.binding == Some(at)) {

@@ -1,16 +1,26 @@
 //! Which flows have logged on, found by the flow, and by account and address.
 
 use std::collections::{BTreeSet, HashMap};
+use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};
 
 use crate::protocol::account::AccountId;
-use crate::protocol::flow::{ConnectionId, Flow, InterfaceId};
+use crate::protocol::flow::{ConnectionId, Flow, InterfaceId, hash_peer};
 
 /// A flow as far as standing goes: a connection, or both ends of a datagram's way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum FlowKey {
     Connection(ConnectionId),
     Datagram(InterfaceId, SocketAddr, IpAddr),
+}
+
+impl Hash for FlowKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        match *self {
+            Self::Connection(ConnectionId(id)) => state.write_u64(id),
+            Self::Datagram(interface, remote, _) => hash_peer(interface, remote, state),
+        }
+    }
 }
 
 impl From<&Flow> for FlowKey {

@@ -492,6 +492,42 @@ fn a_walk_misses_nothing_whatever_changes_on_the_way() {
 }
 
 #[test]
+fn a_walk_misses_nobody_whose_deadline_moves_because_its_time_has_come() {
+    let mut at = new();
+    let users: Vec<_> = (0..10).map(|number| format!("sip:user{number}@a.test")).collect();
+    for (cseq, expires) in [(1, 60), (2, 600)] {
+        let rows = [&*format!("Contact: <sip:x@h>;expires={expires}")];
+        for user in &users {
+            at.register(tcp(1), registration(SERVER, user, "a", cseq, &rows));
+        }
+    }
+    at.changed();
+    let (mut store, walk) = (Store::new(), at.location.walk());
+    let rest = at.location.repeat(walk.expect("there is something"), 3);
+    at.keep(&mut store);
+    at.after(Duration::from_secs(60));
+    let mut walk = rest;
+    while let Some(rest) = walk {
+        walk = at.location.repeat(rest, 3);
+    }
+    at.keep(&mut store);
+    assert_eq!(store.len(), 10);
+    at.after(Duration::from_secs(540));
+    assert_eq!(at.location.bindings(), 0);
+    // When nobody walks, a deadline that moves is no change.
+    at.changed();
+    for (cseq, expires) in [(3, 60), (4, 600)] {
+        at.register(
+            tcp(1),
+            registration(SERVER, &users[0], "a", cseq, &[&*format!("Contact: <sip:x@h>;expires={expires}")]),
+        );
+    }
+    at.changed();
+    at.after(Duration::from_secs(60));
+    assert_eq!(at.changed(), [""; 0]);
+}
+
+#[test]
 fn a_value_that_cannot_be_read_is_counted_and_costs_no_other() {
     let store = kept(SERVER, ALICE, udp("10.0.0.3:5060"), &["Contact: <sip:1@h>, <sip:2@h>"]);
     let value = &store[&b"alice@a.test"[..]];

@@ -202,15 +202,23 @@ fn a_binding_is_gone_when_it_expires() {
 }
 
 #[test]
-fn refreshing_moves_the_one_deadline_of_an_address_of_record() {
+fn an_address_of_record_has_one_deadline_which_refreshing_moves_when_it_has_come() {
     let mut at = new();
     let epoch = at.epoch;
-    for (cseq, expires) in [(1, 600), (2, 300), (3, 900), (4, 120), (5, 86_400)] {
+    let deadline = |at: &Fixture| at.location.next_timeout().map(|due| (due - epoch).as_secs());
+    for (cseq, expires, due) in [(1, 600, 600), (2, 300, 300), (3, 900, 300), (4, 120, 120), (5, 86_400, 120)]
+    {
         let expires_row = format!("Expires: {expires}");
         at.contact("a", cseq, &["Contact: <sip:a@h>", &expires_row]);
-        assert_eq!(at.location.next_timeout(), Some(epoch + Duration::from_secs(expires)));
+        assert_eq!(deadline(&at), Some(due), "{expires}");
     }
     assert_eq!(at.events().len(), 2, "the log-on and one binding");
+    at.after(Duration::from_secs(120));
+    assert_eq!((deadline(&at), at.location.bindings()), (Some(86_400), 1));
+    at.after(Duration::from_secs(86_279));
+    assert_eq!(at.location.bindings(), 1);
+    at.after(Duration::from_secs(1));
+    assert_eq!((deadline(&at), at.location.bindings()), (None, 0));
 }
 
 #[test]
