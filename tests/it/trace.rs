@@ -45,6 +45,14 @@ async fn ended(mut process: Process) -> (i32, String, String) {
     (status, process.output(), process.errors())
 }
 
+/// Waits until it has printed so many lines.
+async fn prints(process: &Process, lines: usize) {
+    eventually(COMMAND_LIMIT, "the trace prints what has passed", || {
+        (process.output().lines().count() >= lines).then_some(())
+    })
+    .await;
+}
+
 /// Ends it as Ctrl-C does.
 async fn interrupted(process: Process) -> (i32, String, String) {
     process.signal("INT");
@@ -128,6 +136,8 @@ fn what_is_asked_for_decides_what_is_shown_and_a_call_stays_shown_in_all_its_par
             }
             kinds
         };
+        prints(&peer, 3).await;
+        prints(&user, 4).await;
         // What came in was no concern of the peer's until it went out to it.
         let (status, output, _) = interrupted(peer).await;
         assert_eq!((status, kinds(&output)), (0, ["MESSAGE", "200", "200"].map(str::to_owned).to_vec()));
