@@ -14,6 +14,9 @@ use crate::protocol::message::reply::Reply;
 /// What the registrar understands. Not GRUUs: their being there says it (RFC 5627 §5.2).
 const SUPPORTED: &str = "path, outbound";
 
+/// Octets of the parameters that most contacts have: `expires`, and perhaps `q`.
+const USUAL_PARAMETERS: usize = 28;
+
 impl Location {
     /// Lists all bindings of the address-of-record, as they are now.
     pub(super) fn granted(&mut self, now: Millis, flow: &Flow, registration: &Registration) -> Reply {
@@ -38,7 +41,11 @@ impl Location {
 }
 
 fn contact_value(now: Millis, binding: &Binding, registration: &Registration, gruus: &mut Gruus) -> String {
-    let mut value = format!("<{}>", String::from_utf8_lossy(binding.contact()));
+    let contact = String::from_utf8_lossy(binding.contact());
+    let mut value = String::with_capacity(contact.len() + USUAL_PARAMETERS);
+    value.push('<');
+    value.push_str(&contact);
+    value.push('>');
     // Writing to a String cannot fail.
     if binding.q != 1000 {
         let _ = write!(value, ";q=0.{:03}", binding.q);

@@ -161,8 +161,8 @@ impl Proxy {
             MaxForwards::Exhausted if is_for_us => 0,
             MaxForwards::Exhausted => return Err(Reply::new(483).into()),
         };
-        let loop_hash = self.loop_hash(request);
-        if self.is_loop(request, loop_hash) {
+        let loop_hash = if is_for_us { 0 } else { self.loop_hash(request) };
+        if !is_for_us && self.is_loop(request, loop_hash) {
             return Err(Reply::new(482).into());
         }
         check_proxy_require(request, &self.settings.tolerated_proxy_require)?;
