@@ -1,10 +1,9 @@
 //! The interfaces that listen, as the protocol sees them: which names are ours, and by which one to leave.
 
-use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
 use super::flow::{Flow, InterfaceId, Transport};
-use super::message::lexical::push_decimal;
+use super::message::lexical::{push_address, push_decimal};
 use super::message::uri::Host;
 
 /// Which side of the proxy an interface faces.
@@ -225,7 +224,16 @@ impl Interfaces {
 
 /// Appends `host:port`, IPv6 in brackets.
 pub fn write_address(out: &mut Vec<u8>, address: SocketAddr) {
-    write!(out, "{address}").expect("a Vec takes all that is written");
+    match address.ip() {
+        IpAddr::V4(_) => push_address(out, address.ip()),
+        IpAddr::V6(_) => {
+            out.push(b'[');
+            push_address(out, address.ip());
+            out.push(b']');
+        }
+    }
+    out.push(b':');
+    push_decimal(out, u64::from(address.port()));
 }
 
 #[cfg(test)]

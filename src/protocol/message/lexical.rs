@@ -1,5 +1,8 @@
 //! The small grammar that all header fields share (RFC 3261 §25.1): LWS, tokens, quoted strings, parameters.
 
+use std::io::Write as _;
+use std::net::IpAddr;
+
 /// A class of characters, of those that every message is full of: looked up, not compared.
 #[derive(Clone, Copy, Debug)]
 pub struct Class(u8);
@@ -120,6 +123,21 @@ pub fn push_decimal(out: &mut Vec<u8>, mut value: u64) {
         }
     }
     out.extend_from_slice(&digits[at..]);
+}
+
+/// Appends an address as `received` writes it: IPv6 without brackets (RFC 5118 §4.5).
+pub fn push_address(out: &mut Vec<u8>, address: IpAddr) {
+    match address {
+        IpAddr::V4(v4) => {
+            for (at, octet) in v4.octets().into_iter().enumerate() {
+                if at > 0 {
+                    out.push(b'.');
+                }
+                push_decimal(out, u64::from(octet));
+            }
+        }
+        IpAddr::V6(v6) => write!(out, "{v6}").expect("a Vec takes all that is written"),
+    }
 }
 
 /// The end of the quoted string that begins at `text[0] == '"'`: the index after its closing quote.

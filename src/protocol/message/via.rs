@@ -1,10 +1,9 @@
 //! One Via value (RFC 3261 §20.42, RFC 3581).
 
-use std::io::Write as _;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use super::lexical::{
-    Class, Parameter, Parameters, decimal, find_outside, is_lws, push_decimal, trim, trim_start,
+    Class, Parameter, Parameters, decimal, find_outside, is_lws, push_address, push_decimal, trim, trim_start,
 };
 use super::uri::{Host, HostPort, parse_host_port};
 
@@ -135,21 +134,6 @@ impl<'a> Via<'a> {
             out.extend_from_slice(b";received=");
             push_address(out, source.ip());
         }
-    }
-}
-
-/// Appends an address as `received` writes it: IPv6 without brackets (RFC 5118 §4.5).
-fn push_address(out: &mut Vec<u8>, address: IpAddr) {
-    match address {
-        IpAddr::V4(v4) => {
-            for (at, octet) in v4.octets().into_iter().enumerate() {
-                if at > 0 {
-                    out.push(b'.');
-                }
-                push_decimal(out, u64::from(octet));
-            }
-        }
-        IpAddr::V6(v6) => write!(out, "{v6}").expect("a Vec takes all that is written"),
     }
 }
 

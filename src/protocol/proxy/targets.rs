@@ -183,6 +183,9 @@ fn target_of(binding: Binding, interfaces: &Interfaces) -> Target {
 
 /// A contact may have headers, a Request-URI may not (§19.1.1).
 fn without_headers(uri: Bytes) -> Bytes {
+    if memchr::memchr(b'?', &uri).is_none() {
+        return uri;
+    }
     let headers = Uri::parse(&uri).map_or(0, |uri| uri.headers.len());
     if headers == 0 { uri } else { uri.slice(..uri.len() - headers - 1) }
 }
