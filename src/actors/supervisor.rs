@@ -14,6 +14,7 @@ mod interfaces;
 mod lifeline;
 mod listening;
 mod notify;
+mod preparing;
 pub mod reload;
 mod restarts;
 mod settings;

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use config::{ConfigError, Map, Source, Value};
 
+use super::progress::at_file;
 use super::report::{Origins, Places, Report};
 use super::{Config, Fault, Faults, Place, Warning, check, environment, file};
 
@@ -155,7 +156,7 @@ impl Source for Layer {
 /// The octets of a file, unless it has more than `maximum`.
 pub(super) fn read_bounded(path: &Path, maximum: u64) -> io::Result<Vec<u8>> {
     let mut octets = Vec::new();
-    File::open(path)?.take(maximum + 1).read_to_end(&mut octets)?;
+    at_file(path, || File::open(path)?.take(maximum + 1).read_to_end(&mut octets))?;
     if octets.len() as u64 > maximum {
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("has more than {maximum} octets")));
     }

@@ -9,7 +9,7 @@
 //!   its name, what it may hold, its default. What nobody takes is an unknown key.
 //! - `rules.rs` says what a key may hold: a range, a duration, an address, a list of those.
 //! - `check.rs` and the files below it take the keys and check what several of them say together.
-//! - `source.rs` reads all that again while the proxy runs, `ids.rs` gives what stays the identifiers that it had, and
+//! - `source.rs` reads all that again while the proxy runs, `progress.rs` tells at which file that is, `ids.rs` gives what stays the identifiers that it had, and
 //!   `diff.rs` says what is different.
 //!
 //! A field's documentation gives meaning, unit, default, what is allowed, and what a reload does with a
@@ -27,6 +27,7 @@ mod federation;
 mod file;
 mod ids;
 mod load;
+mod progress;
 mod reader;
 mod report;
 mod rules;
@@ -48,6 +49,7 @@ pub use self::fault::{Fault, Faults, Place, Remark, Warning};
 pub use self::federation::{Federation, Host, HostPort, OpenFederation, Policy, StaticRoute};
 pub use self::ids::{Ids, IdsUsedUp, MAXIMUM_INTERFACES};
 pub use self::load::{control_socket, load, load_with_places};
+pub use self::progress::{Progress, at_file};
 pub use self::report::Places;
 pub use self::rules::parse_name;
 pub use self::settings::{

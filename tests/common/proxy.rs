@@ -346,6 +346,16 @@ impl Proxy {
         number.expect("the system says how much memory a process has")
     }
 
+    /// How many of its threads have this name, of which the system keeps fifteen octets.
+    pub(crate) fn threads_named(&self, name: &str) -> usize {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.process.id())).expect("it runs");
+        // One may end between the two.
+        let name_of = |task: std::io::Result<std::fs::DirEntry>| {
+            std::fs::read_to_string(task.ok()?.path().join("comm")).ok()
+        };
+        tasks.filter_map(name_of).filter(|known| known.trim_end() == name).count()
+    }
+
     /// From now on, files may grow again.
     pub(crate) fn lift_file_limit(&self) {
         let limit = format!("--pid={}", self.process.id());

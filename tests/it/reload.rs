@@ -1,5 +1,7 @@
 //! Reload: the configuration is read again while the proxy works, section by section, and nobody else is disturbed.
 
+pub(crate) mod hanging;
+
 use std::net::SocketAddr;
 use std::time::Duration;
 

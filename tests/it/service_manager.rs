@@ -11,6 +11,7 @@ use crate::common::proxy::{Protocol, Settings};
 use crate::common::run;
 use crate::common::scratch::{Directory, free_port};
 use crate::invite::invitation;
+use crate::reload::hanging::{block, restore};
 use crate::support::{LIMIT, Site, open_house};
 
 /// Where a service manager listens.
@@ -78,6 +79,28 @@ fn it_is_told_of_the_start_of_each_round_of_the_watchdog_and_of_the_end() {
         a.send(&acknowledgement(&sent, &refusal)).await;
         manager.hears_of("STOPPING=1\nSTATUS=stopping\n").await;
         assert_eq!(site.proxy.ends().await.code(), Some(0));
+    });
+}
+
+#[test]
+fn each_reload_is_told_from_its_beginning_to_its_end_however_long_it_reads() {
+    run(2 * LIMIT, async {
+        let manager = Manager::new();
+        let settings = manager.told_by(open_house()).environment("WATCHDOG_USEC", "1200000");
+        let site = Site::open(settings, &[Protocol::Udp]).await;
+        manager.hears_of("READY=1").await;
+        let text = block(site.proxy.file());
+        site.proxy.signal("HUP");
+        let first = manager.hears_of("RELOADING=1\nMONOTONIC_USEC=").await;
+        // Who reads holds up nobody: the watchdog is fed meanwhile.
+        assert_eq!(manager.hears().await, "WATCHDOG=1");
+        site.proxy.signal("HUP");
+        restore(site.proxy.file(), &text);
+        manager.hears_of("READY=1").await;
+        site.proxy.logs(&["configuration_faulty", "10s"]).await;
+        assert_ne!(manager.hears_of("RELOADING=1\nMONOTONIC_USEC=").await, first);
+        manager.hears_of("READY=1").await;
+        site.is_well(Protocol::Udp).await;
     });
 }
 

@@ -200,7 +200,7 @@ impl Desk {
         }
     }
 
-    /// One at a time: each reads files and holds the supervisor up.
+    /// One at a time: what another asker wants to be read may be read already.
     async fn reload(&self, visit: &Visit) -> Result<Answer, Answer> {
         if self.is_reloading.replace(true) {
             let why = "another reload is under way: ask again when it is done".to_owned();

@@ -1,7 +1,7 @@
 //! Reload: another configuration while everything runs.
 //!
-//! Read, check, compare, apply. All that can fail comes before the first thing that is applied, so that a configuration is
-//! in force as a whole or not at all; a port that cannot be bound is told as at the start, and tried again. A start is a
+//! Read, check, compare (`preparing.rs`), apply: one at a time, and who asks meanwhile gets another one afterwards. All that
+//! can fail comes before the first thing that is applied, so that a configuration is in force as a whole or not at all; a port that cannot be bound is told as at the start, and tried again. A start is a
 //! reload from nothing: children that begin anew are built from what is in force.
 //!
 //! What has begun goes on under what it has begun with: transactions keep their timers, connections their TLS.
@@ -13,7 +13,9 @@ use actix::prelude::*;
 use futures_util::future::{FutureExt as _, LocalBoxFuture, join_all};
 use slog::{Logger, error, info, warn};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
 
+use super::preparing::{Absence, DEADLINE, Outcome, Prepared, Scope, Task, Threads};
 use super::watch::{Fingerprints, Watch};
 use super::{Supervisor, interfaces, settings};
 use crate::actors::control::report::{self, Reloaded};
@@ -22,10 +24,7 @@ use crate::actors::federation_resolver::ApplyLookUps;
 use crate::actors::registrar::ApplyLocation;
 use crate::actors::router::ApplySettings;
 use crate::actors::stun::{ApplyStun, Question};
-use crate::actors::tls::TlsSettings;
-use crate::config::{
-    Change, Config, Fault, Faults, Ids, Loaded, Place, Places, Service, Source, Warning, differences,
-};
+use crate::config::{Change, Config, Fault, Faults, Ids, Places, Source};
 
 /// How long a reload waits until the actors have taken what is new. One that begins anew meanwhile has it anyway.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -33,19 +32,13 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Differences that the log tells; of more it tells the number.
 const TOLD_AT_MOST: usize = 1000;
 
-/// Read the configuration again. From SIGHUP and the control socket; the answer comes once it is in force.
+/// Read the configuration again. From the control socket; the answer comes once it is in force.
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "Reloaded")]
 pub struct Reload;
 
-/// What is read again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Scope {
-    /// The file of the configuration and those that it names.
-    Everything,
-    /// Those that it names: what the file of the configuration says by now is nobody's wish yet.
-    NamedFiles,
-}
+/// Who waits for what has come of a reload.
+type Asker = oneshot::Sender<Reloaded>;
 
 /// What reading again needs.
 pub(super) struct Reloading {
@@ -54,25 +47,32 @@ pub(super) struct Reloading {
     text: String,
     ids: Ids,
     pub(super) watch: Watch,
+    threads: Threads,
+    under_way: Option<UnderWay>,
+    /// Who has asked since, and waits for another one: that sees what the files are by then.
+    next: Option<Vec<Asker>>,
+}
+
+/// A reload that reads.
+struct UnderWay {
+    scope: Scope,
+    askers: Vec<Asker>,
+    /// The service manager knows.
+    is_told: bool,
 }
 
 impl Reloading {
     /// For a configuration that has just been read.
     pub(super) fn new(source: Source, text: String, places: &Places) -> Self {
         let watch = Watch::new(Fingerprints::take(places.files()));
-        Self { source, text, ids: Ids::default(), watch }
+        let threads = Threads::default();
+        Self { source, text, ids: Ids::default(), watch, threads, under_way: None, next: None }
     }
-}
 
-/// A configuration that can be applied.
-struct Prepared {
-    config: Arc<Config>,
-    tls: TlsSettings,
-    text: String,
-    changes: Vec<Change>,
-    warnings: Vec<Warning>,
-    /// The files that it names.
-    places: Places,
+    /// Whether one reads.
+    pub(super) const fn is_under_way(&self) -> bool {
+        self.under_way.is_some()
+    }
 }
 
 /// Actors that are taking what is new.
@@ -88,89 +88,126 @@ impl Supervisor {
 
     /// The content of files that the configuration names has changed.
     pub(super) fn files_changed(&mut self, ctx: &mut Context<Self>) {
-        let (_, taking) = self.reload(Scope::NamedFiles, ctx);
-        ctx.spawn(taking.into_actor(self));
+        self.begin_reload(Scope::NamedFiles(self.reloading.text.clone()), Vec::new(), ctx);
     }
 
-    /// Reads, checks, compares, applies.
-    fn reload(&mut self, scope: Scope, ctx: &mut Context<Self>) -> (Reloaded, Taking) {
+    /// Somebody wants everything to be read: at once, or as soon as the one who reads has come to an end.
+    fn reload(&mut self, asker: Option<Asker>, ctx: &mut Context<Self>) {
+        if self.reloading.is_under_way() {
+            self.reloading.next.get_or_insert_default().extend(asker);
+        } else {
+            self.begin_reload(Scope::Everything, asker.into_iter().collect(), ctx);
+        }
+    }
+
+    /// Has a thread read and check. Nobody else does.
+    fn begin_reload(&mut self, scope: Scope, askers: Vec<Asker>, ctx: &mut Context<Self>) {
         let is_told = self.is_ready && !self.stopping.is_asked_for();
         if is_told {
             self.manager.reloading();
         }
-        let reloaded = self.read_and_apply(scope, ctx);
-        if is_told {
-            self.manager.ready();
+        let task = Task {
+            source: self.reloading.source.clone(),
+            scope: scope.clone(),
+            known: self.reloading.watch.seen().clone(),
+            config: Arc::clone(&self.parts.config),
+            tls: self.parts.tls.clone(),
+            logs: Arc::clone(&self.parts.logs),
+        };
+        self.reloading.under_way = Some(UnderWay { scope, askers, is_told });
+        if self.stopping.is_asked_for() {
+            return self.end_reload(Err(Absence::Ending), ctx);
         }
-        reloaded
+        let (mut told, progress) = match self.reloading.threads.begin(task) {
+            Ok(begun) => begun,
+            Err(error) => return self.end_reload(Err(Absence::NotBegun(error)), ctx),
+        };
+        let waiting = async move {
+            let outcome = actix::clock::timeout(DEADLINE, &mut told).await;
+            (outcome.map_err(|_| Absence::Late(progress)), told)
+        };
+        ctx.spawn(waiting.into_actor(self).map(|(outcome, told), supervisor, ctx| {
+            if outcome.is_err() {
+                supervisor.await_late(told, ctx);
+            }
+            let outcome = outcome.and_then(|told| told.map_err(|_| Absence::Panicked));
+            supervisor.end_reload(outcome, ctx);
+        }));
     }
 
-    fn read_and_apply(&mut self, scope: Scope, ctx: &mut Context<Self>) -> (Reloaded, Taking) {
-        let log = self.parts.logs.logger("config");
-        let before = self.reloading.watch.before_reading();
-        match self.prepare(scope) {
-            Ok(prepared) => {
-                self.reloading.watch.have_read(prepared.places.files(), &before);
-                self.reloading.text.clone_from(&prepared.text);
-                let mut reloaded = told(&log, &prepared);
-                let changes = reloaded.changes.len();
-                let taken = self.apply(prepared, &mut reloaded, ctx).map(move |()| {
-                    info!(log, "reloaded"; "changes" => changes, "cause" => scope.as_str());
-                });
-                (reloaded, taken.boxed_local())
+    /// What nobody waited for in the end may have been a change of files that nobody else will notice.
+    fn await_late(&self, told: oneshot::Receiver<Outcome>, ctx: &mut Context<Self>) {
+        let is_of_files = |reload: &UnderWay| matches!(reload.scope, Scope::NamedFiles(_));
+        if self.reloading.under_way.as_ref().is_some_and(is_of_files) {
+            let late = told.into_actor(self);
+            ctx.spawn(late.map(|_, supervisor, _| supervisor.reloading.watch.distrust()));
+        }
+    }
+
+    /// The one who read has come to an end: applies what it has prepared, or tells why there is nothing.
+    fn end_reload(&mut self, outcome: Result<Outcome, Absence>, ctx: &mut Context<Self>) {
+        let Some(UnderWay { scope, askers, is_told }) = self.reloading.under_way.take() else { return };
+        let outcome = if self.stopping.is_asked_for() { Err(Absence::Ending) } else { outcome };
+        let (before, prepared) = match outcome {
+            Ok(Outcome { before, prepared }) => (before, prepared),
+            Err(absence) => {
+                (self.reloading.watch.seen().clone(), Err(absence.faults(&self.reloading.source)))
             }
-            Err(Faults(faults)) => {
+        };
+        let (reloaded, taking) = match prepared.and_then(|prepared| self.identify(prepared)) {
+            Ok(prepared) => self.put_in_force(prepared, scope.as_str(), ctx),
+            Err(faults) => {
                 // Of a request, the fault may be anywhere: files that have changed are still to be read.
-                if scope == Scope::NamedFiles {
+                if scope != Scope::Everything {
                     self.reloading.watch.have_refused(before);
                 }
-                error!(log, "reload_refused"; "faults" => faults.len(), "cause" => scope.as_str(),
-                    "reason" => "nothing is changed");
-                for fault in &faults {
-                    error!(log, "configuration_faulty"; "key" => &fault.key, "place" => %fault.place,
-                        "reason" => &fault.text);
-                }
-                let faults = faults.iter().map(as_reported).collect();
-                (Reloaded { faults, ..Reloaded::default() }, async {}.boxed_local())
+                (refused(&self.parts.logs.logger("config"), &faults, scope.as_str()), async {}.boxed_local())
             }
+        };
+        if is_told && !self.stopping.is_asked_for() {
+            self.manager.ready();
+        }
+        let answers = taking.map(move |()| {
+            for asker in askers {
+                // Who has asked may be gone.
+                let _ = asker.send(reloaded.clone());
+            }
+        });
+        ctx.spawn(answers.into_actor(self));
+        if let Some(askers) = self.reloading.next.take() {
+            self.begin_reload(Scope::Everything, askers, ctx);
         }
     }
 
-    /// Everything that can fail.
-    fn prepare(&mut self, scope: Scope) -> Result<Prepared, Faults> {
-        let Reloading { source, text, ids, .. } = &mut self.reloading;
-        if self.stopping.is_asked_for() {
-            let place = Place::File(source.file().to_owned());
-            let text = "is not read again: the service is ending".to_owned();
-            return Err(Faults(vec![Fault { place, key: String::new(), text }]));
-        }
-        let loaded = match scope {
-            Scope::Everything => source.load(),
-            Scope::NamedFiles => source.load_as(text.clone()),
-        };
-        let Loaded { mut config, warnings, places, text } = loaded?;
-        let old = &self.parts.config;
-        let unchangeable = unchangeable(&old.service, &config.service, &places);
-        if !unchangeable.is_empty() {
-            return Err(Faults(unchangeable));
-        }
+    /// Gives what stays the identifiers that it has. The last step that can fail.
+    fn identify(&mut self, mut prepared: Prepared) -> Result<Prepared, Faults> {
         let (leaving, closing) = self.listening.left();
-        let used_up = ids.assign(old, &mut config, &leaving, &closing);
-        used_up.map_err(|fault| Faults(vec![places.remark("", fault.to_string())]))?;
-        let tls = if settings::has_same_tls(old, &config) {
-            self.parts.tls.clone()
-        } else {
-            settings::tls(&config, &self.parts.logs)
-                .map_err(|fault| Faults(vec![places.remark("certificate", fault.to_string())]))?
-        };
-        let changes = differences(old, &config);
-        Ok(Prepared { config: Arc::new(config), tls, text, changes, warnings, places })
+        let used_up = self.reloading.ids.assign(&self.parts.config, &mut prepared.config, &leaving, &closing);
+        used_up.map_err(|fault| Faults(vec![prepared.places.remark("", fault.to_string())]))?;
+        Ok(prepared)
+    }
+
+    fn put_in_force(
+        &mut self,
+        mut prepared: Prepared,
+        cause: &'static str,
+        ctx: &mut Context<Self>,
+    ) -> (Reloaded, Taking) {
+        let log = self.parts.logs.logger("config");
+        self.reloading.watch.have_read(std::mem::take(&mut prepared.read));
+        self.reloading.text.clone_from(&prepared.text);
+        let mut reloaded = told(&log, &prepared);
+        let changes = reloaded.changes.len();
+        let taken = self.apply(prepared, &mut reloaded, ctx).map(move |()| {
+            info!(log, "reloaded"; "changes" => changes, "cause" => cause);
+        });
+        (reloaded, taken.boxed_local())
     }
 
     /// Puts it in force; nothing of this fails.
     fn apply(&mut self, prepared: Prepared, reloaded: &mut Reloaded, ctx: &mut Context<Self>) -> Taking {
         let Prepared { config, tls, places, .. } = prepared;
-        let old = std::mem::replace(&mut self.parts.config, config);
+        let old = std::mem::replace(&mut self.parts.config, Arc::new(config));
         let config = Arc::clone(&self.parts.config);
         self.parts.tls = tls;
         if !reloaded.changes.is_empty() {
@@ -240,15 +277,6 @@ impl Supervisor {
     }
 }
 
-impl Scope {
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Everything => "request",
-            Self::NamedFiles => "files_changed",
-        }
-    }
-}
-
 /// A SIGHUP has come.
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "()")]
@@ -258,7 +286,7 @@ impl Handler<HungUp> for Supervisor {
     type Result = ();
 
     fn handle(&mut self, _: HungUp, ctx: &mut Context<Self>) {
-        ctx.notify(Reload);
+        self.reload(None, ctx);
     }
 }
 
@@ -266,25 +294,11 @@ impl Handler<Reload> for Supervisor {
     type Result = ResponseFuture<Reloaded>;
 
     fn handle(&mut self, _: Reload, ctx: &mut Context<Self>) -> ResponseFuture<Reloaded> {
-        let (reloaded, taking) = self.reload(Scope::Everything, ctx);
-        Box::pin(taking.map(|()| reloaded))
+        let (asker, told) = oneshot::channel();
+        self.reload(Some(asker), ctx);
+        let gone = Absence::Ending.faults(&self.reloading.source);
+        Box::pin(told.map(move |told| told.unwrap_or_else(|_| faulty(&gone))))
     }
-}
-
-/// What only a restart can change, and is otherwise than it is in force.
-fn unchangeable(old: &Service, new: &Service, places: &Places) -> Vec<Fault> {
-    let quoted = |path: &std::path::Path| format!("{:?}", path.display().to_string());
-    let keys = [
-        ("state_directory", quoted(&old.state_directory), quoted(&new.state_directory)),
-        ("control_socket", quoted(&old.control_socket), quoted(&new.control_socket)),
-        ("worker_threads", old.worker_threads.to_string(), new.worker_threads.to_string()),
-    ];
-    let other = keys.into_iter().filter(|(_, old, new)| old != new);
-    let fault = |(key, old, new)| {
-        let text = format!("{new} needs a restart, allowed in a reload: {old}, as it is in force");
-        places.remark(&format!("service.{key}"), text)
-    };
-    other.map(fault).collect()
 }
 
 /// The domains of the routes of `old` that are gone or lead elsewhere: nothing new goes by what was opened for them.
@@ -296,6 +310,19 @@ fn gone_routes(old: &Config, new: &Config) -> Vec<Arc<str>> {
         })
     });
     gone.map(|route| Arc::from(route.domain_name.as_str())).collect()
+}
+
+/// Says why nothing is.
+fn refused(log: &Logger, faults: &Faults, cause: &'static str) -> Reloaded {
+    error!(log, "reload_refused"; "faults" => faults.0.len(), "cause" => cause, "reason" => "nothing is changed");
+    for fault in &faults.0 {
+        error!(log, "configuration_faulty"; "key" => &fault.key, "place" => %fault.place, "reason" => &fault.text);
+    }
+    faulty(faults)
+}
+
+fn faulty(faults: &Faults) -> Reloaded {
+    Reloaded { faults: faults.0.iter().map(as_reported).collect(), ..Reloaded::default() }
 }
 
 /// Says what is different.

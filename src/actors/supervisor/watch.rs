@@ -12,6 +12,8 @@ use std::time::{Duration, SystemTime};
 use actix::prelude::*;
 
 use super::Supervisor;
+use super::preparing::in_thread;
+use crate::config::at_file;
 
 /// Between two looks.
 const INTERVAL: Duration = Duration::from_secs(2);
@@ -29,13 +31,20 @@ impl Fingerprints {
         Self(files.map(|file| (file.to_owned(), fingerprint(file))).collect())
     }
 
-    fn again(&self) -> Self {
+    /// The same files, as they are now.
+    pub(super) fn again(&self) -> Self {
         Self::take(self.0.keys().map(PathBuf::as_path))
+    }
+
+    /// These files: as they were where they are known here, else as they are now.
+    pub(super) fn or_take<'a>(&self, files: impl Iterator<Item = &'a Path>) -> Self {
+        let known = |file: &Path| self.0.get(file).copied().unwrap_or_else(|| fingerprint(file));
+        Self(files.map(|file| (file.to_owned(), known(file))).collect())
     }
 }
 
 fn fingerprint(file: &Path) -> Fingerprint {
-    let found = std::fs::metadata(file).ok()?;
+    let found = at_file(file, || std::fs::metadata(file)).ok()?;
     Some((found.len(), found.modified().ok(), found.ino(), found.dev()))
 }
 
@@ -53,19 +62,13 @@ impl Watch {
         Self { seen: read.clone(), read, is_looking: false }
     }
 
-    /// They are about to be read.
-    pub(super) fn before_reading(&self) -> Fingerprints {
-        self.read.again()
+    /// What is watched, as it was when it was looked at last.
+    pub(super) const fn seen(&self) -> &Fingerprints {
+        &self.seen
     }
 
-    /// These have been read; `before` is what they looked like then, as far as they were known.
-    pub(super) fn have_read<'a>(&mut self, files: impl Iterator<Item = &'a Path>, before: &Fingerprints) {
-        let mut read = Fingerprints::take(files);
-        for (file, fingerprint) in &mut read.0 {
-            if let Some(before) = before.0.get(file) {
-                *fingerprint = *before;
-            }
-        }
+    /// These have been read; `read` is what they looked like before.
+    pub(super) fn have_read(&mut self, read: Fingerprints) {
         self.seen = read.clone();
         self.read = read;
     }
@@ -74,6 +77,11 @@ impl Watch {
     pub(super) fn have_refused(&mut self, before: Fingerprints) {
         self.seen = before.clone();
         self.read = before;
+    }
+
+    /// They may have been read otherwise than they are: they count as changed.
+    pub(super) fn distrust(&mut self) {
+        self.read = Fingerprints::default();
     }
 
     /// Whether they have changed and rested since.
@@ -88,18 +96,22 @@ impl Supervisor {
     /// Looks at the files again and again; not in this thread, for a file system may hang.
     pub(super) fn watch_files(&self, ctx: &mut Context<Self>) {
         ctx.run_interval(INTERVAL, |supervisor, ctx| {
+            let is_reading = supervisor.reloading.is_under_way();
             let watch = &mut supervisor.reloading.watch;
-            if watch.is_looking || watch.seen.0.is_empty() || supervisor.stopping.is_asked_for() {
+            if is_reading || watch.is_looking || watch.seen.0.is_empty() || supervisor.stopping.is_asked_for()
+            {
                 return;
             }
-            watch.is_looking = true;
             let known = watch.seen.clone();
-            let looked = tokio::task::spawn_blocking(move || known.again());
+            let Ok(looked) = in_thread("watch", move || known.again()) else { return };
+            watch.is_looking = true;
             ctx.spawn(looked.into_actor(supervisor).map(|now, supervisor, ctx| {
+                let is_reading = supervisor.reloading.is_under_way();
                 let watch = &mut supervisor.reloading.watch;
                 watch.is_looking = false;
                 // A reload may have come between.
                 if let Ok(now) = now
+                    && !is_reading
                     && now.0.keys().eq(watch.seen.0.keys())
                     && watch.look(now)
                 {
@@ -133,15 +145,21 @@ mod tests {
         std::os::unix::fs::symlink(&two, &link).unwrap();
         assert!(!look(&mut watch), "it has not rested");
         assert!(look(&mut watch));
-        let before = watch.before_reading();
+        let before = watch.seen().again();
         watch.have_refused(before);
         assert!(!look(&mut watch));
 
         // It changes while it is read: what was read is what there was before.
-        let before = watch.before_reading();
+        let before = watch.seen().again();
         std::fs::write(&two, "22").unwrap();
-        watch.have_read(files(), &before);
+        watch.have_read(before.or_take(files()));
         assert!(!look(&mut watch));
+        assert!(look(&mut watch));
+
+        // Who could not be waited for has ended.
+        watch.have_refused(watch.seen().clone());
+        assert!(!look(&mut watch));
+        watch.distrust();
         assert!(look(&mut watch));
         std::fs::remove_dir_all(&directory).unwrap();
     }
