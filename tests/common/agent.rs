@@ -236,6 +236,16 @@ impl Agent {
         response
     }
 
+    /// Sends a request; the next message that comes, or `None` where the peer closes.
+    pub(crate) async fn try_exchange(&mut self, request: &Sip) -> Option<Sip> {
+        self.link.send(&request.to_bytes(), self.peer).await.ok()?;
+        let received = timeout(PATIENCE, self.link.receive()).await;
+        match received.unwrap_or_else(|_| panic!("{} {}: no answer", self.transport, self.local)) {
+            Ok((Frame::Message(octets), _)) => Sip::parse(&octets).ok(),
+            Ok((Frame::Ping | Frame::Pong, _)) | Err(_) => None,
+        }
+    }
+
     /// As [`Agent::exchange`], answering one challenge. An INVITE's challenge is acknowledged.
     pub(crate) async fn authorised_exchange(&mut self, request: &Sip, user: &str, password: &str) -> Sip {
         let challenged = self.exchange(request).await;

@@ -151,6 +151,14 @@ impl Authority {
         })
     }
 
+    /// TLS as a client that knows no version above 1.2.
+    pub(crate) fn old_client_config(&self) -> Arc<ClientConfig> {
+        let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_protocol_versions(&[&rustls::version::TLS12])
+            .expect("the provider knows TLS 1.2");
+        Arc::new(builder.with_root_certificates(self.roots()).with_no_client_auth())
+    }
+
     /// TLS as a server that shows `identity`; `mutual` demands a client certificate of this authority.
     pub(crate) fn server_config(&self, identity: &Identity, mutual: bool) -> Arc<ServerConfig> {
         let provider = Arc::new(aws_lc_rs::default_provider());

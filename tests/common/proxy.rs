@@ -377,6 +377,35 @@ impl Proxy {
         });
     }
 
+    /// Sets one key of its configuration; `value` is TOML.
+    pub(crate) fn set(&self, section: &str, key: &str, value: &str) {
+        let (header, row) = (format!("[{section}]"), format!("{key} = {value}"));
+        self.edit(|text| {
+            let mut lines: Vec<_> = text.lines().collect();
+            let Some(start) = lines.iter().position(|line| *line == header) else {
+                return format!("{text}\n{header}\n{row}\n");
+            };
+            let end = lines[start + 1..].iter().position(|line| line.starts_with('['));
+            let end = end.map_or(lines.len(), |end| start + 1 + end);
+            let beginning = format!("{key} = ");
+            match (start..end).find(|place| lines[*place].starts_with(&beginning)) {
+                Some(place) => lines[place] = &row,
+                None => lines.insert(start + 1, &row),
+            }
+            lines.join("\n") + "\n"
+        });
+    }
+
+    /// Sets keys and has it read them; each reload must be done, and change something. The line of its log.
+    pub(crate) async fn change(&self, keys: &[(&str, &str, &str)]) -> String {
+        for (section, key, value) in keys {
+            self.set(section, key, value);
+        }
+        let line = self.reload().await;
+        assert!(line.contains(" reloaded ") && !line.contains("changes=0"), "{keys:?}: {line}");
+        line
+    }
+
     /// Has it read its configuration again by SIGHUP, and waits until it says what has come of that.
     pub(crate) async fn reload(&self) -> String {
         let before = self.reloads();
