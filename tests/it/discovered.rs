@@ -13,16 +13,16 @@ use crate::common::scratch::{free_port, loopback};
 use crate::support::{DOMAIN, LIMIT, final_response, open_house, relay, uri};
 
 /// A proxy with open federation, and those who vouch for it and its peers.
-struct Border {
-    proxy: Proxy,
-    authority: Authority,
-    names: NameServer,
+pub(crate) struct Border {
+    pub(crate) proxy: Proxy,
+    pub(crate) authority: Authority,
+    pub(crate) names: NameServer,
     /// Where peers come in.
-    outside: SocketAddr,
+    pub(crate) outside: SocketAddr,
 }
 
 impl Border {
-    async fn open(keys: &[(&str, &str, &str)]) -> Self {
+    pub(crate) async fn open(keys: &[(&str, &str, &str)]) -> Self {
         let (authority, outside) = (Authority::new("tests"), loopback());
         let outside = SocketAddr::new(outside, free_port(outside));
         let names = NameServer::start(loopback(), "").await;
@@ -39,14 +39,14 @@ impl Border {
         Self { proxy, authority, names, outside }
     }
 
-    async fn uc_server(&self, user: &str) -> Agent {
+    pub(crate) async fn uc_server(&self, user: &str) -> Agent {
         let mut server = Agent::tcp(self.proxy.ip(), self.proxy.at(Protocol::Tcp)).await;
         server.register(DOMAIN, user, "nobody", "nothing").await;
         server
     }
 
     /// Where a peer listens whose domain DNS tells.
-    async fn peer(&self, domain: &str, local: IpAddr) -> Port {
+    pub(crate) async fn peer(&self, domain: &str, local: IpAddr) -> Port {
         let host = format!("sip.{domain}");
         let port =
             Port::tls(local, self.authority.server_config(&self.authority.server(&[&host]), false)).await;

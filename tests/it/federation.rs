@@ -116,7 +116,7 @@ fn subscriptions_go_both_ways() {
 }
 
 /// Sends a MESSAGE to bob of a domain and tells the status.
-async fn status_out(alice: &mut Agent, domain: &str) -> u16 {
+pub(crate) async fn status_out(alice: &mut Agent, domain: &str) -> u16 {
     let request = alice.message(&uri("alice"), &format!("sip:bob@{domain}"), "to abroad");
     alice.exchange(&request).await.status()
 }
@@ -158,13 +158,13 @@ fn policy_holds_in_both_directions() {
     });
 }
 
-async fn refused_in(border: &Border, foreign: &Foreign, from: &str) {
+pub(crate) async fn refused_in(border: &Border, foreign: &Foreign, from: &str) {
     let mut peer = border.enter(Some(&foreign.identity)).await;
     let refused = peer.exchange(&message_in(&peer, from, "alice")).await;
     assert_eq!(refused.status(), 403, "{refused}");
 }
 
-async fn passes_both_ways(border: &Border, foreign: &Foreign, domain: &str, alice: &mut Agent) {
+pub(crate) async fn passes_both_ways(border: &Border, foreign: &Foreign, domain: &str, alice: &mut Agent) {
     let bob = format!("sip:bob@{domain}");
     let mut peer = border.enter(Some(&foreign.identity)).await;
     let request = message_in(&peer, &bob, "alice");

@@ -2,6 +2,7 @@
 
 mod accounts;
 mod certificates;
+mod federation;
 pub(crate) mod hanging;
 mod interfaces;
 mod limits;
@@ -15,7 +16,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::common::agent::Agent;
-use crate::common::proxy::Protocol;
+use crate::common::proxy::Proxy;
 use crate::support::{Site, uri};
 
 /// A row of a key, to be found and replaced.
@@ -50,9 +51,22 @@ async fn status_of_message(agent: &mut Agent, to: &str) -> u16 {
 
 /// Waits until the log says for the so many-th time that somebody listens there.
 async fn listens(site: &Site, protocol: &str, at: SocketAddr, times: usize) {
-    let parts = [" listening ", &format!("protocol={protocol}"), &format!("address={at} ")];
+    is_logged(
+        &site.proxy,
+        &[" listening ", &format!("protocol={protocol}"), &format!("address={at} ")],
+        times,
+    )
+    .await;
+}
+
+/// The same, whatever the protocol is.
+async fn listens_anew(proxy: &Proxy, at: SocketAddr, times: usize) {
+    is_logged(proxy, &[" listening ", &format!("address={at} ")], times).await;
+}
+
+async fn is_logged(proxy: &Proxy, parts: &[&str], times: usize) {
     let is_it = |line: &&str| parts.iter().all(|part| line.contains(part));
-    while site.proxy.log().lines().filter(is_it).count() < times {
+    while proxy.log().lines().filter(is_it).count() < times {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }

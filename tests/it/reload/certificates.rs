@@ -101,7 +101,7 @@ fn others_are_trusted_who_come_afterwards_and_nobody_who_is_there_has_to_go() {
 fn a_second_pair_for_peers_comes_is_renewed_and_goes() {
     // client_chain, client_private_key
     run(LIMIT, async {
-        let site = Site::open(open_house(), &[Protocol::Tcp]).await;
+        let site = Site::open(open_house(), &[Protocol::Tcp, Protocol::Mtls]).await;
         let (ours, peers) = (&site.authority, Authority::new("The peer's"));
         // The peer is one that we trust, and trusts nobody but an authority of its own.
         let port = Port::tls(loopback(), peers.server_config(&ours.issue(&named(&["b.test"])), true)).await;

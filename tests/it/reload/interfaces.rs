@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{interface, listens, status_of_message};
 use crate::common::agent::Agent;
 use crate::common::certificates::Authority;
-use crate::common::proxy::Protocol;
+use crate::common::proxy::{Protocol, Settings};
 use crate::common::run;
 use crate::common::scratch::{free_port, loopback};
 use crate::support::{DOMAIN, LIMIT, Site, answers_options, open_house, relay, uri};
@@ -152,8 +152,8 @@ fn interfaces_of_the_wan_are_switched_and_moved() {
 #[test]
 fn the_interface_of_the_lan_section_is_moved_and_switched_off_with_its_account() {
     run(LIMIT, async {
-        let settings = open_house().account("other", "secret");
-        // The first stands in the section; a server of the other account is not disturbed.
+        let settings = Settings::new(DOMAIN).usual_timers().account("uc", "own").account("other", "secret");
+        // The first interface and the first account stand in the section; nobody else is disturbed.
         let site = Site::open(settings, &[Protocol::Udp, Protocol::Tcp]).await;
         let mut other = site.connect(Protocol::Tcp).await;
         other.register(DOMAIN, "bob", "other", "secret").await;
@@ -166,14 +166,15 @@ fn the_interface_of_the_lan_section_is_moved_and_switched_off_with_its_account()
         is_heard(SocketAddr::new(elsewhere, port), "udp").await;
         site.proxy.change(&[("lan", "transport_protocol", "\"tcp\"")]).await;
         listens(&site, "tcp", SocketAddr::new(elsewhere, port), 1).await;
-        let mut own = Agent::tcp(ip, SocketAddr::new(elsewhere, port)).await;
+        let mut own = site.connect(Protocol::Tcp).await;
+        own.register(DOMAIN, "alice", "uc", "own").await;
         let message = |agent: &Agent| agent.message(&uri("alice"), &uri("bob"), "hello");
         relay(&message(&own), &mut own, &mut other, 200).await;
         site.proxy.change(&[("lan", "enabled", "false")]).await;
         is_deaf(SocketAddr::new(elsewhere, port)).await;
-        let mut own = site.connect(Protocol::Tcp).await;
-        assert_eq!(own.exchange(&message(&own)).await.status(), 407, "no account is proven by its address");
-        relay(&message(&other), &mut other, &mut own, 200).await;
+        assert_eq!(own.exchange(&message(&own)).await.status(), 407, "it has no account any more");
+        let nobody = other.message(&uri("bob"), &uri("alice"), "hello");
+        assert_eq!(other.exchange(&nobody).await.status(), 480, "alice's server is gone, and bob's is here");
     });
 }
 
