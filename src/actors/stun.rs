@@ -32,13 +32,13 @@ pub struct NatDetermined {
     pub reason: String,
 }
 
-/// From now on, this is the question: asked at once if it is another one. From the supervisor.
+/// From now on, this is the question: asked at once if it is another one, or has another interval. From the supervisor.
 #[derive(Clone, Debug, Message)]
 #[rtype(result = "()")]
 pub struct ApplyStun {
     /// Whom to ask; nobody where there are no servers.
     pub question: Question,
-    /// `stun.interval`, from the next question on.
+    /// `stun.interval`: what had to be waited for by another one is not waited for any more.
     pub interval: Duration,
 }
 
@@ -131,18 +131,18 @@ impl Handler<ApplyStun> for Stun {
     type Result = ();
 
     fn handle(&mut self, ApplyStun { question, interval }: ApplyStun, ctx: &mut Context<Self>) {
-        self.interval = interval;
-        self.back_off = self.back_off.min(interval);
         let is_same = (&question.servers, &question.local) == (&self.question.servers, &self.question.local);
         self.question = Arc::new(question);
-        if is_same {
+        if std::mem::replace(&mut self.interval, interval) == interval && is_same {
             return;
         }
         if let Some(handle) = self.next.take() {
             ctx.cancel_future(handle);
         }
         self.back_off = FIRST_BACK_OFF.min(interval);
-        self.told = None;
+        if !is_same {
+            self.told = None;
+        }
         self.ask(ctx);
     }
 }

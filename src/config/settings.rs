@@ -17,7 +17,7 @@ pub struct Stun {
     ///
     /// Default none: nothing is asked. Reload: asked at once.
     pub servers: Vec<HostPort>,
-    /// Between two questions, 10 s to 24 h. Default 10 min. Reload: from the next question on.
+    /// Between two questions, 10 s to 24 h. Default 10 min. Reload: asked at once.
     pub interval: Duration,
 }
 

@@ -1,8 +1,9 @@
 //! Static routes, and who is asked where they lead: name servers and STUN servers.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::{route, route_by, status_of_message};
+use super::{interface, route, route_by, status_of_message};
 use crate::abroad::{message_in, named};
 use crate::common::agent::Agent;
 use crate::common::certificates::Authority;
@@ -10,7 +11,7 @@ use crate::common::dns::{Mood, NameServer};
 use crate::common::port::Port;
 use crate::common::proxy::Protocol;
 use crate::common::run;
-use crate::common::scratch::loopback;
+use crate::common::scratch::{free_port, loopback};
 use crate::common::stun_server::{Filter, Mapping, OUTSIDE, Speech, StunServer};
 use crate::support::{LIMIT, SILENCE, Site, open_house, relay, uri};
 
@@ -123,7 +124,9 @@ async fn arrives_at(port: &Port, agent: &mut Agent) -> Agent {
 fn a_route_is_switched_off_and_leads_by_another_port_protocol_and_address_of_ours() {
     // enabled, port, transport_protocol, bind_to_ip_address, domain_name
     run(LIMIT, async {
-        let site = Site::open(open_house(), &[Protocol::Tcp, Protocol::Udp]).await;
+        let own = loopback();
+        let more = interface(SocketAddr::new(own, free_port(own)), "tcp");
+        let site = Site::open(open_house().text(&more), &[Protocol::Tcp, Protocol::Udp]).await;
         let mut agent = site.connect(Protocol::Tcp).await;
         let ip = loopback();
         let (first, second) = (Port::tcp(ip).await, Port::tcp(ip).await);
@@ -141,7 +144,6 @@ fn a_route_is_switched_off_and_leads_by_another_port_protocol_and_address_of_our
         assert_eq!(status_of_message(&mut agent, "sip:bob@partner.test").await, 404);
         change(route_by("tcp", "partner.test", second.local(), "enabled = true\n")).await;
         arrives_at(&second, &mut agent).await;
-        let own = loopback();
         let bound = format!("bind_to_ip_address = \"{own}\"\n");
         change(route_by("tcp", "partner.test", second.local(), &bound)).await;
         assert_eq!(arrives_at(&second, &mut agent).await.source().ip(), own);
