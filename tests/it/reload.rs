@@ -5,6 +5,7 @@ mod certificates;
 mod federation;
 pub(crate) mod hanging;
 mod interfaces;
+mod keys;
 mod limits;
 mod operation;
 mod registrar;

@@ -136,24 +136,32 @@ fn whose_scope_is_changed_speaks_for_those_of_now() {
     run(LIMIT, async {
         let account =
             |users: &str| format!("user_name = \"uc-s\"\npassword = \"s\"\nusers = [\"{users}\"]\n");
-        let settings = Settings::new(DOMAIN).account("uc-b", "b").account_rows(&account("alice@example.org"));
-        let site = Site::open(settings, &[Protocol::Tcp]).await;
-        let (mut s, mut b) = (site.connect(Protocol::Tcp).await, site.connect(Protocol::Tcp).await);
-        b.register(DOMAIN, "bob", "uc-b", "b").await;
-        s.register(DOMAIN, "alice", "uc-s", "s").await;
-        let from = |s: &Agent, user: &str| s.message(&uri(user), &uri("bob"), "hello");
-        assert_eq!(s.exchange(&from(&s, "carol")).await.status(), 403);
-        for (old, new, speaks, silent) in [
-            ("alice@example.org", "carol@example.org", "carol", "alice"),
-            ("carol@example.org", "*@example.org", "alice", ""),
-            ("*@example.org", "alice@example.org", "alice", "carol"),
-        ] {
-            site.proxy.replace(&account(old), &account(new));
-            assert!(site.proxy.reload().await.contains("changes=1"));
-            site.proxy.logs(&["configuration_changed", "lan.account[uc-s].users", new]).await;
-            relay(&from(&s, speaks), &mut s, &mut b, 200).await;
-            if !silent.is_empty() {
-                assert_eq!(s.exchange(&from(&s, silent)).await.status(), 403, "{new}");
+        // The first account stands in `[lan]`.
+        for is_first in [true, false] {
+            let (rows, settings) = (account("alice@example.org"), Settings::new(DOMAIN));
+            let settings = if is_first {
+                settings.account_rows(&rows).account("uc-b", "b")
+            } else {
+                settings.account("uc-b", "b").account_rows(&rows)
+            };
+            let site = Site::open(settings, &[Protocol::Tcp]).await;
+            let (mut s, mut b) = (site.connect(Protocol::Tcp).await, site.connect(Protocol::Tcp).await);
+            b.register(DOMAIN, "bob", "uc-b", "b").await;
+            s.register(DOMAIN, "alice", "uc-s", "s").await;
+            let from = |s: &Agent, user: &str| s.message(&uri(user), &uri("bob"), "hello");
+            assert_eq!(s.exchange(&from(&s, "carol")).await.status(), 403);
+            for (old, new, speaks, silent) in [
+                ("alice@example.org", "carol@example.org", "carol", "alice"),
+                ("carol@example.org", "*@example.org", "alice", ""),
+                ("*@example.org", "alice@example.org", "alice", "carol"),
+            ] {
+                site.proxy.replace(&account(old), &account(new));
+                assert!(site.proxy.reload().await.contains("changes=1"));
+                site.proxy.logs(&["configuration_changed", "lan.account[uc-s].users", new]).await;
+                relay(&from(&s, speaks), &mut s, &mut b, 200).await;
+                if !silent.is_empty() {
+                    assert_eq!(s.exchange(&from(&s, silent)).await.status(), 403, "{new}");
+                }
             }
         }
     });

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use super::listens_anew;
+use super::{is_logged, listens_anew};
 use crate::abroad::{Border, OWN_NAME, message_in, named};
 use crate::common::agent::Agent;
 use crate::common::run;
@@ -120,7 +120,7 @@ async fn is_watched(border: &discovered::Border, users: &[&str], status: u16, mo
         }
         assert!(number <= most, "{number} requests have passed");
     }
-    assert_eq!(watched(border), before + 1);
+    is_logged(&border.proxy, &["peer_watched"], before + 1).await;
     for agent in [&mut bob, &mut carol, &mut peer] {
         agent.close().await;
     }

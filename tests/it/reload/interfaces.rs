@@ -108,45 +108,56 @@ async fn is_heard(address: SocketAddr, protocol: &str) {
 }
 
 #[test]
-fn interfaces_of_the_wan_are_switched_and_moved() {
-    run(LIMIT, async {
-        let site = Site::open(open_house().listen_outside(Protocol::Tcp), &[Protocol::Tcp]).await;
-        let stays = site.proxy.outside_at(Protocol::Tcp);
-        let mut kept = Agent::tcp(loopback(), stays).await;
-        let places = [0; 3].map(|_| {
-            let ip = loopback();
-            SocketAddr::new(ip, free_port(ip))
-        });
-        let mut last = None;
-        // enabled, ip_address, port, protocol
-        for (place, protocol, enabled) in [
-            (places[0], "tcp", true),
-            (places[0], "tcp", false),
-            (places[0], "tcp", true),
-            (SocketAddr::new(places[0].ip(), places[1].port()), "tcp", true),
-            (SocketAddr::new(places[2].ip(), places[1].port()), "tcp", true),
-            (SocketAddr::new(places[2].ip(), places[1].port()), "udp", true),
-        ] {
-            let row = |at: SocketAddr, protocol: &str, enabled: bool| {
-                let (ip, port) = (at.ip(), at.port());
-                format!(
-                    "{{ enabled = {enabled}, ip_address = \"{ip}\", port = {port}, protocol = \"{protocol}\" }}"
-                )
-            };
-            let rows = format!("[{}, {}]", row(stays, "tcp", true), row(place, protocol, enabled));
-            site.proxy.change(&[("wan", "network_interface", &rows)]).await;
-            if enabled {
-                listens(&site, protocol, place, 1).await;
-                is_heard(place, protocol).await;
-            } else {
-                is_deaf(place).await;
-            }
-            if let Some(last) = last.replace(place).filter(|last| *last != place) {
-                is_deaf(last).await;
-            }
-            answers_options(&mut kept).await;
+fn interfaces_of_either_list_are_switched_and_moved() {
+    run(2 * LIMIT, async {
+        for section in ["wan", "lan"] {
+            are_switched_and_moved(section).await;
         }
     });
+}
+
+/// One of the interfaces of this section, while another goes on.
+async fn are_switched_and_moved(section: &str) {
+    let site = Site::open(open_house().listen_outside(Protocol::Tcp), &[Protocol::Tcp]).await;
+    let stays = site.proxy.outside_at(Protocol::Tcp);
+    let mut kept = Agent::tcp(loopback(), stays).await;
+    let places = [0; 3].map(|_| {
+        let ip = loopback();
+        SocketAddr::new(ip, free_port(ip))
+    });
+    let mut last = None;
+    // enabled, ip_address, port, protocol
+    for (place, protocol, enabled) in [
+        (places[0], "tcp", true),
+        (places[0], "tcp", false),
+        (places[0], "tcp", true),
+        (SocketAddr::new(places[0].ip(), places[1].port()), "tcp", true),
+        (SocketAddr::new(places[2].ip(), places[1].port()), "tcp", true),
+        (SocketAddr::new(places[2].ip(), places[1].port()), "udp", true),
+    ] {
+        let row = |at: SocketAddr, protocol: &str, enabled: bool| {
+            let (ip, port) = (at.ip(), at.port());
+            format!(
+                "{{ enabled = {enabled}, ip_address = \"{ip}\", port = {port}, protocol = \"{protocol}\" }}"
+            )
+        };
+        let mut rows = vec![row(place, protocol, enabled)];
+        if section == "wan" {
+            rows.push(row(stays, "tcp", true));
+        }
+        let rows = format!("[{}]", rows.join(", "));
+        site.proxy.change(&[(section, "network_interface", &rows)]).await;
+        if enabled {
+            listens(&site, protocol, place, 1).await;
+            is_heard(place, protocol).await;
+        } else {
+            is_deaf(place).await;
+        }
+        if let Some(last) = last.replace(place).filter(|last| *last != place) {
+            is_deaf(last).await;
+        }
+        answers_options(&mut kept).await;
+    }
 }
 
 #[test]

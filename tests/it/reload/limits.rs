@@ -7,7 +7,7 @@ use crate::common::proxy::{Protocol, Settings};
 use crate::common::run;
 use crate::common::scratch::loopback;
 use crate::support::{
-    DOMAIN, LIMIT, SILENCE, Site, Wire, answers_options, next_within, open_house, relay, uri,
+    DOMAIN, LIMIT, PROMPT, Site, Wire, answers_options, next_within, open_house, relay, uri,
 };
 
 /// How long something may take that takes a fraction of a second.
@@ -86,21 +86,25 @@ fn transactions_are_limited_anew_and_those_that_have_begun_end() {
 #[test]
 fn handshakes_messages_and_silence_have_their_new_times() {
     run(LIMIT, async {
-        let site = Site::open(open_house(), &[Protocol::Tls, Protocol::Tcp]).await;
+        // Before, each of them has longer than a test.
+        let settings = open_house().key("limits", "handshake_timeout", "\"5m\"").key(
+            "limits",
+            "message_timeout",
+            "\"5m\"",
+        );
+        let site = Site::open(settings, &[Protocol::Tls, Protocol::Tcp]).await;
         let (tls, tcp) = (site.proxy.at(Protocol::Tls), site.proxy.at(Protocol::Tcp));
-        // By default, each of them has longer than a test.
-        let half = b"MESSAGE sip:bob@exa";
-        let mut old = Wire::tcp(tcp).await;
-        old.send(b"OPTIONS sip:example.org SIP/2.0\r\nVia: SIP/2.0/TCP x;branch=z9hG4bK1\r\nMax-Forwards: 70\r\nFrom: <sip:a@example.org>;tag=1\r\nTo: <sip:example.org>\r\nCall-ID: 1\r\nCSeq: 1 OPTIONS\r\nContent-Length: 0\r\n\r\n").await;
-        assert!(old.receive().await.starts_with(b"SIP/2.0 200"));
         site.proxy.change(&[("limits", "handshake_timeout", "\"300ms\"")]).await;
         Wire::tcp(tls).await.read_until_closed(PATIENCE).await;
         site.proxy.change(&[("limits", "message_timeout", "\"300ms\"")]).await;
         let mut wire = Wire::tcp(tcp).await;
-        wire.send(half).await;
+        wire.send(b"MESSAGE sip:bob@exa").await;
         wire.read_until_closed(PATIENCE).await;
         site.proxy.change(&[("limits", "idle_timeout", "\"600ms\"")]).await;
         Wire::tcp(tcp).await.read_until_closed(PATIENCE).await;
+        let long =
+            ["handshake_timeout", "message_timeout", "idle_timeout"].map(|key| ("limits", key, "\"5m\""));
+        site.proxy.change(&long).await;
         site.is_well(Protocol::Tls).await;
     });
 }
@@ -128,7 +132,7 @@ async fn answered(site: &Site) -> usize {
         stranger.send(&stranger.message(&uri("alice"), &uri("bob"), "hello")).await;
     }
     let mut answered = 0;
-    while next_within(&mut stranger, 4 * SILENCE).await.is_some() {
+    while next_within(&mut stranger, PROMPT).await.is_some() {
         answered += 1;
     }
     answered

@@ -1,7 +1,7 @@
 //! What those see who run it: logs, the admin interface, the end.
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::net::TcpStream;
 
@@ -60,7 +60,7 @@ async fn has(site: &Site, name: &str, text: &str) {
     eventually(PATIENCE, &what, is_there).await;
 }
 
-/// Has the log written half a megabyte.
+/// Has something written to the log.
 async fn write_much(site: &Site) {
     let mut agent = site.connect(Protocol::Tcp).await;
     let proxy = "sip:example.org";
@@ -102,11 +102,16 @@ fn log_files_come_move_and_have_the_form_size_and_number_that_the_file_says_now(
             [1, 2].map(|number| file(&site, &format!("sip.log.{number}")).map_or(0, |text| text.len()));
         assert!(largest.iter().all(|length| *length <= 1_000_000), "{largest:?}");
         reload(&[("kept_log_files", "0")]).await;
-        let is_gone = || file(&site, "sip.log.1").is_none().then_some(());
-        for _ in 0..8 {
+        while file(&site, "sip.log.1").is_some() {
             write_much(&site).await;
         }
-        eventually(PATIENCE, "older files go", is_gone).await;
+        // Files of days before go at once.
+        let old = site.proxy.directory().path().join("logs/security.log.1");
+        std::fs::write(&old, "of last week\n").expect("a file");
+        let written = std::fs::File::options().write(true).open(&old).expect("it is there");
+        written.set_modified(SystemTime::now() - Duration::from_secs(7 * 86_400)).expect("its time is set");
+        reload(&[("delete_log_files_daily", "true")]).await;
+        eventually(PATIENCE, "what is old is deleted", || (!old.exists()).then_some(())).await;
     });
 }
 

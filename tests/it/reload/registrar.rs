@@ -8,7 +8,7 @@ use crate::common::proxy::{Protocol, Settings};
 use crate::common::run;
 use crate::common::scratch::loopback;
 use crate::common::sip::{Sip, parameter};
-use crate::support::{DOMAIN, LIMIT, SILENCE, Site, next_within, open_house, uri};
+use crate::support::{DOMAIN, LIMIT, Site, next_within, open_house, uri};
 
 #[test]
 fn the_registrar_goes_by_its_new_bounds() {
@@ -167,7 +167,7 @@ fn credentials_are_as_strictly_looked_at_as_the_file_has_it_now() {
 async fn guess(agent: &mut Agent) -> bool {
     let request = agent.message(&uri("alice"), &uri("bob"), "guess");
     agent.send(&request).await;
-    let Some(challenged) = next_within(agent, SILENCE * 4).await else { return false };
+    let Some(challenged) = next_within(agent, Duration::from_secs(2)).await else { return false };
     assert_eq!(challenged.status(), 407, "{challenged}");
     agent.send(&agent.answer_challenge(&request, &challenged, WRONG)).await;
     next_within(agent, Duration::from_secs(2)).await.is_some()

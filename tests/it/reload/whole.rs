@@ -1,19 +1,13 @@
 //! What holds for each reload, whatever it changes.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
-use super::{interface, listens, route, status_of_message};
-use crate::common::agent::Agent;
-use crate::common::dns::NameServer;
-use crate::common::port::Port;
-use crate::common::proxy::{Protocol, Settings};
+use super::{interface, route, status_of_message};
+use crate::common::proxy::Protocol;
 use crate::common::run;
-use crate::common::scratch::{free_port, loopback};
-use crate::common::sip::Sip;
-use crate::common::stun_server::{Filter, Mapping, OUTSIDE, Speech, StunServer};
+use crate::common::scratch::free_port;
 use crate::invite::invitation;
-use crate::support::{DOMAIN, LIMIT, Site, answers_options, open_house, relay, uri};
+use crate::support::{LIMIT, Site, answers_options, open_house, relay, uri};
 
 #[test]
 fn a_bad_file_changes_nothing_and_every_fault_is_told() {
