@@ -367,10 +367,10 @@ impl Bindings {
     }
 
     /// The addresses-of-record that have a binding which `test` accepts. Looks at all that there are.
-    pub(super) fn having(&self, test: impl Fn(&Binding) -> bool) -> Vec<AddressOfRecord> {
+    pub(super) fn having(&self, test: impl Fn(&AddressOfRecord, &Binding) -> bool) -> Vec<AddressOfRecord> {
         let all = self.records.iter().flatten();
         let mut names: Vec<_> = all
-            .filter(|(_, record)| record.bindings.iter().any(&test))
+            .filter(|(name, record)| record.bindings.iter().any(|binding| test(name, binding)))
             .map(|(name, _)| name.clone())
             .collect();
         names.sort_unstable();

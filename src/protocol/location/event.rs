@@ -78,7 +78,8 @@ pub enum LogOffReason {
     FlowEnded,
     /// It was to be connected to, and could not.
     Unreachable,
-    /// What proves its account has changed: it has to prove that again.
+    /// What proves its account has changed, and it has to prove that again; or the account does not speak for its last
+    /// user any more.
     AccountChanged,
     /// Its account is not configured any more.
     AccountRemoved,
@@ -116,6 +117,8 @@ pub enum RemovalReason {
     Unreachable,
     /// Its connection has not outlived a restart, and the UC server has registered over another.
     Replaced,
+    /// Its account does not speak for the user any more.
+    AccountChanged,
     /// Its account is not configured any more.
     AccountRemoved,
 }
@@ -130,6 +133,7 @@ impl RemovalReason {
             Self::FlowEnded => "flow_ended",
             Self::Unreachable => "unreachable",
             Self::Replaced => "replaced",
+            Self::AccountChanged => "account_changed",
             Self::AccountRemoved => "account_removed",
         }
     }

@@ -12,7 +12,7 @@ use super::flows::SEARCHED_AT_MOST;
 use super::plan::{Bounds, Plan, Step, plan};
 use super::registration::{Change, Registration};
 use super::{AddressOfRecord, Location};
-use crate::protocol::account::{AccountId, AccountKind};
+use crate::protocol::account::{Account, AccountId, AccountKind};
 use crate::protocol::flow::{Flow, Transport};
 use crate::protocol::message::Name;
 use crate::protocol::message::reply::Reply;
@@ -146,10 +146,7 @@ impl Location {
     /// Whether `name` is the account's own as a UC server: its user name, or a bare domain.
     pub(super) fn is_own(&self, name: &AddressOfRecord, account: Option<AccountId>) -> bool {
         let account = account.and_then(|id| self.settings.accounts.get(id));
-        account.is_some_and(|account| {
-            let is_name = name.user().is_empty() || name.user() == account.user_name.as_bytes();
-            account.kind == AccountKind::UcServer && is_name
-        })
+        account.is_some_and(|account| is_own_name(account, name))
     }
 
     /// What a change of a server binding means: where the UC server is asked, or that it has logged off.
@@ -243,6 +240,16 @@ fn added(name: &AddressOfRecord, binding: &Binding) -> LocationEvent {
         contact: Bytes::copy_from_slice(binding.contact()),
         flow: *binding.flow,
     }
+}
+
+/// Whether `account` may have bindings of `name`: a user that it speaks for, or its own as a UC server.
+pub(super) fn speaks_for(account: &Account, name: &AddressOfRecord) -> bool {
+    account.scope.contains(name.user(), name.domain()) || is_own_name(account, name)
+}
+
+fn is_own_name(account: &Account, name: &AddressOfRecord) -> bool {
+    let is_name = name.user().is_empty() || name.user() == account.user_name.as_bytes();
+    account.kind == AccountKind::UcServer && is_name
 }
 
 /// Takes out those for which `test` says so, by place and value; the others keep their order.

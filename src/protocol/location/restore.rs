@@ -10,7 +10,7 @@ use super::bindings::{Binding, BindingList, Tie};
 use super::clock::Moment;
 use super::event::{LogOffReason, RemovalReason};
 use super::record::{self, Kept, KeptFlow};
-use super::register::{log_on_by, numeric_address, take_where};
+use super::register::{log_on_by, numeric_address, speaks_for, take_where};
 use super::registration::{Change, Registration};
 use super::{AddressOfRecord, Location, clock};
 use crate::protocol::account::{AccountId, AccountKind};
@@ -106,8 +106,7 @@ impl Location {
     fn account_now(&self, name: &AddressOfRecord, kept: &Kept<'_>) -> Option<Option<AccountId>> {
         let Some(user_name) = kept.account else { return Some(None) };
         let (id, account) = self.settings.accounts.by_user_name(user_name.as_bytes())?;
-        let speaks = account.scope.contains(name.user(), name.domain()) || self.is_own(name, Some(id));
-        speaks.then_some(Some(id))
+        speaks_for(account, name).then_some(Some(id))
     }
 
     /// The flow of a binding as things are now.

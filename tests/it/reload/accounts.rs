@@ -159,6 +159,12 @@ fn whose_scope_is_changed_speaks_for_those_of_now() {
                 assert!(site.proxy.reload().await.contains("changes=1"));
                 site.proxy.logs(&["configuration_changed", "lan.account[uc-s].users", new]).await;
                 relay(&from(&s, speaks), &mut s, &mut b, 200).await;
+                if new == "carol@example.org" {
+                    // Nobody is reached by it who is not one of its users.
+                    site.proxy.logs(&["binding_removed", "aor=alice@example.org", "account_changed"]).await;
+                    let to_alice = b.message(&uri("bob"), &uri("alice"), "hello");
+                    assert_eq!(b.exchange(&to_alice).await.status(), 480);
+                }
                 if !silent.is_empty() {
                     assert_eq!(s.exchange(&from(&s, silent)).await.status(), 403, "{new}");
                 }

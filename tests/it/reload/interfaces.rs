@@ -171,9 +171,11 @@ fn the_interface_of_the_lan_section_is_moved_and_switched_off_with_its_account()
         let (ip, elsewhere) = (site.proxy.ip(), loopback());
         let port = free_port(ip);
         site.proxy.change(&[("lan", "port", &port.to_string())]).await;
+        listens(&site, "udp", SocketAddr::new(ip, port), 1).await;
         is_heard(SocketAddr::new(ip, port), "udp").await;
         let quoted = format!("\"{elsewhere}\"");
         site.proxy.change(&[("lan", "bind_to_ip_address", &quoted)]).await;
+        listens(&site, "udp", SocketAddr::new(elsewhere, port), 1).await;
         is_heard(SocketAddr::new(elsewhere, port), "udp").await;
         site.proxy.change(&[("lan", "transport_protocol", "\"tcp\"")]).await;
         listens(&site, "tcp", SocketAddr::new(elsewhere, port), 1).await;

@@ -70,6 +70,33 @@ fn whose_proof_has_changed_logs_on_anew_and_keeps_its_bindings() {
 }
 
 #[test]
+fn an_account_that_speaks_for_fewer_loses_the_bindings_of_the_others_and_stays_logged_on() {
+    let mut at = new();
+    at.log_on(tcp(2), OTHER);
+    for (user, call_id) in [("bob", "c"), ("carol", "d"), ("other", "e")] {
+        let contact = format!("Contact: <sip:{user}@10.0.0.2>");
+        at.register(tcp(2), registration(OTHER, &format!("sip:{user}@b.test"), call_id, 1, &[&contact]));
+    }
+    at.contact("a", 1, &["Contact: <sip:alice@10.0.0.1>"]);
+    at.events();
+    let accounts = changed(|list| list[1].1.scope = Scope::parse(&["carol@b.test"]).unwrap());
+    let new = settings(&at, |settings| settings.accounts = accounts);
+    at.location.reconfigure(at.now, new, &|_| true);
+    let events: Vec<_> = at.events().into_iter().collect();
+    let [LocationEvent::BindingRemoved { address_of_record, reason, .. }] = &*events else {
+        panic!("one binding is gone, and nobody is logged off: {events:?}")
+    };
+    assert_eq!((address_of_record, *reason), (&name("sip:bob@b.test"), RemovalReason::AccountChanged));
+    assert_eq!(at.targets("sip:bob@b.test"), Vec::<String>::new());
+    // The account's own name is in no scope.
+    for kept in ["sip:carol@b.test", "sip:other@b.test", "sip:alice@a.test"] {
+        assert_eq!(at.targets(kept).len(), 1, "{kept}");
+    }
+    // Who is not its user is not looked for there either.
+    assert_eq!(at.servers("sip:bob@b.test"), [tcp(1)]);
+}
+
+#[test]
 fn who_is_taken_for_an_account_by_its_address_is_so_no_longer_outside_of_the_networks() {
     let mut at = with(|settings| {
         settings.accounts = changed(|list| list[0].1.secret = Secret::Address);
