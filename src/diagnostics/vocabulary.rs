@@ -67,7 +67,7 @@ pub const EVENTS: &[Kind] = &[
     kind("address_banned", Log::Security, &[Warning], "too many failed log-ons from there; nobody logs on from there for a while"),
     kind("admin_listening", Log::Service, &[Info], "`[admin] listen` is up"),
     kind("admin_not_listening", Log::Service, &[Error], "it is not; it is tried again"),
-    kind("admin_refused", Log::Security, &[Warning], "somebody has no token, a wrong one, or is a web page of another site"),
+    kind("admin_refused", Log::Security, &[Warning], "somebody has no token, a wrong one, is a web page of another site, or comes when too many connections are open"),
     kind("answered", Log::Sip, &[Info], "a transaction has its final response"),
     kind("binding_added", Log::Sip, &[Debug], "a Contact was registered"),
     kind("binding_removed", Log::Sip, &[Debug], "a Contact was removed, or has expired"),

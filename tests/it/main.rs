@@ -20,6 +20,7 @@ mod control;
 mod dialogs;
 mod digest;
 mod discovered;
+mod doors;
 mod events;
 mod federation;
 mod forking;

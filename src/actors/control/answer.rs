@@ -5,14 +5,14 @@ use futures_util::stream::LocalBoxStream;
 use http_body_util::{Either, Full, StreamBody};
 use hyper::body::Frame;
 use hyper::header::{
-    ALLOW, CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue, IF_NONE_MATCH,
+    ALLOW, CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue, IF_NONE_MATCH, VARY,
     WWW_AUTHENTICATE,
 };
 use hyper::{Method, Response, StatusCode};
 use serde::Serialize;
 
 use super::access::Refusal;
-use super::metrics;
+use super::exposition::Format;
 use super::page::{self, Asset};
 use super::report::Problem;
 
@@ -36,7 +36,7 @@ pub(super) enum Answer {
     Json(Vec<u8>),
     Faulty(Vec<u8>),
     Text(StatusCode, String),
-    Metrics(String),
+    Metrics(Format, String),
     /// Of the status page.
     File(&'static Asset),
     /// The same, which the browser has.
@@ -108,11 +108,14 @@ pub(super) fn not_allowed(method: &Method, allowed: &[Method]) -> Response<Body>
 /// Gives an answer its headers.
 pub(super) fn finish(answer: Answer) -> Response<Body> {
     let whole = |octets: Vec<u8>| Either::Left(Full::from(octets));
+    let has_forms = matches!(answer, Answer::Metrics(..));
     let (status, kind, body) = match answer {
         Answer::Json(octets) => (StatusCode::OK, "application/json", whole(octets)),
         Answer::Faulty(octets) => (StatusCode::UNPROCESSABLE_ENTITY, "application/json", whole(octets)),
         Answer::Text(status, text) => (status, "text/plain; charset=utf-8", whole(text.into_bytes())),
-        Answer::Metrics(text) => (StatusCode::OK, metrics::CONTENT_TYPE, whole(text.into_bytes())),
+        Answer::Metrics(format, text) => {
+            (StatusCode::OK, format.content_type(), whole(format.write(text).into_bytes()))
+        }
         Answer::Lines(lines) => {
             (StatusCode::OK, "application/x-ndjson", Either::Right(StreamBody::new(lines)))
         }
@@ -133,6 +136,9 @@ pub(super) fn finish(answer: Answer) -> Response<Body> {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     }
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if has_forms {
+        headers.insert(VARY, HeaderValue::from_static("accept"));
+    }
     for (name, value) in GUARDS {
         headers.insert(name, HeaderValue::from_static(value));
     }

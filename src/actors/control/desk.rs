@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
+use bytes::Bytes;
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Body as HttpBody;
 use hyper::{Method, Request, Response, StatusCode};
@@ -17,7 +18,9 @@ use super::access::{Door, Refusal};
 use super::answer::{Answer, Body, finish, not_allowed, page_file, refused};
 use super::collect::{Collector, RELOAD_TIME};
 use super::door::Deadline;
+use super::exposition::Format;
 use super::page;
+use super::places::NoPlace;
 use super::query::Query;
 use super::report::{Endpoint, LogLevel, ServiceRecord};
 use super::{events, tables, trace};
@@ -82,6 +85,17 @@ const TABLE: [(&str, Method, Resource); 14] = [
     ("/trace", Method::GET, Resource::Trace),
 ];
 
+/// What is asked for.
+struct Question {
+    resource: Resource,
+    /// A HEAD is answered as a GET would be, without the body; and whatever begins with that does not begin.
+    is_head: bool,
+    /// Of metrics.
+    format: Format,
+    query: Query,
+    body: Bytes,
+}
+
 /// Who answers.
 pub(super) struct Desk {
     collector: Collector,
@@ -90,6 +104,8 @@ pub(super) struct Desk {
     security: Logger,
     /// Bounds the lines about them.
     refusals: LogLimit,
+    /// Bounds those about connections for which there is no place.
+    crowding: LogLimit,
     is_reloading: Cell<bool>,
 }
 
@@ -114,6 +130,7 @@ impl Desk {
             log,
             security,
             refusals: LogLimit::default(),
+            crowding: LogLimit::default(),
             is_reloading: Cell::new(false),
         }
     }
@@ -188,8 +205,14 @@ impl Desk {
             }
         };
         let Some((service, is_old)) = &service else { return finish(Answer::silent("supervisor")) };
-        let query = Query::new(head.uri.query());
-        let answered = self.answer_of(resource, (service, *is_old), &query, &body, visit).await;
+        let question = Question {
+            resource,
+            is_head: head.method == Method::HEAD,
+            format: Format::asked_for(&head.headers),
+            query: Query::new(head.uri.query()),
+            body,
+        };
+        let answered = self.answer_of(&question, (service, *is_old), visit).await;
         finish(answered.unwrap_or_else(|answer| answer))
     }
 
@@ -197,6 +220,14 @@ impl Desk {
         if let Some(repeated) = self.refusals.pass(Instant::now()) {
             warn!(self.security, "admin_refused"; "peer" => visit.peer.map(|peer| peer.to_string()), "path" => path,
                 "status" => refusal.status.as_u16(), "reason" => refusal.why, "repeated" => repeated);
+        }
+    }
+
+    /// Somebody has come for whom there is no place.
+    pub(super) fn tell_full(&self, peer: Option<SocketAddr>, full: NoPlace) {
+        if let Some(repeated) = self.crowding.pass(Instant::now()) {
+            warn!(self.security, "admin_refused"; "peer" => peer.map(|peer| peer.to_string()),
+                "status" => full.status().as_u16(), "reason" => full.why(), "repeated" => repeated);
         }
     }
 
@@ -215,12 +246,11 @@ impl Desk {
     /// An `Err` is an answer, too: the one to a question that makes no sense.
     async fn answer_of(
         &self,
-        resource: Resource,
+        question: &Question,
         (service, is_old): (&Description, bool),
-        query: &Query,
-        body: &[u8],
         visit: &Visit,
     ) -> Result<Answer, Answer> {
+        let &Question { resource, is_head, format, ref query, ref body } = question;
         if !matches!(resource, Resource::Registrations | Resource::Events | Resource::Trace) {
             query.allow(&[]).map_err(Answer::bad)?;
         }
@@ -231,18 +261,18 @@ impl Desk {
             Resource::Routes => Answer::json(&self.collector.routes(service).await.ok_or_else(resolver)?),
             Resource::Peers => Answer::json(&self.collector.peers(service).await),
             Resource::Registrations => self.registrations(query).await?,
-            Resource::Events => self.events(query, visit)?,
+            Resource::Events => self.events(query, visit, is_head)?,
             Resource::Certificate => Answer::json(&self.collector.certificate(service)),
             Resource::Health => match self.collector.health((service, is_old)).await {
                 Ok(well) => Answer::Text(StatusCode::OK, well),
                 Err(why) => Answer::Text(StatusCode::SERVICE_UNAVAILABLE, why),
             },
-            Resource::Metrics => Answer::Metrics(self.collector.metrics(service).await),
+            Resource::Metrics => Answer::Metrics(format, self.collector.metrics(service).await),
             Resource::Reload => self.reload(visit).await?,
             Resource::Drain => self.stop(true).await?,
             Resource::Stop => self.stop(false).await?,
             Resource::LogLevel => self.set_log_level(body)?,
-            Resource::Trace => self.trace(query, service, visit)?,
+            Resource::Trace => self.trace(query, service, visit, is_head)?,
         })
     }
 
@@ -258,21 +288,33 @@ impl Desk {
         found.map(|found| Answer::json(&found)).ok_or_else(|| Answer::silent("registrar"))
     }
 
-    fn events(&self, query: &Query, visit: &Visit) -> Result<Answer, Answer> {
+    fn events(&self, query: &Query, visit: &Visit, is_head: bool) -> Result<Answer, Answer> {
         query.allow(&["limit", "follow"]).map_err(Answer::bad)?;
         let limit = query.number("limit", 0..=MAXIMUM_EVENTS, USUAL_EVENTS).map_err(Answer::bad)?;
         let logs = self.collector.logs();
         if query.switch("follow").map_err(Answer::bad)? {
+            if is_head {
+                return Ok(Answer::Lines(Box::pin(futures_util::stream::empty())));
+            }
             Ok(Answer::Lines(events::follow(logs.events(), limit, visit.deadline.clone())))
         } else {
             Ok(Answer::json(&logs.events().last(limit)))
         }
     }
 
-    fn trace(&self, query: &Query, service: &Description, visit: &Visit) -> Result<Answer, Answer> {
+    fn trace(
+        &self,
+        query: &Query,
+        service: &Description,
+        visit: &Visit,
+        is_head: bool,
+    ) -> Result<Answer, Answer> {
+        let asked = trace::Asked::new(query)?;
+        if is_head {
+            return asked.head(self.collector.trace()).map(Answer::Lines);
+        }
         let keys = trace::Keys::new(service, self.collector.supervisor().describe.clone());
-        trace::follow(query, self.collector.trace(), keys, visit.deadline.clone(), &self.log)
-            .map(Answer::Lines)
+        asked.follow(self.collector.trace(), keys, visit.deadline.clone(), &self.log).map(Answer::Lines)
     }
 
     async fn stop(&self, drain: bool) -> Result<Answer, Answer> {

@@ -19,7 +19,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use slog::{Logger, error, info, warn};
 use socket2::{Domain, Socket, Type};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::spawn_local;
@@ -27,12 +27,10 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::access::Door;
 use super::desk::{Desk, Visit};
-use super::report::Endpoint;
+use super::places::{NoPlace, Places};
+use super::report::{Endpoint, Problem};
 use super::socket::ControlSocket;
 use crate::config::Admin;
-
-/// Connections of each of the two; whoever comes beyond is told so.
-const MAXIMUM_CONNECTIONS: usize = 64;
 
 /// From the first octet of a request to the last one of its answer.
 const REQUEST_TIME: Duration = Duration::from_secs(10);
@@ -53,9 +51,12 @@ const ADMIN: &str = "admin.listen";
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 128;
 
-/// What does not get in is told this.
-const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nConnection: close\r\n\
-    Retry-After: 1\r\nContent-Length: 57\r\n\r\n{\"error\":\"too many connections at once; try again later\"}";
+/// Who has no place is answered; so many of them at once may take so long to read that. Others are closed at once.
+const MAXIMUM_FAREWELLS: usize = 16;
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// What is read of them, in octets.
+const MAXIMUM_READ: u64 = 64 * 1024;
 
 /// When a connection ends, whatever it does.
 #[derive(Clone, Debug)]
@@ -204,10 +205,11 @@ where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
     A: Future<Output = io::Result<(S, Option<SocketAddr>)>>,
 {
-    let (door, room) = (Rc::new(door), Arc::new(Semaphore::new(MAXIMUM_CONNECTIONS)));
+    let (door, places) = (Rc::new(door), Places::default());
+    let farewells = Arc::new(Semaphore::new(MAXIMUM_FAREWELLS));
     let closing = Closing::default();
     loop {
-        let (mut stream, peer) = match accept().await {
+        let (stream, peer) = match accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
                 // Out of descriptors, or of memory: that passes, or others have more reason to complain.
@@ -216,10 +218,13 @@ where
                 continue;
             }
         };
-        let Ok(place) = Arc::clone(&room).try_acquire_owned() else {
-            // What does not fit into the buffer of a new connection at once is not worth a wait.
-            let _ = timeout(Duration::ZERO, stream.write_all(FULL)).await;
-            continue;
+        let place = match places.take(peer.map(|peer| peer.ip())) {
+            Ok(place) => place,
+            Err(full) => {
+                desk.tell_full(peer, full);
+                turn_away(stream, full, &farewells).await;
+                continue;
+            }
         };
         let deadline = Deadline::new(Rc::clone(&closing.0));
         let (visit, desk) = (Visit { door: Rc::clone(&door), peer, deadline }, Rc::clone(desk));
@@ -228,6 +233,37 @@ where
             drop(place);
         });
     }
+}
+
+/// Says that there is no place, and why.
+async fn turn_away<S>(mut stream: S, full: NoPlace, farewells: &Arc<Semaphore>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    // What does not fit into the buffer of a new connection at once is not worth a wait.
+    let _ = timeout(Duration::ZERO, stream.write_all(no_place(full).as_bytes())).await;
+    let Ok(farewell) = Arc::clone(farewells).try_acquire_owned() else { return };
+    spawn_local(async move {
+        let read = async {
+            // A connection that closes before it has read the request takes its answer away again.
+            stream.shutdown().await?;
+            tokio::io::copy(&mut stream.take(MAXIMUM_READ), &mut tokio::io::sink()).await
+        };
+        let _ = timeout(FAREWELL, read).await;
+        drop(farewell);
+    });
+}
+
+/// What whoever has no place is answered.
+fn no_place(full: NoPlace) -> String {
+    let body = serde_json::to_string(&Problem { error: full.why().to_owned() })
+        .expect("a string has a form in JSON");
+    format!(
+        "HTTP/1.1 {}\r\nContent-Type: application/json\r\nConnection: close\r\nRetry-After: 1\r\n\
+         Content-Length: {}\r\n\r\n{body}",
+        full.status(),
+        body.len()
+    )
 }
 
 /// Answers one request.
@@ -248,19 +284,5 @@ async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, visit: Visit, desk: 
     // A client that goes away, or sends what is no HTTP, has been answered as far as it can be.
     match select(pin!(connection), pin!(deadline.passed())).await {
         Either::Left(_) | Either::Right(_) => {}
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_answer_to_one_too_many_is_as_long_as_it_says() {
-        let text = std::str::from_utf8(FULL).unwrap();
-        let (head, body) = text.split_once("\r\n\r\n").unwrap();
-        assert!(head.ends_with(&format!("Content-Length: {}", body.len())));
-        let problem: super::super::report::Problem = serde_json::from_str(body).unwrap();
-        assert!(problem.error.starts_with("too many connections"));
     }
 }

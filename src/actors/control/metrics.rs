@@ -1,5 +1,5 @@
-//! `GET /metrics`: what Routers have counted and what threads share, in the text format of OpenMetrics, which
-//! Prometheus reads.
+//! `GET /metrics`: what Routers have counted and what threads share, in the text format of OpenMetrics. Whoever asks for
+//! the older one gets that (`exposition.rs`).
 
 use std::fmt;
 use std::time::Duration;
@@ -18,9 +18,6 @@ use crate::actors::router::{Count, Counted};
 use crate::diagnostics::metrics::{Metrics, PREFIX};
 use crate::protocol::message::Method;
 use crate::protocol::proxy::{Counts, Direction, Load, RESPONSE_TIME_BOUNDS};
-
-/// Of the answer to `GET /metrics`.
-pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// What a Router may take to answer. One that is too busy for that is missing in the sums, and in
 /// `sip_proxy_routers_counted`.
@@ -259,6 +256,7 @@ impl Families<'_> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::exposition::Format;
     use super::*;
 
     #[test]
@@ -294,6 +292,27 @@ mod tests {
             assert!(is_declared(name) || family.is_some_and(is_declared), "{name}");
         }
         assert!(names.contains(&"sip_proxy_certificate_expiry_seconds"));
+        // The older form: the same samples, and a family has the name that its samples begin with.
+        let classic = Format::Classic.write(text.clone());
+        let classic_samples: Vec<&str> = classic.lines().filter(|line| !line.starts_with('#')).collect();
+        assert_eq!(
+            classic_samples,
+            samples.iter().map(|line| line.replacen("{} ", " ", 1)).collect::<Vec<_>>()
+        );
+        assert!(!classic.contains("# EOF") && !classic.contains("# UNIT"), "{classic}");
+        for line in classic_samples {
+            let name = line.split(['{', ' ']).next().unwrap_or_default();
+            let of_histogram = ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end));
+            let is_declared = |name: &str, kinds: &[&str]| {
+                let is_of = |kind: &&str| classic.contains(&format!("# TYPE {name} {kind}\n"));
+                kinds.iter().any(is_of) && classic.contains(&format!("# HELP {name} "))
+            };
+            assert!(
+                is_declared(name, &["counter", "gauge"])
+                    || of_histogram.is_some_and(|family| is_declared(family, &["histogram"])),
+                "{line}"
+            );
+        }
         let documented = include_str!("../../../docs/metrics.md");
         let rows: Vec<&str> =
             documented.lines().filter_map(|row| row.strip_prefix("| `")?.split('`').next()).collect();

@@ -1,6 +1,6 @@
 //! The service as its administrator sees it while it runs: HTTP over the control socket and over `[admin] listen`.
 //!
-//! - `door.rs` lets connections in, bounded in number and in time; `socket.rs` makes the Unix socket.
+//! - `door.rs` lets connections in, bounded in number (`places.rs`) and in time; `socket.rs` makes the Unix socket.
 //! - `access.rs` says who may ask.
 //! - `desk.rs` knows the resources; [`report`] is their form; `collect.rs` and what it uses ask the other actors.
 //! - `answer.rs` sends what they say.
@@ -19,8 +19,10 @@ mod collect;
 mod desk;
 mod door;
 mod events;
+mod exposition;
 pub mod metrics;
 pub mod page;
+mod places;
 mod query;
 mod records;
 pub mod report;

@@ -131,33 +131,55 @@ struct Told {
     log: Logger,
 }
 
-/// Begins the trace that `query` asks for.
-pub(super) fn follow(
-    query: &Query,
-    trace: &Arc<Trace>,
-    keys: Keys,
-    deadline: Deadline,
-    log: &Logger,
-) -> Result<Endless, Answer> {
-    query.allow(&["call_id", "user", "domain", "peer", "all", "bodies"]).map_err(Answer::bad)?;
-    let text = |name| query.get(name).map(str::to_owned);
-    let with_bodies = query.switch("bodies").map_err(Answer::bad)?;
-    let wanted = Wanted {
-        call_id: text("call_id"),
-        user: text("user"),
-        domain: text("domain"),
-        peer: text("peer"),
-        all: query.switch("all").map_err(Answer::bad)?,
-    };
-    let asked = wanted.to_string();
-    let criteria = Criteria::new(wanted).map_err(|fault| Answer::bad(fault.to_string()))?;
-    let Some(watch) = trace.begin(criteria) else {
-        let why = format!("{MAXIMUM_TRACES} traces run already; end one of them first");
-        return Err(Answer::Problem(StatusCode::TOO_MANY_REQUESTS, why));
-    };
-    info!(log, "trace_begun"; "asked" => asked, "bodies" => with_bodies);
-    let told = Told { watch, keys, with_bodies, count: 0, deadline, log: log.clone() };
-    Ok(told.lines())
+/// What a query asks for.
+pub(super) struct Asked {
+    criteria: Criteria,
+    with_bodies: bool,
+    /// For the log.
+    text: String,
+}
+
+impl Asked {
+    pub(super) fn new(query: &Query) -> Result<Self, Answer> {
+        query.allow(&["call_id", "user", "domain", "peer", "all", "bodies"]).map_err(Answer::bad)?;
+        let text = |name| query.get(name).map(str::to_owned);
+        let with_bodies = query.switch("bodies").map_err(Answer::bad)?;
+        let wanted = Wanted {
+            call_id: text("call_id"),
+            user: text("user"),
+            domain: text("domain"),
+            peer: text("peer"),
+            all: query.switch("all").map_err(Answer::bad)?,
+        };
+        let text = wanted.to_string();
+        let criteria = Criteria::new(wanted).map_err(|fault| Answer::bad(fault.to_string()))?;
+        Ok(Self { criteria, with_bodies, text })
+    }
+
+    /// Begins the trace.
+    pub(super) fn follow(
+        self,
+        trace: &Arc<Trace>,
+        keys: Keys,
+        deadline: Deadline,
+        log: &Logger,
+    ) -> Result<Endless, Answer> {
+        let Self { criteria, with_bodies, text } = self;
+        let watch = trace.begin(criteria).ok_or_else(no_room)?;
+        info!(log, "trace_begun"; "asked" => text, "bodies" => with_bodies);
+        let told = Told { watch, keys, with_bodies, count: 0, deadline, log: log.clone() };
+        Ok(told.lines())
+    }
+
+    /// What [`Self::follow`] would answer now, and no trace.
+    pub(super) fn head(self, trace: &Trace) -> Result<Endless, Answer> {
+        if trace.has_room() { Ok(Box::pin(stream::empty())) } else { Err(no_room()) }
+    }
+}
+
+fn no_room() -> Answer {
+    let why = format!("{MAXIMUM_TRACES} traces run already; end one of them first");
+    Answer::Problem(StatusCode::TOO_MANY_REQUESTS, why)
 }
 
 impl Told {

@@ -105,6 +105,11 @@ impl Trace {
         self.count.load(Ordering::Relaxed) != 0
     }
 
+    /// Whether another trace could begin now.
+    pub fn has_room(&self) -> bool {
+        self.running.load().len() < MAXIMUM_TRACES
+    }
+
     /// Begins a trace; `None` where there are [`MAXIMUM_TRACES`].
     pub fn begin(self: &Arc<Self>, criteria: Criteria) -> Option<Watch> {
         let (sender, queue) = mpsc::channel(MAXIMUM_MESSAGES);
