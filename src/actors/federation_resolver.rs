@@ -36,7 +36,7 @@ use crate::protocol::location::ContextId;
 use crate::protocol::next_hop::access::AccessServers;
 use crate::protocol::next_hop::health::Outcome;
 use crate::protocol::next_hop::records::Key;
-use crate::protocol::next_hop::resolver::{Event, Output, Resolver};
+use crate::protocol::next_hop::resolver::{Event, Output, Resolver, Waiting};
 use crate::protocol::next_hop::route_health::RouteHealth;
 use crate::protocol::next_hop::{Query, Resolution, Unresolved};
 
@@ -90,6 +90,11 @@ pub struct ServerHealth {
     /// What came of it.
     pub outcome: Outcome,
 }
+
+/// How much waits for name servers? From Control.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "Waiting")]
+pub struct CountWaiting;
 
 /// The shell of the [`Resolver`].
 pub struct FederationResolver {
@@ -284,6 +289,14 @@ impl Handler<Resolve> for FederationResolver {
         }
         self.settle(ctx);
         self.turns.count(ctx);
+    }
+}
+
+impl Handler<CountWaiting> for FederationResolver {
+    type Result = MessageResult<CountWaiting>;
+
+    fn handle(&mut self, _: CountWaiting, _: &mut Context<Self>) -> Self::Result {
+        MessageResult(self.core.waiting())
     }
 }
 

@@ -31,6 +31,7 @@ use super::messages::{
 };
 use super::registrar::{Answers, Banned, FlowEnded, FlowFailed, FlowStanding, Learned, Questions};
 use super::turns::Turns;
+use crate::diagnostics::queues::QueueLength;
 use crate::protocol::account::AccountId;
 use crate::protocol::federation::{AccessAddresses, RouteId};
 use crate::protocol::flow::{ConnectionId, Flow, Transport};
@@ -54,6 +55,8 @@ pub struct Router {
     turns: Turns,
     log: Logger,
     limits: log::Limits,
+    /// Batches that wait here.
+    mailbox: QueueLength,
 }
 
 /// From now on these interfaces listen. To every Router, from the supervisor.
@@ -112,8 +115,15 @@ pub struct Counted {
 }
 
 impl Router {
-    /// The Router number `index` around `core`.
-    pub fn new(index: usize, core: Proxy, directory: Arc<Directory>, log: Logger) -> Self {
+    /// The Router number `index` around `core`. Who sends it batches counts them into `mailbox`
+    /// ([`RouterAddress`](super::directory::RouterAddress)).
+    pub fn new(
+        index: usize,
+        core: Proxy,
+        directory: Arc<Directory>,
+        mailbox: QueueLength,
+        log: Logger,
+    ) -> Self {
         Self {
             index,
             core,
@@ -124,6 +134,7 @@ impl Router {
             turns: Turns::default(),
             log,
             limits: log::Limits::default(),
+            mailbox,
         }
     }
 
@@ -212,6 +223,7 @@ impl Handler<MessagesReceived> for Router {
     type Result = ();
 
     fn handle(&mut self, MessagesReceived(batch): MessagesReceived, ctx: &mut Context<Self>) {
+        self.mailbox.remove(1);
         let now = Instant::now();
         let tells_messages = self.follow_level();
         self.show_received(&batch);

@@ -11,6 +11,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
+use super::queues::QueueLength;
+
 /// Before every name.
 pub const PREFIX: &str = "sip_proxy";
 
@@ -34,6 +36,9 @@ pub struct Metrics {
     journal_commit_time: Histogram,
     dropped: Family<Label, Counter>,
     actor_failures: Family<Label, Counter>,
+    sending: QueueLength,
+    datagrams: QueueLength,
+    datagram_room: QueueLength,
 }
 
 impl Default for Metrics {
@@ -48,6 +53,9 @@ impl Default for Metrics {
             journal_commit_time: Histogram::new(BOUNDS),
             dropped: Family::default(),
             actor_failures: Family::default(),
+            sending: QueueLength::default(),
+            datagrams: QueueLength::default(),
+            datagram_room: QueueLength::default(),
             registry: Registry::default(),
         };
         registry.register(
@@ -129,6 +137,21 @@ impl Metrics {
     /// `count` more were dropped.
     pub fn dropped(&self, reason: &'static str, count: u64) {
         self.dropped.get_or_create(&[("reason", reason)]).inc_by(count);
+    }
+
+    /// Messages that wait for the peers of stream connections to read.
+    pub const fn sending(&self) -> &QueueLength {
+        &self.sending
+    }
+
+    /// Datagrams that wait for sockets to be writable.
+    pub const fn datagrams(&self) -> &QueueLength {
+        &self.datagrams
+    }
+
+    /// How many there may be, on all sockets together.
+    pub const fn datagram_room(&self) -> &QueueLength {
+        &self.datagram_room
     }
 
     /// An actor of this kind has failed.

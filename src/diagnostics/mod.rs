@@ -27,6 +27,7 @@ pub mod metrics;
 mod module;
 mod output;
 mod queue;
+pub mod queues;
 pub mod repeats;
 mod shared;
 mod text;
@@ -80,7 +81,11 @@ impl Diagnostics {
         let levels = Arc::new(Levels::new(settings));
         let shared = Arc::new(Shared::new(settings));
         let output = Arc::new(Mutex::new(Output::new(Now::read(), sink, Arc::clone(&shared))));
-        let (queue, guard) = Queue::start(Writer(Arc::clone(&output)), size, Arc::clone(&shared));
+        let (queue, guard) = Queue::start(
+            Writer { output: Arc::clone(&output), shared: Arc::clone(&shared) },
+            size,
+            Arc::clone(&shared),
+        );
         let (queue, keeper) = (Arc::new(queue), Keeper::start(output));
         Self { levels, shared, queue, bridge: None, guard: Mutex::new(Some(guard)), _keeper: keeper }
     }
@@ -116,6 +121,11 @@ impl Diagnostics {
     /// Records dropped since the start, because the queue was full.
     pub fn dropped(&self) -> u64 {
         self.shared.drops.total()
+    }
+
+    /// The lines that wait for the thread that writes.
+    pub fn queue(&self) -> queues::Queue {
+        self.queue.told()
     }
 
     /// Why log files cannot be written, while that is so.

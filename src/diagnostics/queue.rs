@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use slog::{Drain, Never, OwnedKVList, Record};
 use slog_async::{AsyncCore, AsyncGuard};
 
+use super::queues;
 use super::shared::Shared;
 
 /// Records that found the queue full.
@@ -34,6 +35,7 @@ impl Drops {
 /// The way in. Never waits.
 pub(super) struct Queue {
     core: AsyncCore,
+    size: usize,
     shared: Arc<Shared>,
 }
 
@@ -46,13 +48,19 @@ impl Queue {
     ) -> (Self, AsyncGuard) {
         let core = AsyncCore::custom(writer).chan_size(size).thread_name("log".to_owned());
         let (core, guard) = core.build_with_guard();
-        (Self { core, shared }, guard)
+        (Self { core, size, shared }, guard)
     }
 
     /// Hands a record on, or counts it as dropped.
     pub(super) fn log(&self, record: &Record<'_>, values: &OwnedKVList) {
+        self.shared.waiting.add(1);
         if self.core.log(record, values).is_err() {
+            self.shared.waiting.remove(1);
             self.shared.drops.count();
         }
+    }
+
+    pub(super) fn told(&self) -> queues::Queue {
+        queues::Queue { name: "log", length: self.shared.waiting.get(), capacity: Some(self.size) }
     }
 }

@@ -6,6 +6,7 @@ use arc_swap::ArcSwap;
 
 use super::events::Events;
 use super::queue::Drops;
+use super::queues::QueueLength;
 use crate::config::Diagnostics as Settings;
 
 /// Nobody who looks here waits for a disk.
@@ -14,6 +15,8 @@ pub(super) struct Shared {
     /// Those to follow.
     pub(super) settings: ArcSwap<Settings>,
     pub(super) drops: Drops,
+    /// Records on their way to the thread that writes.
+    pub(super) waiting: QueueLength,
     pub(super) events: Arc<Events>,
     fault: Mutex<Option<String>>,
 }
@@ -21,7 +24,13 @@ pub(super) struct Shared {
 impl Shared {
     pub(super) fn new(settings: &Settings) -> Self {
         let settings = ArcSwap::from_pointee(settings.clone());
-        Self { settings, drops: Drops::default(), events: Arc::new(Events::new()), fault: Mutex::new(None) }
+        Self {
+            settings,
+            drops: Drops::default(),
+            waiting: QueueLength::default(),
+            events: Arc::new(Events::new()),
+            fault: Mutex::new(None),
+        }
     }
 
     /// Why some log file cannot be written.

@@ -317,6 +317,10 @@ fn a_stalled_sink_makes_the_log_drop_and_count_and_never_wait() {
     let dropped = diagnostics.dropped();
     // One more than the queue holds may be in the writer's hands.
     assert!((1000 - 17..=1000 - 16).contains(&dropped), "{dropped}");
+    let queue = diagnostics.queue();
+    assert_eq!(queue.capacity, Some(16));
+    // Until the writer has taken the first one, or that is in the queue still.
+    assert!((15..=17).contains(&queue.length), "{queue:?}");
     drop(open);
     let lines = finish((diagnostics, lines));
     let told = lines.iter().filter(|line| parse(line).0[3] == "lines_dropped");

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::common::agent::Agent;
 use crate::common::certificates::Authority;
-use crate::common::dns::NameServer;
+use crate::common::dns::{Mood, NameServer};
 use crate::common::port::Port;
 use crate::common::proxy::{Protocol, Proxy};
 use crate::common::run;
@@ -82,6 +82,39 @@ fn a_burst_toward_a_discovered_peer_arrives_slowly_in_order_and_whole() {
         for _ in 0..COUNT {
             assert_eq!(final_response(&mut alice).await.status(), 200);
         }
+    });
+}
+
+/// How much the metrics say waits in a queue.
+async fn queue_length(proxy: &Proxy, queue: &str) -> usize {
+    let metrics = proxy.asked("GET", "/metrics", "").await.body;
+    let start = format!("sip_proxy_queue_length{{queue=\"{queue}\"}} ");
+    let length = metrics.lines().find_map(|line| line.strip_prefix(&start)?.parse().ok());
+    length.unwrap_or_else(|| panic!("no {start} in {metrics}"))
+}
+
+#[test]
+fn the_metrics_tell_what_waits_for_its_turn_and_what_waits_for_name_servers() {
+    run(LIMIT, async {
+        let keys = [("open_federation", "messages_per_second", "1"), ("dns", "timeout", "\"60s\"")];
+        let border = Border::open(&keys).await;
+        let mut alice = border.uc_server("alice").await;
+        let _port = border.peer("b.test", loopback()).await;
+        border.names.set_mood("_sipfederationtls._tcp.c.test", Some(Mood::Silent));
+        for queue in ["peer_requests", "look_up_requests", "look_up_questions", "router_batches"] {
+            assert_eq!(queue_length(&border.proxy, queue).await, 0, "{queue}");
+        }
+        // As many as there is time for: the last one but the burst waits for 23 s.
+        for _ in 0..28 {
+            alice.send(&alice.message(&uri("alice"), "sip:bob@b.test", "x")).await;
+        }
+        for user in ["bob", "carol"] {
+            alice.send(&alice.message(&uri("alice"), &format!("sip:{user}@c.test"), "x")).await;
+        }
+        while !(1..=23).contains(&queue_length(&border.proxy, "peer_requests").await) {}
+        while queue_length(&border.proxy, "look_up_requests").await != 2 {}
+        assert_eq!(queue_length(&border.proxy, "look_up_questions").await, 1);
+        assert!(queue_length(&border.proxy, "look_ups").await >= 1);
     });
 }
 

@@ -142,6 +142,34 @@ fn a_head_has_the_headers_of_a_get_and_no_effect() {
     });
 }
 
+/// Every queue that is told, and whether its capacity is.
+const QUEUES: [(&str, bool); 8] = [
+    ("log", true),
+    ("peer_requests", false),
+    ("look_up_requests", true),
+    ("look_up_questions", true),
+    ("look_ups", true),
+    ("router_batches", true),
+    ("datagrams", true),
+    ("stream_messages", false),
+];
+
+/// Those that samples of `sip_proxy_queue_...` name.
+fn queues<'a>(metrics: &'a str, what: &str) -> Vec<&'a str> {
+    let start = format!("sip_proxy_queue_{what}{{queue=\"");
+    metrics.lines().filter_map(|line| line.strip_prefix(&start)?.split('"').next()).collect()
+}
+
+#[test]
+fn every_queue_of_the_metrics_is_documented() {
+    let page = include_str!("../../docs/metrics.md");
+    let (_, table) = page.split_once("\n| queue | ").expect("a table of queues");
+    let (table, _) = table.split_once("\n\n").expect("an end");
+    let rows: Vec<_> =
+        table.lines().filter_map(|row| row.strip_prefix("| `")).map(|row| row.split('`').next()).collect();
+    assert_eq!(rows, QUEUES.map(|(name, _)| Some(name)));
+}
+
 #[test]
 fn metrics_come_in_the_form_that_is_asked_for() {
     run(LIMIT, async {
@@ -176,6 +204,9 @@ fn metrics_come_in_the_form_that_is_asked_for() {
                 "{text}"
             );
             assert!(text.contains("\nsip_proxy_routers_counted "), "{text}");
+            assert_eq!(queues(&text, "length"), QUEUES.map(|(name, _)| name), "{text}");
+            let bounded = QUEUES.iter().filter(|(_, is_bounded)| *is_bounded).map(|(name, _)| *name);
+            assert_eq!(queues(&text, "capacity"), bounded.collect::<Vec<_>>(), "{text}");
             assert!(!["# EOF", "# UNIT", "{}"].iter().any(|part| text.contains(part)), "{text}");
         }
     });

@@ -121,7 +121,7 @@ impl Inbox {
     pub(super) fn offer_held(&mut self, to: &Directory) -> bool {
         for (router, messages) in std::mem::take(&mut self.held) {
             let refused = match to.router(router).as_deref() {
-                Some(address) => match address.received.try_send(MessagesReceived(messages)) {
+                Some(address) => match address.receive(MessagesReceived(messages)) {
                     Ok(()) => continue,
                     // A Router that has just failed comes back under another address.
                     Err(SendError::Full(refused) | SendError::Closed(refused)) => refused.0,

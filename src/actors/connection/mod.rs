@@ -176,7 +176,9 @@ impl Connection {
     ) -> Addr<Self> {
         Self::start_in_arbiter(arbiter, move |ctx| {
             ctx.set_mailbox_capacity(MAILBOX_CAPACITY);
-            let gauge = settings.directory.metrics().connection(settings.transport.name());
+            let metrics = settings.directory.metrics();
+            let (gauge, outbox) =
+                (metrics.connection(settings.transport.name()), Outbox::new(metrics.sending()));
             let mut connection = Self {
                 gauge,
                 settings,
@@ -186,7 +188,7 @@ impl Connection {
                 domain,
                 orphaned: None,
                 origin: Some(origin),
-                outbox: Outbox::default(),
+                outbox,
                 open: None,
                 turns: Turns::default(),
             };

@@ -9,6 +9,7 @@ use bytes::{Buf as _, Bytes};
 use tokio::io::AsyncWrite;
 
 use crate::actors::messages::Outgoing;
+use crate::diagnostics::queues::{QueueLength, QueueShare};
 use crate::protocol::transaction::Branch;
 
 /// Octets that wait for a peer that does not read; past them its connection ends.
@@ -29,6 +30,8 @@ pub(super) struct Outbox {
     unflushed: bool,
     /// Requests that have been written since they were last asked after.
     requests: u32,
+    /// What is told of the queue: what the peer has left in it.
+    told: QueueShare,
 }
 
 /// The queue is full; the message comes back.
@@ -36,6 +39,11 @@ pub(super) struct Outbox {
 pub(super) struct Overflow(pub Outgoing);
 
 impl Outbox {
+    /// One of the queues that make up `all`.
+    pub(super) fn new(all: &QueueLength) -> Self {
+        Self { told: QueueShare::new(all), ..Self::default() }
+    }
+
     /// Appends `message`.
     pub(super) fn push(&mut self, message: Outgoing) -> Result<(), Overflow> {
         if message.bytes.is_empty() {
@@ -63,6 +71,17 @@ impl Outbox {
 
     /// Writes until nothing waits, or until the peer has to read. True in `progress`: something was written.
     pub(super) fn poll_write<S: AsyncWrite + Unpin>(
+        &mut self,
+        stream: &mut S,
+        cx: &mut Context<'_>,
+        progress: &mut bool,
+    ) -> Poll<io::Result<()>> {
+        let written = self.poll_write_all(stream, cx, progress);
+        self.told.set(self.waiting.len());
+        written
+    }
+
+    fn poll_write_all<S: AsyncWrite + Unpin>(
         &mut self,
         stream: &mut S,
         cx: &mut Context<'_>,
@@ -112,6 +131,7 @@ impl Outbox {
     /// Empties the queue; gives the branches of what was in it.
     pub(super) fn fail(&mut self) -> impl Iterator<Item = Branch> {
         self.bytes = 0;
+        self.told.set(0);
         std::mem::take(&mut self.waiting).into_iter().filter_map(|message| message.branch)
     }
 }
@@ -153,14 +173,17 @@ mod tests {
 
     #[test]
     fn what_was_not_written_whole_fails() {
-        let mut outbox = Outbox::default();
+        let all = QueueLength::default();
+        let mut outbox = Outbox::new(&all);
         (0..4).for_each(|slot| outbox.push(message(10, slot)).unwrap());
         let mut slow = Slow { room: 25, taken: Vec::new() };
         let mut cx = Context::from_waker(std::task::Waker::noop());
         let mut progress = false;
         assert!(outbox.poll_write(&mut slow, &mut cx, &mut progress).is_pending());
         assert!(progress && slow.taken.len() == 25 && !outbox.is_empty());
+        assert_eq!(all.get(), 2);
         assert_eq!(outbox.fail().map(|branch| branch.slot).collect::<Vec<_>>(), [2, 3]);
+        assert_eq!(all.get(), 0);
         assert!(outbox.poll_write(&mut slow, &mut cx, &mut progress).is_ready());
         assert!(outbox.is_empty());
     }

@@ -3,10 +3,10 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use actix::{Message, Recipient};
-use futures_util::future::join3;
+use futures_util::future::{join, join3};
 use tokio::time::timeout;
 
 use super::metrics::Gauges;
@@ -17,14 +17,16 @@ use super::report::{
 use super::tables::{self, Connected};
 use super::{SupervisorAddress, metrics};
 use crate::actors::directory::Directory;
-use crate::actors::federation_resolver::{ListRoutes, RouteListed};
+use crate::actors::federation_resolver::{CountWaiting, ListRoutes, RouteListed};
 use crate::actors::registrar::{ListRegistrations, ListServers};
 use crate::actors::supervisor::Stop;
 use crate::actors::supervisor::describe::{Describe, Description};
 use crate::actors::supervisor::reload::Reload;
 use crate::actors::trace::Trace;
 use crate::diagnostics::Diagnostics;
+use crate::diagnostics::queues::Queue;
 use crate::protocol::location::{AddressOfRecord, Page, Place};
+use crate::protocol::next_hop::resolver::{MAXIMUM_ASKERS, MAXIMUM_LOOK_UPS, MAXIMUM_QUESTIONS, Waiting};
 
 /// How long somebody who is asked may take.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -265,10 +267,17 @@ impl Collector {
         })
     }
 
+    async fn waiting(&self) -> Option<Waiting> {
+        let resolver = self.directory.federation_resolver().as_deref()?.waiting.clone();
+        ask(&resolver, CountWaiting).await
+    }
+
     /// `GET /metrics`.
     pub(super) async fn metrics(&self, service: &Description) -> String {
-        let count = self.count().await;
+        let (count, waiting) = join(self.count(), self.waiting()).await;
         let now = SystemTime::now();
+        let turns = service.shaper.waiting(Instant::now());
+        let queues = [self.logs.queue(), Queue { name: "peer_requests", length: turns, capacity: None }];
         let gauges = Gauges {
             uptime: service.times.begun.elapsed(),
             addresses_of_record: count.map(|count| count.addresses_of_record),
@@ -276,6 +285,7 @@ impl Collector {
             interfaces: (service.interfaces.count(), service.config.interfaces.len()),
             log_lines_dropped: self.logs.dropped(),
             certificate_seconds: service.config.certificate.as_ref().map(|own| seconds(now, own.not_after)),
+            queues: queues.into_iter().chain(waiting.into_iter().flat_map(look_ups)).collect(),
         };
         metrics::scrape(&self.directory, gauges).await
     }
@@ -289,6 +299,17 @@ impl Collector {
     pub(super) fn certificate(&self, service: &Description) -> Option<Certificate> {
         service.config.certificate.as_ref().map(|own| tables::certificate(own, SystemTime::now()))
     }
+}
+
+/// What waits for name servers.
+fn look_ups(waiting: Waiting) -> [Queue; 3] {
+    let Waiting { questions, askers, look_ups } = waiting;
+    [
+        ("look_up_requests", askers, MAXIMUM_ASKERS),
+        ("look_up_questions", questions, MAXIMUM_QUESTIONS),
+        ("look_ups", look_ups, MAXIMUM_LOOK_UPS),
+    ]
+    .map(|(name, length, capacity)| Queue { name, length, capacity: Some(capacity) })
 }
 
 /// From `now` until `end`; negative where that is over.

@@ -14,8 +14,9 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::actors::directory::Directory;
-use crate::actors::router::{Count, Counted};
+use crate::actors::router::{Count, Counted, MAILBOX};
 use crate::diagnostics::metrics::{Metrics, PREFIX};
+use crate::diagnostics::queues::Queue;
 use crate::protocol::message::Method;
 use crate::protocol::proxy::{Counts, Direction, Load, RESPONSE_TIME_BOUNDS};
 
@@ -24,7 +25,7 @@ use crate::protocol::proxy::{Counts, Direction, Load, RESPONSE_TIME_BOUNDS};
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What the caller knows that no counter does.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Gauges {
     /// Since the start of the process.
     pub uptime: Duration,
@@ -38,10 +39,13 @@ pub struct Gauges {
     pub log_lines_dropped: u64,
     /// Until the certificate expires; negative afterwards.
     pub certificate_seconds: Option<i64>,
+    /// Queues, but for those that the directory knows.
+    pub queues: Vec<Queue>,
 }
 
 /// Asks all Routers, and writes what they and the process have counted.
-pub async fn scrape(directory: &Directory, gauges: Gauges) -> String {
+pub async fn scrape(directory: &Directory, mut gauges: Gauges) -> String {
+    gauges.queues.extend(queues(directory));
     let journal_backlog = directory.journal().as_deref().map(|journal| journal.backlog.octets());
     let mut snapshot = Snapshot { gauges, journal_backlog, ..Snapshot::default() };
     let routers = (0..directory.router_count()).filter_map(|index| directory.router(index).as_ref().cloned());
@@ -52,6 +56,22 @@ pub async fn scrape(directory: &Directory, gauges: Gauges) -> String {
         }
     }
     write(directory.metrics(), snapshot)
+}
+
+/// What can be told without asking anybody.
+fn queues(directory: &Directory) -> [Queue; 3] {
+    let routers = directory.router_count();
+    let batches = (0..routers).filter_map(|index| Some(directory.router(index).as_deref()?.mailbox.get()));
+    let metrics = directory.metrics();
+    [
+        Queue { name: "router_batches", length: batches.sum(), capacity: Some(routers * MAILBOX) },
+        Queue {
+            name: "datagrams",
+            length: metrics.datagrams().get(),
+            capacity: Some(metrics.datagram_room().get()),
+        },
+        Queue { name: "stream_messages", length: metrics.sending().get(), capacity: None },
+    ]
 }
 
 fn write(metrics: &Metrics, snapshot: Snapshot) -> String {
@@ -95,7 +115,8 @@ impl Collector for Snapshot {
         self.messages(&mut families)?;
         self.transactions(&mut families)?;
         self.response_times(&mut families)?;
-        self.service(&mut families)
+        self.service(&mut families)?;
+        self.queues(&mut families)
     }
 }
 
@@ -181,6 +202,7 @@ impl Snapshot {
             interfaces,
             log_lines_dropped,
             certificate_seconds,
+            queues: _,
         } = self.gauges;
         let none = Vec::new;
         families.gauges("uptime_seconds", "Since the start", [(none(), uptime.as_secs() as i64)])?;
@@ -214,6 +236,17 @@ impl Snapshot {
             families.gauges(name, help, value.map(|value| (none(), value)))?;
         }
         Ok(())
+    }
+}
+
+impl Snapshot {
+    fn queues(&self, families: &mut Families<'_>) -> fmt::Result {
+        let labels = |queue: &Queue| vec![("queue", queue.name.to_owned())];
+        let lengths = self.gauges.queues.iter().map(|queue| (labels(queue), queue.length as i64));
+        families.gauges("queue_length", "What waits, by queue", lengths)?;
+        let capacity = |queue: &Queue| Some((labels(queue), queue.capacity? as i64));
+        let capacities = self.gauges.queues.iter().filter_map(capacity);
+        families.gauges("queue_capacity", "What there is room for, by queue", capacities)
     }
 }
 
@@ -273,6 +306,7 @@ mod tests {
             addresses_of_record: Some(1),
             bindings: Some(2),
             certificate_seconds: Some(-1),
+            queues: vec![Queue { name: "log", length: 1, capacity: Some(2) }],
             ..Gauges::default()
         };
         let load = Load { servers: 1, clients: 2, contexts: 3 };
@@ -314,14 +348,16 @@ mod tests {
             );
         }
         let documented = include_str!("../../../docs/metrics.md");
-        let rows: Vec<&str> =
-            documented.lines().filter_map(|row| row.strip_prefix("| `")?.split('`').next()).collect();
+        let rows: Vec<&str> = documented
+            .lines()
+            .filter_map(|row| row.strip_prefix("| `sip_proxy_")?.split('`').next())
+            .collect();
         let families: Vec<&str> =
             text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
         assert_eq!(rows.len(), families.len(), "{rows:?} {families:?}");
         for row in rows {
-            let family = row.strip_suffix("_total").unwrap_or(row);
-            assert!(families.contains(&family), "docs/metrics.md has {row}");
+            let family = format!("sip_proxy_{}", row.strip_suffix("_total").unwrap_or(row));
+            assert!(families.contains(&&*family), "docs/metrics.md has {row}");
         }
         let dashboard = include_str!("../../../etc/grafana-dashboard.json");
         let _: serde_json::Value = serde_json::from_str(dashboard).unwrap();

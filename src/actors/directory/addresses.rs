@@ -1,9 +1,10 @@
 //! The ways into the Routers, the Registrar, the FederationResolver and the Journal, as their many senders need them.
 
+use actix::prelude::SendError;
 use actix::{Addr, Recipient};
 
 use crate::actors::federation_resolver::{
-    ApplyLookUps, FederationResolver, ListRoutes, Resolve, Resolved, ServerHealth,
+    ApplyLookUps, CountWaiting, FederationResolver, ListRoutes, Resolve, Resolved, ServerHealth,
 };
 use crate::actors::journal::{Backlog, Finish, Journal, Keep, Load, ToldAll};
 use crate::actors::messages::{ConnectionClosed, ConnectionOpened, MessagesReceived, TransmitFailed};
@@ -15,12 +16,15 @@ use crate::actors::router::{
     AccessServersMoved, ApplySettings, Count, Drain, InterfacesChanged, ProbeRoute, RegistrarRestarted,
     Router,
 };
+use crate::diagnostics::queues::QueueLength;
 
 /// The ways into one Router, as its many senders need them.
 #[derive(Clone, Debug)]
 pub struct RouterAddress {
-    /// The SIP that comes in.
-    pub received: Recipient<MessagesReceived>,
+    /// The SIP that comes in; by [`Self::receive`], which counts it.
+    pub(in crate::actors) received: Recipient<MessagesReceived>,
+    /// Batches of it that wait.
+    pub mailbox: QueueLength,
     /// The SIP that could not go out.
     pub failed: Recipient<TransmitFailed>,
     /// New connections.
@@ -51,9 +55,11 @@ pub struct RouterAddress {
     pub count: Recipient<Count>,
 }
 
-impl From<Addr<Router>> for RouterAddress {
-    fn from(address: Addr<Router>) -> Self {
+impl RouterAddress {
+    /// Those of one Router, which counts what it takes out of `mailbox`.
+    pub fn new(address: Addr<Router>, mailbox: QueueLength) -> Self {
         Self {
+            mailbox,
             received: address.clone().recipient(),
             failed: address.clone().recipient(),
             opened: address.clone().recipient(),
@@ -70,6 +76,17 @@ impl From<Addr<Router>> for RouterAddress {
             drain: address.clone().recipient(),
             count: address.recipient(),
         }
+    }
+
+    /// Sends a batch, unless there is no room.
+    pub fn receive(&self, batch: MessagesReceived) -> Result<(), SendError<MessagesReceived>> {
+        // Before it is sent: the Router may take it at once.
+        self.mailbox.add(1);
+        let sent = self.received.try_send(batch);
+        if sent.is_err() {
+            self.mailbox.remove(1);
+        }
+        sent
     }
 }
 
@@ -136,6 +153,8 @@ pub struct FederationResolverAddress {
     pub router_restarted: Recipient<RouterRestarted>,
     /// How the static routes do.
     pub routes: Recipient<ListRoutes>,
+    /// How much waits for name servers.
+    pub waiting: Recipient<CountWaiting>,
 }
 
 impl From<Addr<FederationResolver>> for FederationResolverAddress {
@@ -146,7 +165,8 @@ impl From<Addr<FederationResolver>> for FederationResolverAddress {
             interfaces: address.clone().recipient(),
             settings: address.clone().recipient(),
             router_restarted: address.clone().recipient(),
-            routes: address.recipient(),
+            routes: address.clone().recipient(),
+            waiting: address.recipient(),
         }
     }
 }

@@ -13,7 +13,7 @@ fn router(world: &World) -> Addr<Router> {
         epoch: now,
     };
     let core = Proxy::new(0, Arc::new(settings()), Arc::new(interfaces()), &secrets, 4, now);
-    Router::new(0, core, Arc::clone(&world.directory), log()).start()
+    Router::new(0, core, Arc::clone(&world.directory), QueueLength::default(), log()).start()
 }
 
 /// The end of a connection may have been told to its predecessor alone.

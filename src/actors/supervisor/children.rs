@@ -24,6 +24,7 @@ use crate::actors::registrar::Registrar;
 use crate::actors::router::Router;
 use crate::actors::stun::{Question, Stun, StunSettings};
 use crate::config::{Protocol, Side};
+use crate::diagnostics::queues::QueueLength;
 use crate::protocol::flow::InterfaceId;
 use crate::protocol::location::{GruuKey, GuardSettings, Location, LocationLimits, LocationSettings};
 use crate::protocol::proxy::Proxy;
@@ -90,12 +91,14 @@ impl Supervisor {
         let (settings, secrets) = (self.settings_of_router(), self.parts.secrets.clone());
         let interfaces = Arc::clone(&self.interfaces);
         let directory = Arc::clone(&self.parts.directory);
+        let mailbox = QueueLength::default();
+        let counted = mailbox.clone();
         let child = ChildId::Router(index);
         let address = start_on(&self.arbiters[index].handle(), child, ctx.address().recipient(), move || {
             let number = u8::try_from(index).expect("worker_threads is at most 256");
             let seed = crate::actors::state::random().map_or(index as u64, u64::from_le_bytes);
             let core = Proxy::new(number, settings, interfaces, &secrets, seed, Instant::now());
-            Router::new(index, core, directory, log)
+            Router::new(index, core, directory, counted, log)
         });
         #[cfg(test)]
         self.collapsible.add(child, address.clone().recipient());
@@ -104,7 +107,7 @@ impl Supervisor {
             self.freezable = Some(address.clone().recipient());
         }
         self.watchdog.watch(child, address.clone().recipient());
-        self.parts.directory.publish_router(index, Some(RouterAddress::from(address)));
+        self.parts.directory.publish_router(index, Some(RouterAddress::new(address, mailbox)));
     }
 
     /// What the Registrar is told by the configuration.

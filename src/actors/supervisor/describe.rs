@@ -10,6 +10,7 @@ use super::{Supervisor, interfaces};
 use crate::actors::listener::{InterfaceState, ListenerKind};
 use crate::actors::stun::NatDetermined;
 use crate::config::{Config, Protocol};
+use crate::protocol::federation::shaper::Shaper;
 use crate::protocol::flow::InterfaceId;
 use crate::protocol::interface::Interfaces;
 
@@ -31,6 +32,8 @@ pub struct Description {
     pub interfaces: Arc<Interfaces>,
     /// What STUN has told last, and when.
     pub nat: Option<(NatDetermined, SystemTime)>,
+    /// Whose turn it is towards discovered peers.
+    pub shaper: Arc<Shaper>,
     /// Every interface has reported.
     pub is_ready: bool,
     /// The process ends.
@@ -73,6 +76,7 @@ impl Handler<Describe> for Supervisor {
             states: states(&self.parts.config, &self.states),
             interfaces: Arc::clone(&self.interfaces),
             nat: self.told.nat.clone(),
+            shaper: Arc::clone(&self.parts.settings.federation.shaper),
             is_ready: self.is_ready,
             is_stopping: self.stopping.is_asked_for(),
         })

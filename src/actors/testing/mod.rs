@@ -27,6 +27,7 @@ use super::messages::{
 };
 use super::registrar::{Answers, TellAll};
 use super::router::{Count, Counted, Drain};
+use crate::diagnostics::queues::QueueLength;
 use crate::protocol::flow::{InterfaceId, Transport};
 use crate::protocol::interface::Side;
 use crate::protocol::message::MessageLimits;
@@ -169,6 +170,7 @@ impl Router {
         };
         let address = RouterAddress {
             received,
+            mailbox: QueueLength::default(),
             failed,
             opened,
             closed,

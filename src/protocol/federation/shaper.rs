@@ -71,6 +71,18 @@ impl Shaper {
         }
         if wait.is_zero() { Turn::Now } else { Turn::At(now + wait) }
     }
+
+    /// Turns that have been taken and have not come: the requests that wait, of all peers together.
+    pub fn waiting(&self, now: Instant) -> usize {
+        let (Some(burst), false) = (self.interval.checked_mul(BURST), self.interval.is_zero()) else {
+            return 0;
+        };
+        let peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        // Turns that have not come are an interval from each other, and this is how far off the last one is.
+        let last = |served: &Instant| served.saturating_duration_since(now).saturating_sub(burst);
+        let of_peer = |served| last(served).as_nanos().div_ceil(self.interval.as_nanos()) as usize;
+        peers.values().map(of_peer).sum()
+    }
 }
 
 #[cfg(test)]
@@ -91,6 +103,11 @@ mod tests {
             assert_eq!(shaper.take_turn(now, "b.test", WAIT), expected, "{turn}");
         }
         assert_eq!(shaper.take_turn(now, "c.test", WAIT), Turn::Now, "another peer is another queue");
+        for (milliseconds, expected) in [(0, 495), (49, 495), (50, 494), (100, 493), (24_750, 0), (99_000, 0)]
+        {
+            let later = now + Duration::from_millis(milliseconds);
+            assert_eq!(shaper.waiting(later), expected, "after {milliseconds} ms");
+        }
     }
 
     #[test]
@@ -131,6 +148,7 @@ mod tests {
         let shaper = Shaper::default();
         let now = Instant::now();
         assert!((0..1000).all(|_| shaper.take_turn(now, "b.test", Duration::ZERO) == Turn::Now));
+        assert_eq!(shaper.waiting(now), 0);
     }
 
     #[test]

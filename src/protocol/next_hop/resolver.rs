@@ -81,6 +81,17 @@ struct Question<T> {
     awaited: Vec<Key>,
 }
 
+/// How much a [`Resolver`] has under way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Waiting {
+    /// Questions that wait for look-ups.
+    pub questions: usize,
+    /// Requests that wait for the answers to those.
+    pub askers: usize,
+    /// Look-ups.
+    pub look_ups: usize,
+}
+
 /// Questions, look-ups, and what is known. `T` stands for who asks.
 #[derive(Debug)]
 pub struct Resolver<T> {
@@ -117,6 +128,11 @@ impl<T> Resolver<T> {
             look_ups: HashMap::new(),
             outputs: VecDeque::new(),
         }
+    }
+
+    /// What is under way.
+    pub fn waiting(&self) -> Waiting {
+        Waiting { questions: self.questions.len(), askers: self.askers, look_ups: self.look_ups.len() }
     }
 
     /// From now on, questions have this budget.

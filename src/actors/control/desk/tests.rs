@@ -48,6 +48,7 @@ fn desk(test: &str) -> Rc<Desk> {
         states: BTreeMap::new(),
         interfaces: Arc::default(),
         nat: None,
+        shaper: Arc::default(),
         is_ready: true,
         is_stopping: false,
     };

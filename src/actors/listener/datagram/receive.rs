@@ -202,7 +202,7 @@ impl Receiver {
             let count = group.len();
             // As many may come next time: a list that grows is copied each time.
             let messages = MessagesReceived(std::mem::replace(group, Vec::with_capacity(count)));
-            match self.directory.router(index).as_deref().map(|router| router.received.try_send(messages)) {
+            match self.directory.router(index).as_deref().map(|router| router.receive(messages)) {
                 Some(Ok(())) => {}
                 Some(Err(SendError::Full(_))) => self.drops.add(DropReason::RouterBusy, count),
                 Some(Err(SendError::Closed(_))) | None => self.drops.add(DropReason::RouterAway, count),

@@ -17,6 +17,7 @@ use super::socket::{Socket, SourceInfo};
 use crate::actors::directory::Directory;
 use crate::actors::drops::{DropReason, Drops};
 use crate::actors::messages::Datagram;
+use crate::diagnostics::queues::QueueShare;
 use crate::protocol::message::{Carriage, Message, MessageLimits};
 use crate::protocol::transaction::Branch;
 
@@ -46,6 +47,8 @@ pub(super) struct Sender {
     limits: Rc<Cell<MessageLimits>>,
     drops: Rc<Drops>,
     waiting: VecDeque<Datagram>,
+    told: QueueShare,
+    _room: QueueShare,
     plain: MultiHeaders<SockaddrStorage>,
     /// With room for the source address, where the interface is a wildcard.
     sourced: Option<MultiHeaders<SockaddrStorage>>,
@@ -74,7 +77,12 @@ impl Sender {
         });
         let plain = MultiHeaders::preallocate(BATCH, None);
         let addresses = Vec::with_capacity(BATCH);
-        Self { socket, directory, limits, drops, waiting: VecDeque::new(), plain, sourced, addresses }
+        let metrics = directory.metrics();
+        let (told, mut room) =
+            (QueueShare::new(metrics.datagrams()), QueueShare::new(metrics.datagram_room()));
+        room.set(MAXIMUM_WAITING);
+        let waiting = VecDeque::new();
+        Self { socket, directory, limits, drops, waiting, told, _room: room, plain, sourced, addresses }
     }
 
     /// Sends `datagrams`, behind those that wait.
@@ -95,6 +103,7 @@ impl Sender {
         let room = MAXIMUM_WAITING.saturating_sub(self.waiting.len());
         self.drops.add(DropReason::QueueFull, datagrams.len().saturating_sub(room));
         self.waiting.extend(datagrams.take(room));
+        self.told.set(self.waiting.len());
     }
 
     /// Sends what waits.
@@ -102,6 +111,7 @@ impl Sender {
         let mut waiting = std::mem::take(&mut self.waiting);
         let sent = self.transmit(waiting.make_contiguous());
         waiting.drain(..sent);
+        self.told.set(waiting.len());
         if waiting.is_empty() {
             return Sent::All;
         }
