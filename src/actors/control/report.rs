@@ -1,6 +1,6 @@
 //! What the control socket and `[admin] listen` tell, as JSON: the resources that the command line and the status page
 //! read. A field that is `null`, or an `Option` here, is not known or does not apply. No password, key or token is in
-//! any of them.
+//! any of them. `docs/resources.md` says the same to those who read it; a test holds the two together.
 //!
 //! Times are RFC 3339 in UTC, durations whole seconds. Fields may join; names and meanings stand.
 
@@ -352,3 +352,6 @@ pub struct Problem {
     /// What is wrong, and what to do instead.
     pub error: String,
 }
+
+#[cfg(test)]
+mod tests;

@@ -105,6 +105,18 @@ fn whatever_is_asked_has_an_answer_in_its_form() {
 }
 
 #[test]
+fn the_page_of_the_resources_has_them_all() {
+    let page = include_str!("../../../../docs/resources.md");
+    let rows =
+        page.lines().filter(|line| ["| `GET ", "| `PUT ", "| `POST "].iter().any(|it| line.starts_with(it)));
+    let mut rows: Vec<_> = rows.filter_map(|line| line.split('`').nth(1)).map(str::to_owned).collect();
+    let mut known: Vec<_> = TABLE.iter().map(|(path, method, _)| format!("{method} {path}")).collect();
+    rows.sort();
+    known.sort();
+    assert_eq!(rows, known);
+}
+
+#[test]
 fn a_handler_that_panics_answers_500_and_nobody_else_notices() {
     /// A body that panics when it is read.
     struct Trap;
