@@ -1,7 +1,9 @@
 //! What a test borrows from the machine and gives back: a directory, loopback addresses, ports.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 
 /// A directory of this test's own, removed with all that is in it when it is dropped.
@@ -50,12 +52,14 @@ pub(crate) fn loopback() -> IpAddr {
     IpAddr::V4(Ipv4Addr::new(127, high | 0x80, low, last))
 }
 
-/// A port that is free for UDP and TCP at `address` now.
+/// A port that is free for UDP and TCP at `address` now, and that nobody else was given there.
 pub(crate) fn free_port(address: IpAddr) -> u16 {
+    static GIVEN: Mutex<BTreeSet<(IpAddr, u16)>> = Mutex::new(BTreeSet::new());
     for _ in 0..64 {
         let datagrams = UdpSocket::bind(SocketAddr::new(address, 0)).expect("a UDP port of loopback");
         let port = datagrams.local_addr().expect("a bound socket has an address").port();
-        if TcpListener::bind(SocketAddr::new(address, port)).is_ok() {
+        let is_new = || GIVEN.lock().expect("nobody panics with it").insert((address, port));
+        if TcpListener::bind(SocketAddr::new(address, port)).is_ok() && is_new() {
             return port;
         }
     }

@@ -114,6 +114,7 @@ impl Busy {
         let mut servers = site.servers(Protocol::Tcp, 2).await;
         servers[0].register("example.org", "alice", "nobody", "nothing").await;
         let peer = Wire::tcp(site.proxy.outside_at(Protocol::Tcp)).await;
+        site.proxy.logs(&["connection_opened", &peer.local().to_string()]).await;
         site.proxy.logs(&["route_failed", "ill.test"]).await;
         Self { site, _servers: servers, peer, _taken: taken, taken_port }
     }

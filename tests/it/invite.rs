@@ -7,8 +7,8 @@ use crate::common::proxy::{Protocol, Settings};
 use crate::common::run;
 use crate::common::sip::Sip;
 use crate::support::{
-    DOMAIN, Dialog, LIMIT, SILENCE, Site, cancellation, final_response, next_within, open_house,
-    open_house_with_t1, relay, uri,
+    DOMAIN, Dialog, LIMIT, PROMPT, SILENCE, Site, cancellation, drain, final_response, next_request,
+    open_house, open_house_that_waits, open_house_with_t1, relay, uri,
 };
 
 /// An INVITE of alice's.
@@ -132,7 +132,7 @@ fn a_call_between_servers_with_passwords() {
 fn cancel_ends_every_branch_at_once() {
     run(LIMIT, async {
         for protocol in [Protocol::Udp, Protocol::Tcp] {
-            let (_site, mut a, mut callees) = fork(open_house(), protocol, 2).await;
+            let (_site, mut a, mut callees) = fork(open_house_that_waits(), protocol, 2).await;
             let invite = invitation(&a, "bob");
             a.send(&invite).await;
             let invites = ring(&mut callees).await;
@@ -142,7 +142,7 @@ fn cancel_ends_every_branch_at_once() {
             let begun = Instant::now();
             let answered = a.exchange(&cancel).await;
             assert_eq!((answered.status(), answered.method()), (200, "CANCEL"));
-            assert!(begun.elapsed() < Duration::from_millis(200), "{:?}", begun.elapsed());
+            assert!(begun.elapsed() < PROMPT, "{:?}", begun.elapsed());
             // The same CANCEL again is answered again, and has no further effect (§9.2).
             assert_eq!(a.exchange(&cancel).await.status(), 200);
             for (callee, invite) in callees.iter_mut().zip(&invites) {
@@ -223,10 +223,10 @@ fn a_refusal_is_repeated_by_udp_until_it_is_acknowledged() {
         a.send(&invite).await;
         let arrived = b.receive_request("INVITE").await;
         b.answer(&arrived, 486).await;
-        let first_ack = b.receive_request("ACK").await;
+        let first_ack = next_request(b, "ACK", &arrived).await;
         // The proxy has acknowledged; should that get lost, it does so again (§17.1.1.2).
         b.answer(&arrived, 486).await;
-        assert_eq!(b.receive_request("ACK").await, first_ack);
+        assert_eq!(next_request(b, "ACK", &arrived).await, first_ack);
         let refused = final_response(&mut a).await;
         for _ in 0..2 {
             // Timer G.
@@ -236,9 +236,7 @@ fn a_refusal_is_repeated_by_udp_until_it_is_acknowledged() {
         a.send(&invite).await;
         assert_eq!(final_response(&mut a).await, refused);
         a.send(&acknowledgement(&invite, &refused)).await;
-        // One may be on its way.
-        let late = next_within(&mut a, Duration::from_millis(20)).await;
-        assert!(late.is_none_or(|late| late == refused));
+        drain(&mut a, &refused).await;
         a.receive_nothing(Duration::from_millis(450)).await;
         b.receive_nothing(Duration::from_millis(1)).await;
     });
@@ -259,9 +257,8 @@ fn an_invite_is_repeated_by_udp_and_not_by_tcp() {
         }
         b.answer(&first, 180).await;
         a.receive_response(180).await;
-        // Twice the last interval: one may be on its way.
-        let late = next_within(b, Duration::from_millis(20)).await;
-        assert!(late.is_none_or(|late| late == first));
+        drain(b, &first).await;
+        // Twice the last interval.
         b.receive_nothing(Duration::from_millis(900)).await;
 
         let (_site, mut a, mut callees) = fork(open_house_with_t1(50), Protocol::Tcp, 1).await;
@@ -282,7 +279,7 @@ fn an_invite_that_nobody_answers_is_408() {
             assert_eq!(a.receive().await.status(), 100);
             assert_eq!(final_response(&mut a).await.status(), 408);
             let taken = begun.elapsed();
-            assert!((Duration::from_millis(600)..Duration::from_secs(3)).contains(&taken), "{taken:?}");
+            assert!((Duration::from_millis(600)..Duration::from_secs(8)).contains(&taken), "{taken:?}");
         }
     });
 }
@@ -290,14 +287,14 @@ fn an_invite_that_nobody_answers_is_408() {
 #[test]
 fn timer_c_ends_what_rings_for_ever() {
     run(LIMIT, async {
-        let settings = open_house_with_t1(5).key("sip", "timer_c", "\"1900ms\"");
+        let settings = open_house_with_t1(15).key("sip", "timer_c", "\"5400ms\"");
         let (_site, mut a, mut callees) = fork(settings, Protocol::Tcp, 1).await;
         a.send(&invitation(&a, "bob")).await;
         let invites = ring(&mut callees).await;
         let begun = Instant::now();
         a.receive_response(180).await;
         is_cancelled(&mut callees[0], &invites[0]).await;
-        assert!(begun.elapsed() >= Duration::from_millis(1800), "{:?}", begun.elapsed());
+        assert!(begun.elapsed() >= Duration::from_millis(5200), "{:?}", begun.elapsed());
         assert!(matches!(final_response(&mut a).await.status(), 408 | 487));
     });
 }

@@ -5,7 +5,9 @@ use crate::common::agent::Agent;
 use crate::common::proxy::Protocol;
 use crate::common::run;
 use crate::common::sip::{Sip, uri_of};
-use crate::support::{Dialog, LIMIT, SILENCE, Site, next_within, open_house, relay, uri};
+use crate::support::{
+    Dialog, LIMIT, SILENCE, Site, next_within, open_house, open_house_that_waits, relay, uri,
+};
 
 /// A subscription of `a` to `b`, both UC servers; the dialog as `a` sees it.
 async fn subscribed(a: &mut Agent, b: &mut Agent) -> Dialog {
@@ -150,7 +152,7 @@ fn branches_share_the_breadth_of_their_request() {
 #[test]
 fn with_a_breadth_of_one_contacts_have_their_turn_one_after_the_other() {
     run(LIMIT, async {
-        let site = Site::open(open_house(), &[Protocol::Udp]).await;
+        let site = Site::open(open_house_that_waits(), &[Protocol::Udp]).await;
         let (mut a, mut contacts) = (site.connect(Protocol::Udp).await, contacts(&site, "bob", 2).await);
         // Of equals the one that has registered last is the first.
         let (mut one, mut other) = (contacts.remove(1), contacts.remove(0));

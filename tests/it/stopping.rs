@@ -12,7 +12,7 @@ fn a_call_that_rings_and_a_message_under_way_are_completed_and_nothing_begins() 
     run(LIMIT, async {
         let mut site = Site::open(open_house(), &[Protocol::Udp, Protocol::Tcp]).await;
         for protocol in [Protocol::Udp, Protocol::Tcp] {
-            assert!(site.proxy.log().contains("ready"));
+            site.proxy.logs(&["ready"]).await;
             let (mut a, mut b) = (site.connect(protocol).await, site.server(protocol, "bob").await);
             let mut other = site.connect(protocol).await;
             let invite = invitation(&a, "bob");
@@ -42,7 +42,9 @@ fn a_call_that_rings_and_a_message_under_way_are_completed_and_nothing_begins() 
             let accepted = a.receive_response(200).await;
             let mut dialog = Dialog::of_caller(&invite, &accepted);
             a.send(&dialog.acknowledgement(&a)).await;
-            b.receive_request("ACK").await;
+            while b.receive().await.method() != "ACK" {
+                // What the late answers had the proxy repeat.
+            }
             let bye = dialog.request(&a, "BYE");
             relay(&bye, &mut a, &mut b, 200).await;
             assert_eq!(site.proxy.ends().await.code(), Some(0));

@@ -190,6 +190,7 @@ fn the_address_that_a_server_tells_stands_in_what_leaves_by_the_wan_and_follows_
         let interface =
             format!("[{{ ip_address = \"{ip}\", port = {}, protocol = \"udp\" }}]", outside.port());
         let settings = Settings::new(DOMAIN)
+            .usual_timers()
             .account("uc", "secret")
             .listen(Protocol::Udp)
             .key("wan", "network_interface", &interface)

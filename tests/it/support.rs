@@ -21,8 +21,9 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(30);
 /// How long a test listens to be sure that nothing comes.
 pub(crate) const SILENCE: Duration = Duration::from_millis(150);
 
-/// How long the proxy may take for what it does at once.
-pub(crate) const PROMPT: Duration = Duration::from_secs(1);
+/// How long the proxy may take for what it does at once: far less than it would wait for any timer, and yet enough for a
+/// machine that has much else to do.
+pub(crate) const PROMPT: Duration = Duration::from_secs(5);
 
 /// All of them.
 pub(crate) const ALL: [Protocol; 6] =
@@ -48,6 +49,12 @@ pub(crate) fn open_house() -> Settings {
 pub(crate) fn open_house_with_t1(milliseconds: u32) -> Settings {
     let quoted = |factor| format!("\"{}ms\"", milliseconds * factor);
     open_house().key("sip", "t1", &quoted(1)).key("sip", "t2", &quoted(8)).key("sip", "t4", &quoted(10))
+}
+
+/// As [`open_house`], where nothing is repeated, and no transaction ends by itself, while a test goes on.
+pub(crate) fn open_house_that_waits() -> Settings {
+    let settings = open_house().key("sip", "t1", "\"10s\"").key("sip", "t2", "\"10s\"");
+    settings.key("sip", "timer_c", "\"1h\"")
 }
 
 /// A running proxy with an authority for its certificate and for those of UC servers.
@@ -106,16 +113,26 @@ impl Site {
         servers
     }
 
-    /// Checks that the proxy still does its work: a message between two UC servers, within a second.
+    /// Checks that the proxy still does its work: a message between two UC servers, within a second. A busy machine may
+    /// take that from it for a while.
     pub(crate) async fn is_well(&self, protocol: Protocol) {
+        let mut taken = self.time_of_a_message(protocol).await;
+        for _ in 0..4 {
+            if taken >= Duration::from_secs(1) {
+                taken = self.time_of_a_message(protocol).await;
+            }
+        }
+        assert!(taken < Duration::from_secs(1), "a message takes {taken:?}");
+    }
+
+    async fn time_of_a_message(&self, protocol: Protocol) -> Duration {
         let begun = Instant::now();
         let user = format!("probe-{}", unique());
         let (mut here, mut there) = (self.connect(protocol).await, self.server(protocol, &user).await);
         let request = here.message(&uri("prober"), &uri(&user), "are you well?");
         relay(&request, &mut here, &mut there, 200).await;
         there.close().await;
-        let taken = begun.elapsed();
-        assert!(taken < Duration::from_secs(1), "a message takes {taken:?}");
+        begun.elapsed()
     }
 }
 
@@ -143,10 +160,39 @@ pub(crate) async fn final_response(agent: &mut Agent) -> Sip {
     }
 }
 
-/// `from` sends, `to` gets and answers it, `from` gets the answer. Returns what came at either end.
+/// The next request but for repetitions of one that has come: where the answer to that was late, some are on their way.
+pub(crate) async fn next_request(agent: &mut Agent, method: &str, come: &Sip) -> Sip {
+    loop {
+        let message = agent.receive().await;
+        if message != *come {
+            assert!(
+                message.is_request() && message.method() == method,
+                "{method} wanted, this came:\n{message}"
+            );
+            return message;
+        }
+    }
+}
+
+/// Takes what is on its way, all of it repetitions of `come`.
+pub(crate) async fn drain(agent: &mut Agent, come: &Sip) {
+    while let Some(late) = next_within(agent, Duration::from_millis(20)).await {
+        assert_eq!(late, *come);
+    }
+}
+
+/// `from` sends, `to` gets and answers it, `from` gets the answer. Returns what came at either end; repetitions of an
+/// earlier request, whose answer was late, are passed over.
 pub(crate) async fn relay(request: &Sip, from: &mut Agent, to: &mut Agent, status: u16) -> (Sip, Sip) {
     from.send(request).await;
-    let arrived = to.receive_request(request.method()).await;
+    let arrived = loop {
+        let arrived = to.receive().await;
+        assert!(arrived.is_request(), "a request wanted, this came:\n{arrived}");
+        let same = |name| arrived.need(name) == request.need(name);
+        if same("Call-ID") && same("CSeq") {
+            break arrived;
+        }
+    };
     to.answer(&arrived, status).await;
     (arrived, from.receive_response(status).await)
 }

@@ -13,7 +13,8 @@ use crate::common::run;
 use crate::common::sip::Sip;
 use crate::invite::{fork, invitation, ring};
 use crate::support::{
-    LIMIT, SILENCE, Site, final_response, next_within, open_house, open_house_with_t1, uri,
+    LIMIT, SILENCE, Site, final_response, next_request, next_within, open_house, open_house_that_waits,
+    open_house_with_t1, uri,
 };
 
 /// T1 of these tests, in milliseconds.
@@ -135,9 +136,7 @@ fn nothing_is_repeated_over_streams() {
 fn an_invite_that_waits_gets_one_100_at_once() {
     run(LIMIT, async {
         // RFC 3261 §17.2.1: within 200 ms, however long T1 is.
-        let settings = open_house().key("sip", "t1", "\"10s\"").key("sip", "t2", "\"10s\"");
-        let settings = settings.key("sip", "timer_c", "\"1h\"");
-        let site = Site::open(settings, &[Protocol::Udp, Protocol::Tcp]).await;
+        let site = Site::open(open_house_that_waits(), &[Protocol::Udp, Protocol::Tcp]).await;
         for protocol in [Protocol::Udp, Protocol::Tcp] {
             let (mut a, mut silent) = (site.connect(protocol).await, site.server(protocol, "bob").await);
             let begun = Instant::now();
@@ -174,7 +173,7 @@ fn a_refusal_without_ack_is_repeated_up_to_t2_and_given_up_after_64_t1() {
         let arrived = b.receive_request("INVITE").await;
         let begun = Instant::now();
         b.answer(&arrived, 486).await;
-        b.receive_request("ACK").await;
+        next_request(b, "ACK", &arrived).await;
         let mut refused = arrivals(&mut a, begun, END).await;
         refused.retain(|(_, response)| response.status() != 100);
         // Timers G and H (RFC 3261 §17.2.1).

@@ -351,10 +351,10 @@ fn what_makes_no_sense_is_refused_and_traces_are_few() {
         assert_eq!(status, 1);
         assert!(errors.contains("4 traces run already"), "{errors}");
         interrupted(traces.remove(0)).await;
+        site.proxy.logs(&["trace_ended"]).await;
         // The place of one that has ended is free.
         traces.push(trace(&site.proxy, &["--all"]).await);
         site.proxy.logs(&["trace_begun", "all=true"]).await;
-        site.proxy.logs(&["trace_ended"]).await;
         assert!(site.proxy.terminate().await.success());
         for process in traces {
             let (status, _, errors) = ended(process).await;

@@ -100,7 +100,7 @@ fn what_asks_for_something_else_is_told_so_and_logged_within_the_limit() {
         for (request, status, part) in &table {
             let mut wire = Wire::tcp(site.proxy.at(Protocol::Ws)).await;
             wire.send(request.as_bytes()).await;
-            let answer = wire.read_until_closed(Duration::from_secs(4)).await;
+            let answer = wire.read_until_closed(Duration::from_secs(8)).await;
             let answer = String::from_utf8_lossy(&answer);
             assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{request:?}: {answer}");
             assert!(answer.contains(part), "{request:?}: {answer}");
@@ -257,10 +257,10 @@ fn what_is_too_large_is_refused_and_closed_with_1009() {
 #[test]
 fn silent_and_slow_clients_lose_the_connection_and_disturb_nobody() {
     run(LIMIT, async {
-        let settings = open_house().key("limits", "handshake_timeout", "\"600ms\"").key(
+        let settings = open_house().key("limits", "handshake_timeout", "\"3s\"").key(
             "limits",
             "message_timeout",
-            "\"600ms\"",
+            "\"3s\"",
         );
         let site = Site::open(settings, &[Protocol::Ws, Protocol::Wss]).await;
         let begun = Instant::now();
@@ -276,10 +276,10 @@ fn silent_and_slow_clients_lose_the_connection_and_disturb_nobody() {
         let text = question(&web);
         web.send_all(fragments(&[&text[..20], &text[20..]]).take(1)).await;
         while web.send(Message::Ping("still here".into())).await.is_ok() {
-            assert!(begun.elapsed() < Duration::from_secs(10), "half a message is waited for");
+            assert!(begun.elapsed() < Duration::from_secs(20), "half a message is waited for");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        assert!(begun.elapsed() >= Duration::from_millis(500));
+        assert!(begun.elapsed() >= Duration::from_millis(2500));
         for wire in &mut slow {
             wire.read_until_closed(Duration::from_secs(4)).await;
         }
@@ -291,17 +291,17 @@ fn silent_and_slow_clients_lose_the_connection_and_disturb_nobody() {
 #[test]
 fn pings_and_crlf_are_answered_and_keep_the_connection() {
     run(LIMIT, async {
-        let settings = open_house().key("limits", "idle_timeout", "\"1500ms\"");
+        let settings = open_house().key("limits", "idle_timeout", "\"3s\"");
         let site = Site::open(settings, &[Protocol::Ws]).await;
         let (mut idle, mut kept) = (web(&site).await, web(&site).await);
         let begun = Instant::now();
         let end = async {
             idle.end().await;
-            assert!(begun.elapsed() >= Duration::from_millis(1400), "{:?}", begun.elapsed());
+            assert!(begun.elapsed() >= Duration::from_millis(2500), "{:?}", begun.elapsed());
         };
         let keep = async {
             let mut number = 0;
-            while begun.elapsed() < Duration::from_secs(4) {
+            while begun.elapsed() < Duration::from_secs(8) {
                 number += 1;
                 if number % 2 == 0 {
                     kept.send(Message::Ping(vec![b'x'; 125].into())).await.expect("it is kept");

@@ -87,8 +87,8 @@ fn a_transaction_that_is_over_is_kept_for_the_new_t4() {
 #[test]
 fn what_rings_for_ever_is_ended_by_the_new_timer_c() {
     run(LIMIT, async {
-        let (site, mut a, mut callees) = fork(open_house_with_t1(5), Protocol::Tcp, 1).await;
-        site.proxy.change(&[("sip", "timer_c", "\"1900ms\"")]).await;
+        let (site, mut a, mut callees) = fork(open_house_with_t1(15), Protocol::Tcp, 1).await;
+        site.proxy.change(&[("sip", "timer_c", "\"5400ms\"")]).await;
         a.send(&invitation(&a, "bob")).await;
         let invites = ring(&mut callees).await;
         a.receive_response(180).await;
