@@ -20,7 +20,7 @@ use super::sip::{Frame, Sip};
 use super::web::Web;
 
 /// How long an agent waits for what must come.
-pub(super) const PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// One end of a UDP flow or of a stream.
 pub(crate) struct Agent {
