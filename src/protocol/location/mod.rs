@@ -18,6 +18,7 @@
 //! Not here: who may register what, and for whom (admission); the nonces themselves (digest).
 
 mod address_of_record;
+mod binding;
 mod bindings;
 mod changes;
 mod clock;
