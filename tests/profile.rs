@@ -50,7 +50,7 @@ fn the_profile_knows_the_way_of_a_message() {
     // As the compiler names them: the crate, then each module, with its length before it.
     let names = [
         "8protocol5proxy5Proxy14handle_message",
-        "5actors6router6Router6settle",
+        "6actors6router6Router6settle",
         "8protocol8location8Location15handle_question",
     ];
     for name in names {
