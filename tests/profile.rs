@@ -44,6 +44,15 @@ fn every_other_build_is_left_alone() {
     }
 }
 
+/// The tests are compiled with a variable that not every shell hands on.
+#[test]
+fn the_compiler_has_the_environment_that_cargo_gives() {
+    let printed =
+        Command::new(root().join(WRAPPER)).arg("env").env("CARGO_BIN_EXE_sip-proxy", "a b").output();
+    let printed = String::from_utf8(printed.expect("the wrapper runs").stdout).expect("text");
+    assert!(printed.lines().any(|line| line == "CARGO_BIN_EXE_sip-proxy=a b"), "{printed}");
+}
+
 #[test]
 fn the_profile_knows_the_way_of_a_message() {
     let profile = std::fs::read(root().join(PROFILE)).expect("the profile");
