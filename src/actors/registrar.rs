@@ -14,6 +14,7 @@
 mod keeping;
 mod listing;
 mod messages;
+mod outbox;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -21,12 +22,13 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use actix::prelude::*;
 use slog::{Logger, debug, info, warn};
 
-use self::keeping::{Outbox, Telling};
+use self::keeping::Telling;
 pub use self::listing::{ListRegistrations, ListServers};
 pub use self::messages::{
     Answers, ApplyLocation, Banned, FlowEnded, FlowFailed, FlowStanding, Learned, LogOn, Questions,
     RegistrarBegun, RouterRestarted, TellAll,
 };
+use self::outbox::Outbox;
 use super::directory::{Directory, RouterAddress};
 use super::messages::ConnectionClosed;
 use super::turns::Turns;
@@ -52,6 +54,8 @@ pub struct Registrar {
     is_successor: bool,
     /// What goes to the Journal next.
     outbox: Outbox,
+    /// The timer for that.
+    departure: Option<(Instant, SpawnHandle)>,
     telling: Option<Telling>,
     directory: Arc<Directory>,
     timer: Option<(Instant, SpawnHandle)>,
@@ -82,6 +86,7 @@ impl Registrar {
             interfaces,
             is_successor,
             outbox: Outbox::default(),
+            departure: None,
             telling: None,
             directory,
             timer: None,

@@ -13,6 +13,7 @@
 mod departures;
 mod homeless;
 mod log;
+mod messages;
 mod taps;
 
 use std::collections::HashMap;
@@ -24,6 +25,10 @@ use slog::{Drain as _, Logger};
 
 use self::departures::Departures;
 use self::homeless::Homeless;
+pub use self::messages::{
+    AccessServersMoved, ApplySettings, Count, Counted, Drain, InterfacesChanged, ProbeRoute,
+    RegistrarRestarted,
+};
 use super::directory::Directory;
 use super::federation_resolver::{Resolved, ServerHealth};
 use super::messages::{
@@ -33,12 +38,9 @@ use super::registrar::{Answers, Banned, FlowEnded, FlowFailed, FlowStanding, Lea
 use super::turns::Turns;
 use crate::diagnostics::queues::QueueLength;
 use crate::protocol::account::AccountId;
-use crate::protocol::federation::{AccessAddresses, RouteId};
 use crate::protocol::flow::{ConnectionId, Flow, Transport};
-use crate::protocol::interface::Interfaces;
 use crate::protocol::location::{Ask, ContextId, Question};
-use crate::protocol::proxy::settings::Settings;
-use crate::protocol::proxy::{Counts, Load, Output, Proxy, Unfinished};
+use crate::protocol::proxy::{Output, Proxy};
 
 /// Batches of messages that may wait for a Router. A batch holds up to 64, so this bounds what a slow Router can
 /// owe; the network is refused beyond it, control messages are not.
@@ -51,67 +53,14 @@ pub struct Router {
     directory: Arc<Directory>,
     connections: HashMap<ConnectionId, Recipient<Transmit>>,
     homeless: Homeless,
+    /// When the core wants to know the time.
+    due: Option<Instant>,
     timer: Option<(Instant, SpawnHandle)>,
     turns: Turns,
     log: Logger,
     limits: log::Limits,
     /// Batches that wait here.
     mailbox: QueueLength,
-}
-
-/// From now on these interfaces listen. To every Router, from the supervisor.
-#[derive(Clone, Debug, Message)]
-#[rtype(result = "()")]
-pub struct InterfacesChanged(pub Arc<Interfaces>);
-
-/// From now on, these settings are in force. To every Router, from the supervisor.
-#[derive(Clone, Debug, Message)]
-#[rtype(result = "()")]
-pub struct ApplySettings {
-    /// For this Router alone, so that no other core counts references to them.
-    pub settings: Arc<Settings>,
-}
-
-/// From now on, the access servers of static routes that are given by name have these addresses. To every Router, from
-/// the FederationResolver.
-#[derive(Clone, Debug, Message)]
-#[rtype(result = "()")]
-pub struct AccessServersMoved(pub AccessAddresses);
-
-/// Ask the access server of this route whether it is there. To some Router, from the FederationResolver.
-#[derive(Clone, Copy, Debug, Message)]
-#[rtype(result = "()")]
-pub struct ProbeRoute(pub RouteId);
-
-/// The Registrar has begun anew and knows of no log-ons: tell it. To every Router, from the Registrar.
-#[derive(Clone, Debug, Message)]
-#[rtype(result = "()")]
-pub struct RegistrarRestarted {
-    /// The way to it; the directory may not know it yet.
-    pub questions: Recipient<Questions>,
-}
-
-/// The process is about to end: let nothing begin, and say what is still to be done. To every Router, from the
-/// supervisor, until nothing is.
-#[derive(Clone, Copy, Debug, Message)]
-#[rtype(result = "Unfinished")]
-pub struct Drain {
-    /// When a successor may be there, in seconds.
-    pub retry_after: u32,
-}
-
-/// Say what you have carried since your start, and what you hold. To every Router, for metrics.
-#[derive(Clone, Copy, Debug, Message)]
-#[rtype(result = "Counted")]
-pub struct Count;
-
-/// The answer to [`Count`].
-#[derive(Debug, MessageResponse)]
-pub struct Counted {
-    /// What was carried.
-    pub counts: Counts,
-    /// What is under way.
-    pub load: Load,
 }
 
 impl Router {
@@ -130,6 +79,7 @@ impl Router {
             directory,
             connections: HashMap::new(),
             homeless: Homeless::default(),
+            due: None,
             timer: None,
             turns: Turns::default(),
             log,
@@ -138,8 +88,11 @@ impl Router {
         }
     }
 
-    /// Does all that the core wants done, and arms the timer.
-    fn settle(&mut self, ctx: &mut Context<Self>) {
+    /// Tells the core the time if it is due, does all that it wants done, and arms the timer.
+    fn settle(&mut self, now: Instant, ctx: &mut Context<Self>) {
+        if self.due.is_some_and(|due| due <= now) {
+            self.core.handle_timeout(now);
+        }
         let mut departures = Departures::default();
         let tells_messages = self.log.is_debug_enabled();
         while let Some(output) = self.core.poll_output() {
@@ -183,7 +136,7 @@ impl Router {
             }
         }
         self.dispatch(departures);
-        self.arm(ctx);
+        self.arm(now, ctx);
     }
 
     fn to_registrar(&self, send: impl FnOnce(&super::directory::RegistrarAddress)) {
@@ -192,22 +145,25 @@ impl Router {
         }
     }
 
-    /// One timer, moved only when something is due earlier than it would fire.
-    fn arm(&mut self, ctx: &mut Context<Self>) {
-        let Some(due) = self.core.poll_timeout() else { return };
-        if self.timer.is_some_and(|(armed, _)| armed <= due) {
+    /// One timer, moved only when something is due earlier than it would fire. It fires late, for most of what is due
+    /// then is done by the messages that come meanwhile: at some hundreds of requests a second the timers would
+    /// otherwise wake the Router as often again.
+    fn arm(&mut self, now: Instant, ctx: &mut Context<Self>) {
+        self.due = self.core.poll_timeout();
+        let Some(due) = self.due else { return };
+        let latest = due + self.core.timer_slack();
+        if self.timer.is_some_and(|(armed, _)| armed <= latest) {
             return;
         }
         if let Some((_, handle)) = self.timer.take() {
             ctx.cancel_future(handle);
         }
-        let wait = due.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+        let wait = latest.saturating_duration_since(now).max(Duration::from_millis(1));
         let handle = ctx.run_later(wait, |router, ctx| {
             router.timer = None;
-            router.core.handle_timeout(Instant::now());
-            router.settle(ctx);
+            router.settle(Instant::now(), ctx);
         });
-        self.timer = Some((due, handle));
+        self.timer = Some((latest, handle));
     }
 }
 
@@ -233,7 +189,7 @@ impl Handler<MessagesReceived> for Router {
             }
             self.core.handle_message(now, &received.flow, received.proof.as_ref(), received.message);
         }
-        self.settle(ctx);
+        self.settle(now, ctx);
         self.turns.count(ctx);
     }
 }
@@ -246,7 +202,7 @@ impl Handler<Answers> for Router {
         for answer in answers {
             self.core.handle_answer(now, answer);
         }
-        self.settle(ctx);
+        self.settle(now, ctx);
         self.turns.count(ctx);
     }
 }
@@ -255,8 +211,9 @@ impl Handler<TransmitFailed> for Router {
     type Result = ();
 
     fn handle(&mut self, failed: TransmitFailed, ctx: &mut Context<Self>) {
-        self.core.handle_transmit_failure(Instant::now(), &failed.branch, failed.unreached);
-        self.settle(ctx);
+        let now = Instant::now();
+        self.core.handle_transmit_failure(now, &failed.branch, failed.unreached);
+        self.settle(now, ctx);
     }
 }
 
@@ -277,8 +234,9 @@ impl Handler<ConnectionClosed> for Router {
         if let Some(id) = flow.connection {
             self.connections.remove(&id);
         }
-        self.core.handle_connection_closed(Instant::now(), &flow);
-        self.settle(ctx);
+        let now = Instant::now();
+        self.core.handle_connection_closed(now, &flow);
+        self.settle(now, ctx);
     }
 }
 
@@ -288,8 +246,9 @@ impl Handler<FlowStanding> for Router {
     fn handle(&mut self, standing: FlowStanding, ctx: &mut Context<Self>) {
         let FlowStanding { flow, account, is_gone } = standing;
         if is_gone {
-            self.core.handle_log_off(Instant::now(), &flow);
-            self.settle(ctx);
+            let now = Instant::now();
+            self.core.handle_log_off(now, &flow);
+            self.settle(now, ctx);
         } else {
             self.core.handle_standing(&flow, account);
         }
@@ -332,8 +291,9 @@ impl Handler<ProbeRoute> for Router {
     type Result = ();
 
     fn handle(&mut self, ProbeRoute(route): ProbeRoute, ctx: &mut Context<Self>) {
-        self.core.handle_probe(Instant::now(), route);
-        self.settle(ctx);
+        let now = Instant::now();
+        self.core.handle_probe(now, route);
+        self.settle(now, ctx);
     }
 }
 
@@ -371,7 +331,7 @@ impl Handler<Resolved> for Router {
                 None => self.core.handle_resolution(now, context, resolution),
             }
         }
-        self.settle(ctx);
+        self.settle(now, ctx);
         self.turns.count(ctx);
     }
 }

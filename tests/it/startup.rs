@@ -75,6 +75,23 @@ fn the_shipped_configuration_starts_answers_and_ends_with_0() {
     });
 }
 
+/// A huge page is cleared as a whole when it is first touched, which holds everybody up for milliseconds.
+#[test]
+fn the_process_has_no_huge_pages() {
+    run(LIMIT, async {
+        let (directory, ip) = (Directory::new("huge-pages"), loopback());
+        let (port, address) = (free_port(ip), ip.to_string());
+        let environment =
+            [("SIP_PROXY__LAN__PORT", &*port.to_string()), ("SIP_PROXY__LAN__BIND_TO_IP_ADDRESS", &address)];
+        let text = std::fs::read_to_string(SHIPPED).expect("etc/sip-proxy.toml is shipped");
+        let file = directory.write("sip-proxy.toml", text);
+        let process = start(&file, &environment, "ready: ").await;
+        let status = std::fs::read_to_string(format!("/proc/{}/status", process.id())).expect("it runs");
+        let huge_pages = status.lines().find_map(|line| line.strip_prefix("THP_enabled:"));
+        assert_eq!(huge_pages.map(str::trim), Some("0"), "{status}");
+    });
+}
+
 #[test]
 fn the_shipped_configuration_has_no_faults() {
     let output = output(Path::new(SHIPPED), &["check", "config"], &[]);

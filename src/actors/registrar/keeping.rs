@@ -8,10 +8,11 @@ use actix::prelude::*;
 use slog::{info, warn};
 use tokio::time::{sleep, timeout};
 
+use super::outbox::Departure;
 use super::{FlowStanding, Registrar, RegistrarBegun, TellAll};
 use crate::actors::journal::{Entry, Finish, Keep, Kept, Load, ToldAll};
 use crate::actors::router::RegistrarRestarted;
-use crate::protocol::location::{Answer, LocationEvent, Moment, Restored, Surroundings, Walk};
+use crate::protocol::location::{LocationEvent, Moment, Restored, Surroundings, Walk};
 
 /// How long a Registrar that begins waits for what is kept. A store that takes longer has failed; its registrations
 /// are given up.
@@ -26,38 +27,6 @@ const RESTORED_AT_ONCE: usize = 1_000;
 /// Addresses-of-record that are told at a time when all are, and the time between: questions come first.
 const TOLD_AT_ONCE: usize = 500;
 const TELLING_INTERVAL: Duration = Duration::from_millis(2);
-
-/// At least this much lies between two commits: what one costs is shared by all that has changed meanwhile.
-const COMMIT_INTERVAL: Duration = Duration::from_millis(2);
-
-/// Where REGISTERs come in numbers, the first of a commit waits this long for the others: a commit costs as much as
-/// twenty of them.
-const GATHERING_TIME: Duration = Duration::from_micros(1500);
-
-/// So many answers that were handed over together are a sign of that.
-const NUMBERS: usize = 4;
-
-/// How long changes that no answer waits for may wait themselves.
-const LEISURE: Duration = Duration::from_secs(1);
-
-/// What goes to the Journal with what has changed.
-#[derive(Default)]
-pub(super) struct Outbox {
-    /// For each Router by its index.
-    answers: Vec<Vec<Answer>>,
-    handed_over: Option<Instant>,
-    /// Whether REGISTERs come in numbers.
-    is_busy: bool,
-    timer: Option<(Instant, SpawnHandle)>,
-}
-
-impl Outbox {
-    /// Adds an answer that depends on what has changed.
-    pub(super) fn push(&mut self, router: usize, answer: Answer) {
-        self.answers.resize_with(self.answers.len().max(router + 1), Vec::new);
-        self.answers[router].push(answer);
-    }
-}
 
 /// Telling everything, under way.
 pub(super) struct Telling {
@@ -86,22 +55,17 @@ impl Registrar {
         if self.core.changes() == 0 {
             return;
         }
-        let (now, outbox) = (Instant::now(), &mut self.outbox);
-        let due = match outbox.handed_over {
-            _ if outbox.answers.is_empty() => now + LEISURE,
-            Some(last) if outbox.is_busy => (now + GATHERING_TIME).max(last + COMMIT_INTERVAL),
-            Some(last) => now.max(last + COMMIT_INTERVAL),
-            None => now,
+        let now = Instant::now();
+        let by = match self.outbox.changed(now) {
+            Departure::Now => return self.hand_over(ctx),
+            Departure::By(by) => by,
         };
-        if due == now {
-            return self.hand_over(ctx);
-        }
-        if outbox.timer.is_none_or(|(armed, _)| armed > due) {
-            let later = ctx.run_later(due - now, |registrar, ctx| {
-                registrar.outbox.timer = None;
+        if self.departure.is_none_or(|(armed, _)| armed > by) {
+            let later = ctx.run_later(by - now, |registrar, ctx| {
+                registrar.departure = None;
                 registrar.hand_over(ctx);
             });
-            if let Some((_, earlier)) = outbox.timer.replace((due, later)) {
+            if let Some((_, earlier)) = self.departure.replace((by, later)) {
                 ctx.cancel_future(earlier);
             }
         }
@@ -113,10 +77,8 @@ impl Registrar {
             return;
         }
         let at = moment();
-        let Outbox { answers, timer, .. } = std::mem::take(&mut self.outbox);
-        self.outbox.handed_over = Some(at.now);
-        self.outbox.is_busy = answers.iter().map(Vec::len).sum::<usize>() >= NUMBERS;
-        if let Some((_, handle)) = timer {
+        let answers = self.outbox.take(at.now);
+        if let Some((_, handle)) = self.departure.take() {
             ctx.cancel_future(handle);
         }
         let changes = self.core.take_changes(at);

@@ -7,31 +7,27 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use siphasher::sip::SipHasher13;
-use smallvec::SmallVec;
 
 use crate::protocol::account::AccountId;
 use crate::protocol::admission::Admitted;
 use crate::protocol::digest::NonceUse;
 use crate::protocol::flow::{Flow, Transport};
 use crate::protocol::identity::PeerProof;
-use crate::protocol::location::{Ask, ContextId, Question, Registration, check_extensions};
+use crate::protocol::location::{Ask, Registration, check_extensions};
 use crate::protocol::message::reply::Reply;
 use crate::protocol::message::rsip::capabilities;
 use crate::protocol::message::uri::Host;
 use crate::protocol::message::via::Via;
 use crate::protocol::message::{Message, Method};
-use crate::protocol::transaction::{LegacyKey, ServerInvite, ServerNonInvite, TransactionKey};
+use crate::protocol::transaction::{LegacyKey, TransactionKey};
 
 use super::authenticate::Refusal;
 use super::border::Stranger;
-use super::forward::is_recorded;
 use super::keep_alive;
 use super::preprocess::preprocess;
-use super::response_context::{Passage, Pending, ResponseContext};
+use super::response_context::{Passage, Pending};
 use super::route::{Routing, Way, route};
-use super::slots::Slot;
-use super::table::{Alternate, ReplyPath, SentBy, ServerMachine, ServerTransaction};
-use super::targets::TargetSet;
+use super::table::{Alternate, ReplyPath, SentBy};
 use super::validate::{
     MAXIMUM_BREADTH, MaxForwards, check_compression, check_max_breadth, check_max_forwards,
     check_proxy_require, check_syntax,
@@ -71,25 +67,25 @@ pub(super) struct Incoming {
 }
 
 /// Who has sent a request that goes on, and what is still to be seen of that.
-struct Author {
-    whose: Whose,
+pub(super) struct Author {
+    pub(super) whose: Whose,
     /// The discovered peer that it is.
-    peer: Option<Arc<str>>,
+    pub(super) peer: Option<Arc<str>>,
     /// The account that the flow has proven by this very request.
-    log_on: Option<AccountId>,
+    pub(super) log_on: Option<AccountId>,
     /// The use of a nonce that must not have been before.
-    nonce_use: Option<NonceUse>,
+    pub(super) nonce_use: Option<NonceUse>,
     /// The domain that its record must prove, and the certificate that it is held against.
-    claim: Option<(Arc<str>, Arc<PeerProof>)>,
+    pub(super) claim: Option<(Arc<str>, Arc<PeerProof>)>,
 }
 
 /// What has become of a request that goes on.
-struct Accepted {
-    routing: Routing,
-    author: Author,
-    passage: Passage,
-    pending: Pending,
-    ask: Ask,
+pub(super) struct Accepted {
+    pub(super) routing: Routing,
+    pub(super) author: Author,
+    pub(super) passage: Passage,
+    pub(super) pending: Pending,
+    pub(super) ask: Ask,
 }
 
 impl Proxy {
@@ -243,109 +239,6 @@ impl Proxy {
         let Load { servers, clients, contexts } = self.load();
         let held = servers.max(contexts).max(clients);
         if held < limit { Ok(()) } else { Err(Reply::with_reason(503, "Overloaded")) }
-    }
-
-    /// Creates the server transaction and the response context, and asks the first question.
-    fn begin(&mut self, now: Instant, incoming: Incoming, accepted: Accepted) {
-        let Accepted { routing, author, passage, pending, ask } = accepted;
-        let flow = incoming.flow;
-        let server = (!is_unanswered(incoming.method)).then(|| self.insert_server(now, &incoming));
-        let context = self.insert_context(incoming, server, author.whose, &routing, passage);
-        if let Some(context) = self.contexts.get_mut(context) {
-            context.peer = author.peer;
-        }
-        if let Some((domain, proof)) = author.claim {
-            return self.ask_identity(now, context, domain, proof, (pending, ask));
-        }
-        let is_question =
-            !matches!(ask, Ask::Nothing) || author.log_on.is_some() || author.nonce_use.is_some();
-        if let Some(context) = self.contexts.get_mut(context) {
-            context.pending = pending;
-            // The Registrar answers within microseconds; if it has failed, somebody must.
-            context.patience = is_question.then(|| now + self.settings.timers.f() / 4);
-        }
-        if is_question {
-            self.arm_context(context);
-            self.outputs.push_back(Output::Ask(Question {
-                context: ContextId { slot: context.index, generation: context.generation },
-                flow,
-                log_on: author.log_on,
-                nonce_use: author.nonce_use,
-                ask,
-            }));
-        } else {
-            self.go_on(now, context);
-        }
-    }
-
-    pub(super) fn insert_server(&mut self, now: Instant, incoming: &Incoming) -> Slot {
-        let timers = self.settings.timers;
-        let reliable = incoming.flow.transport.is_reliable();
-        let machine = if incoming.method == Method::Invite {
-            ServerMachine::Invite(ServerInvite::start(now, &timers, reliable))
-        } else {
-            ServerMachine::NonInvite(ServerNonInvite::start(now, &timers, reliable))
-        };
-        let slot = self.servers.insert(ServerTransaction {
-            key: incoming.key,
-            generation: self.random.next() as u32,
-            timers,
-            machine,
-            reply_path: incoming.reply_path.clone(),
-            last_response: None,
-            context: None,
-            armed: None,
-        });
-        self.by_key.insert(incoming.key, slot);
-        self.arm_server(slot);
-        slot
-    }
-
-    pub(super) fn insert_context(
-        &mut self,
-        incoming: Incoming,
-        server: Option<Slot>,
-        whose: Whose,
-        routing: &Routing,
-        passage: Passage,
-    ) -> Slot {
-        let context = self.contexts.insert(ResponseContext {
-            generation: self.random.next() as u32,
-            server,
-            timers: self.settings.timers,
-            timer_c: self.settings.timer_c,
-            follows_redirections: self.settings.follow_redirections,
-            is_probe: false,
-            is_recorded: is_recorded(&incoming.request, routing.has_token),
-            request: incoming.request,
-            method: incoming.method,
-            begun: incoming.arrived,
-            source: incoming.flow,
-            account: whose.account,
-            peer: None,
-            is_trusted: whose.is_trusted,
-            own_routes: routing.own_routes,
-            passage,
-            pending: Pending::Nothing,
-            waiting: TargetSet::new(),
-            is_group_cut: false,
-            redirections: None,
-            branches: SmallVec::new(),
-            best: None,
-            challenges: Vec::new(),
-            has_word: false,
-            is_cancelled: false,
-            has_answered: false,
-            is_declined: false,
-            patience: None,
-            is_impatient: false,
-            last_call: None,
-            armed: None,
-        });
-        if let Some(server) = server.and_then(|server| self.servers.get_mut(server)) {
-            server.context = Some(context);
-        }
-        context
     }
 
     /// Answers without a transaction: the same request gets the same answer again.

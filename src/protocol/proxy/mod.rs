@@ -9,12 +9,14 @@
 //! | who from the outside it comes from | `border.rs` (RFC 5922 §7.4) |
 //! | whether that domain is watched | `watch.rs` |
 //! | where it goes | `preprocess.rs`, `route.rs` (§16.4), `locating.rs` and `targets.rs` (§16.5) |
+//! | what it begins with | `begin.rs` |
 //! | what a wrong answer to a challenge costs | `guesses.rs` |
 //! | where the servers of another domain are | `outward.rs` (RFC 3263) |
 //! | whether static routes work | `probe.rs` |
 //! | when requests for discovered peers leave | `turns.rs` |
 //! | asking: branches, forking, failover | `forking.rs`, `forward.rs` (§16.6) |
-//! | answering | `upstream.rs`, `response_context.rs` (§16.7 to §16.9) |
+//! | responses: which goes upstream | `responses.rs`, `response_context.rs` (§16.7 to §16.9) |
+//! | answering who asked | `upstream.rs` |
 //! | asking those to whom a 3xx leads | `redirect.rs` (§16.7 step 4) |
 //! | ending it | `cancel.rs` (§16.10) |
 //! | how long connections may be silent, for peers that ask | `keep_alive.rs` (MS-CONMGMT) |
@@ -25,6 +27,7 @@
 
 mod answered;
 mod authenticate;
+mod begin;
 mod border;
 mod cancel;
 mod counts;
@@ -42,6 +45,7 @@ pub mod preprocess;
 mod probe;
 mod redirect;
 mod response_context;
+mod responses;
 pub mod route;
 pub mod settings;
 mod slots;
@@ -382,6 +386,12 @@ impl Proxy {
     /// The next thing to do; `None` when all is done.
     pub fn poll_output(&mut self) -> Option<Output> {
         self.outputs.pop_front()
+    }
+
+    /// How late [`Self::handle_timeout`] may come where nothing else happens: a sixteenth of T1, a retransmission 31 ms
+    /// late.
+    pub fn timer_slack(&self) -> Duration {
+        self.settings.timers.t1() / 16
     }
 
     /// When [`Self::handle_timeout`] is due.

@@ -16,8 +16,9 @@ use crate::world::{Happening, World};
 
 /// Between two hand-overs of the Registrar's where answers wait, and how long changes wait that no answer waits for.
 const COMMIT_INTERVAL: Duration = Duration::from_millis(2);
-const GATHERING_TIME: Duration = Duration::from_micros(1500);
+const GATHERING_TIME: Duration = Duration::from_millis(4);
 const NUMBERS: usize = 4;
+const ENOUGH: usize = 32;
 const LEISURE: Duration = Duration::from_secs(1);
 
 /// The wall clock when the run begins, in milliseconds.
@@ -223,7 +224,7 @@ impl World<'_> {
         }
         let due = match outbox.handed_over {
             _ if outbox.answers.is_empty() => now + LEISURE,
-            Some(last) if outbox.is_busy => (now + GATHERING_TIME).max(last + COMMIT_INTERVAL),
+            Some(_) if outbox.is_busy && outbox.answers.len() < ENOUGH => now + GATHERING_TIME,
             Some(last) => now.max(last + COMMIT_INTERVAL),
             None => now,
         };
