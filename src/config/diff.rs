@@ -4,13 +4,17 @@
 //! `..`: a field that is new and not here does not compile. Elements of lists go by their names, so that what has only
 //! moved is no difference.
 
+mod elements;
 mod rows;
 #[cfg(test)]
 mod tests;
+mod value;
 
 use std::collections::BTreeSet;
 
-use self::rows::{Element, Rows, Section, Value};
+use self::elements::Element;
+use self::rows::{Rows, Section};
+use self::value::Value;
 use super::Config;
 
 /// One difference.

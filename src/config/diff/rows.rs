@@ -1,22 +1,15 @@
 //! A configuration as rows of keys and values, in the words of the file.
 
 use std::collections::BTreeMap;
-use std::fmt::Display;
-use std::time::Duration;
 
-use sha2::{Digest as _, Sha256};
-
+use super::elements::Element;
+use super::value::{Value, authorities, list, quoted, time};
 use crate::config::{
-    Admin, Certificate, Config, Diagnostics, Dns, Federation, Interface, Limits, LogFormat, LogLevel,
-    OpenFederation, Policy, PublicAddress, Registrar, Service, Side, Sip, StaticRoute, Stun, Tls, TlsVersion,
-    Token, TrustedCas,
+    Admin, Certificate, Config, Diagnostics, Dns, Federation, Limits, LogFormat, LogLevel, OpenFederation,
+    Policy, PublicAddress, Registrar, Service, Sip, Stun, Tls, TlsVersion, Token,
 };
-use crate::protocol::account::{Account, AccountKind, Secret};
 use crate::protocol::federation::guard::GuardLimits;
 use crate::protocol::identity::Profile;
-
-/// What stands for a value that nobody may see.
-const HIDDEN: &str = "***";
 
 pub(super) type Section = BTreeMap<String, Value>;
 
@@ -26,42 +19,6 @@ pub(super) struct Rows {
     pub(super) rows: Section,
     /// Elements of lists, by key path.
     pub(super) elements: BTreeMap<String, Element>,
-}
-
-/// An element of a list.
-pub(super) struct Element {
-    /// In one line.
-    pub(super) said: String,
-    pub(super) rows: Section,
-}
-
-/// A value: how it is shown, and what else it must be equal in.
-#[derive(PartialEq, Eq)]
-pub(super) struct Value {
-    pub(super) shown: String,
-    content: Option<[u8; 32]>,
-}
-
-impl<T: Display> From<T> for Value {
-    fn from(value: T) -> Self {
-        Self { shown: value.to_string(), content: None }
-    }
-}
-
-impl Value {
-    /// One that stands for octets which are not shown.
-    fn of(shown: String, octets: &[impl AsRef<[u8]>]) -> Self {
-        let mut hash = Sha256::new();
-        for part in octets {
-            hash.update((part.as_ref().len() as u64).to_be_bytes());
-            hash.update(part);
-        }
-        Self { shown, content: Some(hash.finalize().into()) }
-    }
-
-    fn secret(octets: &[u8]) -> Self {
-        Self::of(HIDDEN.to_owned(), &[octets])
-    }
 }
 
 impl Rows {
@@ -113,16 +70,6 @@ impl Rows {
         self.rows.insert(key.to_owned(), value.into());
     }
 
-    fn element(&mut self, key: String, said: String, rows: Vec<(&'static str, Value)>) {
-        // Two interfaces with port 0 may be alike.
-        let mut unique = key;
-        while self.elements.contains_key(&unique) {
-            unique.push('\'');
-        }
-        let rows = rows.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
-        self.elements.insert(unique, Element { said, rows });
-    }
-
     fn service(&mut self, service: &Service) {
         let Service { presence_domains, state_directory, control_socket, worker_threads, drain_timeout } =
             service;
@@ -170,37 +117,12 @@ impl Rows {
         self.add(&format!("certificate.{prefix}private_key"), Value::secret(private_key.secret_der()));
     }
 
-    fn interface(&mut self, interface: &Interface) {
-        let Interface { id: _, side, ip_address, port, protocol, key } = interface;
-        let said = format!("{protocol} {}", std::net::SocketAddr::new(*ip_address, *port));
-        let list = key.split('[').next().unwrap_or_default();
-        let facing = match side {
-            Side::Lan => "LAN",
-            Side::Wan => "WAN",
-        };
-        self.element(format!("{list}[{said}]"), format!("{said} ({facing})"), Vec::new());
-    }
-
     fn public_address(&mut self, public: Option<&PublicAddress>) {
         let Some(PublicAddress { ip_address, port, host_name }) = public else { return };
         let address = ip_address.map_or_else(|| "auto".to_owned(), |ip| ip.to_string());
         self.add("wan.public_address.ip_address", quoted(address));
         self.add("wan.public_address.port", port);
         self.add("wan.public_address.host_name", quoted(host_name.as_deref().unwrap_or_default()));
-    }
-
-    fn account(&mut self, account: &Account) {
-        let Account { user_name, secret, scope, kind } = account;
-        let (list, kind) = match kind {
-            AccountKind::UcServer => ("lan.account", "UC server"),
-            AccountKind::Registrant => ("registrar.account", "registrant"),
-        };
-        let mut rows = vec![("users", Value::from(self::list(scope.patterns())))];
-        rows.extend(proofs(secret));
-        let key = format!("{list}[{user_name}]");
-        let proof = rows[1..].iter().map(|(key, _)| *key).collect::<Vec<_>>().join(", ");
-        let proof = if proof.is_empty() { "address".to_owned() } else { proof };
-        self.element(key, format!("{kind}, proven by {proof}"), rows);
     }
 
     fn federation(&mut self, federation: &Federation, guard: &GuardLimits, open: &OpenFederation) {
@@ -230,30 +152,6 @@ impl Rows {
         let OpenFederation { enabled, messages_per_second } = open;
         self.add("open_federation.enabled", enabled);
         self.add("open_federation.messages_per_second", messages_per_second);
-    }
-
-    fn route(&mut self, route: &StaticRoute) {
-        let StaticRoute {
-            id: _,
-            trusted,
-            domain_name,
-            access_server,
-            port,
-            transport_protocol,
-            bind_to_ip_address,
-            trusted_cas,
-            key: _,
-        } = route;
-        let mut rows = vec![
-            ("trusted", Value::from(trusted)),
-            ("access_server", quoted(access_server).into()),
-            ("port", port.into()),
-            ("transport_protocol", quoted(transport_protocol).into()),
-        ];
-        rows.extend(bind_to_ip_address.map(|ip| ("bind_to_ip_address", quoted(ip).into())));
-        rows.extend(trusted_cas.as_ref().map(|trusted| ("trusted_cas", authorities(trusted))));
-        let said = format!("{transport_protocol} {access_server} port {port}");
-        self.element(format!("static_routes.route[{domain_name}]"), said, rows);
     }
 
     fn look_ups(&mut self, stun: &Stun, dns: &Dns) {
@@ -365,27 +263,6 @@ impl Rows {
     }
 }
 
-/// What proves an account, by key; nothing of what its address proves.
-fn proofs(secret: &Secret) -> Vec<(&'static str, Value)> {
-    match secret {
-        Secret::Address => Vec::new(),
-        Secret::Password(password) => vec![("password", Value::secret(password.as_bytes()))],
-        Secret::Hashes { md5, sha256, sha512_256 } => {
-            let all = [("ha1_md5", md5), ("ha1_sha256", sha256), ("ha1_sha512_256", sha512_256)];
-            let given = all.into_iter().filter_map(|(key, hash)| Some((key, hash.as_ref()?)));
-            given.map(|(key, hash)| (key, Value::secret(hash.as_bytes()))).collect()
-        }
-        Secret::Certificate(name) => vec![("certificate", quoted(name).into())],
-    }
-}
-
-fn authorities(trusted: &TrustedCas) -> Value {
-    match trusted {
-        TrustedCas::System => quoted("system").into(),
-        TrustedCas::File { path, certificates } => Value::of(quoted(path.display()), certificates),
-    }
-}
-
 const fn level_name(level: LogLevel) -> &'static str {
     match level {
         LogLevel::Error => "error",
@@ -394,17 +271,4 @@ const fn level_name(level: LogLevel) -> &'static str {
         LogLevel::Debug => "debug",
         LogLevel::Trace => "trace",
     }
-}
-
-fn quoted(value: impl Display) -> String {
-    format!("{:?}", value.to_string())
-}
-
-fn time(duration: Duration) -> String {
-    quoted(humantime::format_duration(duration))
-}
-
-fn list(values: impl IntoIterator<Item = impl Display>) -> String {
-    let values: Vec<_> = values.into_iter().map(quoted).collect();
-    format!("[{}]", values.join(", "))
 }
