@@ -1,32 +1,30 @@
 //! One [`Proxy`] with a clock, a network and a Registrar that do as the test says.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+mod events;
+mod registrar;
+
+use std::collections::{HashSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use self::registrar::Registrar;
 use super::super::TICK;
 use super::network::{Peer, UCS, interfaces, settings};
 use super::text::kind;
 use crate::protocol::account::AccountId;
-use crate::protocol::digest::{NonceLedger, Spending};
 use crate::protocol::federation::RouteId;
-use crate::protocol::flow::{Flow, Transport, host_of};
+use crate::protocol::flow::{Flow, Transport};
 use crate::protocol::identity::PeerProof;
-use crate::protocol::location::{
-    Answer, Ask, ContextId, Destination, Located, Penalty, Question, Server, Target, Verdict,
-};
-use crate::protocol::message::reply::Reply;
+use crate::protocol::location::{ContextId, Target};
 use crate::protocol::message::{Carriage, Message, MessageLimits};
 use crate::protocol::next_hop::health::Outcome;
 use crate::protocol::next_hop::{Query, Resolution};
 use crate::protocol::proxy::outward::Beyond;
 use crate::protocol::proxy::settings::Settings;
-use crate::protocol::proxy::{
-    Alternate, DropReason, Event, EventDetail, Load, Output, Proxy, Secrets, Unfinished,
-};
+use crate::protocol::proxy::{Alternate, Event, EventDetail, Load, Output, Proxy, Secrets, Unfinished};
 use crate::protocol::record_route::TokenKey;
 use crate::protocol::transaction::Branch;
 
@@ -48,20 +46,6 @@ impl Sent {
     pub(super) fn text(&self) -> String {
         String::from_utf8_lossy(&self.bytes).into_owned()
     }
-}
-
-/// The Registrar, by a script.
-#[derive(Debug)]
-struct Registrar {
-    bindings: HashMap<String, Vec<Target>>,
-    /// GRUUs that lead to nobody, and the status that says so.
-    unreachable: HashMap<String, u16>,
-    servers: Vec<Server>,
-    learned: HashMap<String, Flow>,
-    ledger: NonceLedger,
-    penalty: Penalty,
-    is_holding: bool,
-    held: VecDeque<Question>,
 }
 
 /// The proxy and its surroundings.
@@ -97,16 +81,7 @@ impl Bench {
             token_key: TokenKey::new([3; 16]),
             epoch: start,
         };
-        let registrar = Registrar {
-            bindings: HashMap::new(),
-            unreachable: HashMap::new(),
-            servers: Vec::new(),
-            learned: HashMap::new(),
-            ledger: NonceLedger::new(settings.nonce_lifetime, 1000),
-            penalty: Penalty::Wait(Duration::ZERO),
-            is_holding: false,
-            held: VecDeque::new(),
-        };
+        let registrar = Registrar::new(settings.nonce_lifetime);
         let mut proxy = Proxy::new(4, Arc::new(settings), Arc::new(interfaces()), &secrets, 5, start);
         proxy.set_detail(EventDetail::Transactions);
         Self {
@@ -132,67 +107,9 @@ impl Bench {
         self.drain();
     }
 
-    /// Lets `peer` be logged on as `account`, and be asked for users.
-    pub(super) fn log_on(&mut self, peer: Peer, account: AccountId) {
-        self.registrar.servers.push(Server { account, flow: peer.0 });
-        self.proxy.handle_standing(&peer.0, Some(account));
-    }
-
-    /// Several at once, as [`UCS`].
-    pub(super) fn log_on_all(&mut self, peers: &[Peer]) {
-        peers.iter().for_each(|&peer| self.log_on(peer, UCS));
-    }
-
-    /// Binds `user@a.test` to `peer`, behind its other bindings.
-    pub(super) fn bind(&mut self, user: &str, peer: Peer, q: u16) {
-        self.bind_target(user, Target { q, ..binding(user, peer) });
-    }
-
-    pub(super) fn bind_target(&mut self, user: &str, target: Target) {
-        self.registrar.bindings.entry(format!("{user}@a.test")).or_default().push(target);
-    }
-
-    /// Binds the user agent that `sip:user@a.test;gr=instance` names, and nothing else.
-    pub(super) fn bind_instance(&mut self, user: &str, instance: &str, target: Target) {
-        self.registrar.bindings.insert(format!("{user}@a.test;gr={instance}"), vec![target]);
-    }
-
-    /// From now on the user has no bindings, and none of its user agents has.
-    pub(super) fn forget(&mut self, user: &str) {
-        self.registrar.bindings.retain(|name, _| !name.starts_with(user));
-    }
-
-    /// This user agent of a user is not there, or not any more.
-    pub(super) fn withdraw_instance(&mut self, user: &str, instance: &str, status: u16) {
-        self.registrar.unreachable.insert(format!("{user}@a.test;gr={instance}"), status);
-    }
-
     /// From now on nobody gets through to this address.
     pub(super) fn cut_off(&mut self, transport: Transport, remote: SocketAddr) {
         self.unreachable.insert((transport, remote));
-    }
-
-    /// From now on a wrong answer to a challenge costs this.
-    pub(super) fn punish_with(&mut self, penalty: Penalty) {
-        self.registrar.penalty = penalty;
-    }
-
-    /// The Registrar has banned the host of `peer`.
-    pub(super) fn ban(&mut self, peer: Peer, time: Duration) {
-        self.proxy.handle_ban(self.now, host_of(peer.0.remote.ip()), self.now + time);
-    }
-
-    /// From now on the Registrar keeps its answers to itself, until [`Self::answer_held`].
-    pub(super) fn hold_answers(&mut self) {
-        self.registrar.is_holding = true;
-    }
-
-    pub(super) fn answer_held(&mut self) {
-        self.registrar.is_holding = false;
-        while let Some(question) = self.registrar.held.pop_front() {
-            self.answer(question);
-        }
-        self.drain();
     }
 
     /// `peer` has sent this.
@@ -241,41 +158,6 @@ impl Bench {
         let (context, _) = self.asked.pop_front().expect("a question");
         self.proxy.handle_resolution(self.now, context, resolution);
         self.drain();
-    }
-
-    /// Which discovered peers were not sent a request because of too many since the last call.
-    pub(super) fn full_queues(&mut self) -> Vec<String> {
-        let events = std::mem::take(&mut self.events);
-        let full = events.into_iter().filter_map(|event| match event {
-            Event::PeerQueueFull { domain } => Some(domain),
-            _ => None,
-        });
-        full.collect()
-    }
-
-    /// Who is watched or released since the last call, and why.
-    pub(super) fn watched(&mut self) -> Vec<(String, Option<&'static str>)> {
-        let events = std::mem::take(&mut self.events);
-        let notices = events.into_iter().filter_map(|event| match event {
-            Event::PeerWatched(notice) => Some((notice.domain.to_string(), notice.excess)),
-            _ => None,
-        });
-        notices.collect()
-    }
-
-    /// Why peers from the outside were refused since the last call.
-    pub(super) fn refused_peers(&mut self) -> Vec<(String, String, &'static str)> {
-        let events = std::mem::take(&mut self.events);
-        let refused = events.into_iter().filter_map(|event| match event {
-            Event::PeerRefused { domain, names, reason, .. } => Some((domain, names, reason)),
-            Event::Refused { .. }
-            | Event::CredentialsRefused { .. }
-            | Event::PeerQueueFull { .. }
-            | Event::PeerWatched(_)
-            | Event::Dropped { .. }
-            | Event::Answered { .. } => None,
-        });
-        refused.collect()
     }
 
     /// What was sent for this branch has not got through to there, as the network says.
@@ -359,36 +241,6 @@ impl Bench {
         assert!(sent.is_none(), "sent to {}: {}", peer.0, sent.unwrap().text());
     }
 
-    /// Why messages were dropped since the last call.
-    pub(super) fn drops(&mut self) -> Vec<DropReason> {
-        let events = std::mem::take(&mut self.events);
-        let drops = events.into_iter().filter_map(|event| match event {
-            Event::Dropped { reason, .. } => Some(reason),
-            Event::Refused { .. }
-            | Event::CredentialsRefused { .. }
-            | Event::PeerRefused { .. }
-            | Event::PeerQueueFull { .. }
-            | Event::PeerWatched(_)
-            | Event::Answered { .. } => None,
-        });
-        drops.collect()
-    }
-
-    /// What was wrong with credentials since the last call.
-    pub(super) fn faults(&mut self) -> Vec<&'static str> {
-        let events = std::mem::take(&mut self.events);
-        let faults = events.into_iter().filter_map(|event| match event {
-            Event::CredentialsRefused { fault, .. } => Some(fault),
-            Event::Refused { .. }
-            | Event::PeerRefused { .. }
-            | Event::PeerQueueFull { .. }
-            | Event::PeerWatched(_)
-            | Event::Dropped { .. }
-            | Event::Answered { .. } => None,
-        });
-        faults.collect()
-    }
-
     fn drain(&mut self) {
         while let Some(output) = self.proxy.poll_output() {
             match output {
@@ -420,47 +272,6 @@ impl Bench {
             return;
         }
         self.sent.push_back(sent);
-    }
-
-    fn answer(&mut self, question: Question) {
-        let Question { context, flow, nonce_use, log_on, ask } = question;
-        let millis = u64::try_from((self.now - self.start).as_millis()).unwrap();
-        let ledger = &mut self.registrar.ledger;
-        let is_used_up =
-            nonce_use.is_some_and(|nonce_use| ledger.spend(nonce_use, millis) != Spending::Accepted);
-        if let Some(account) = log_on.filter(|_| !is_used_up) {
-            self.proxy.handle_standing(&flow, Some(account));
-        }
-        let verdict = match ask {
-            _ if is_used_up => Verdict::Replayed,
-            Ask::Nothing => Verdict::Admitted,
-            Ask::Locate(destination) => self.registrar.locate(&destination, &flow),
-            Ask::Register(_) => Verdict::Registered(Reply::new(200)),
-            Ask::Punish => Verdict::Punished(self.registrar.penalty),
-        };
-        self.proxy.handle_answer(self.now, Answer { context, verdict });
-    }
-}
-
-impl Registrar {
-    fn locate(&self, destination: &Destination, asker: &Flow) -> Verdict {
-        let user = &destination.name().to_string();
-        let key = match destination {
-            Destination::Instance(_, instance) => &format!("{user};gr={instance}"),
-            Destination::User(_) | Destination::Temporary(_) => user,
-        };
-        if let Some(&status) = self.unreachable.get(key) {
-            return Verdict::Unreachable(Reply::new(status));
-        }
-        if let Some(targets) = self.bindings.get(key) {
-            return Verdict::Located(Located { targets: targets.clone(), ..Located::default() });
-        }
-        let mut servers: Vec<_> =
-            self.servers.iter().filter(|server| server.flow != *asker).copied().collect();
-        let learned = self.learned.get(user);
-        servers.sort_by_key(|server| Some(&server.flow) != learned);
-        let learned = servers.first().is_some_and(|first| Some(&first.flow) == learned);
-        Verdict::Located(Located { targets: Vec::new(), servers, learned })
     }
 }
 
