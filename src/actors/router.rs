@@ -136,7 +136,7 @@ impl Router {
             }
         }
         self.dispatch(departures);
-        self.arm(now, ctx);
+        self.arm(ctx);
     }
 
     fn to_registrar(&self, send: impl FnOnce(&super::directory::RegistrarAddress)) {
@@ -148,7 +148,7 @@ impl Router {
     /// One timer, moved only when something is due earlier than it would fire. It fires late, for most of what is due
     /// then is done by the messages that come meanwhile: at some hundreds of requests a second the timers would
     /// otherwise wake the Router as often again.
-    fn arm(&mut self, now: Instant, ctx: &mut Context<Self>) {
+    fn arm(&mut self, ctx: &mut Context<Self>) {
         self.due = self.core.poll_timeout();
         let Some(due) = self.due else { return };
         let latest = due + self.core.timer_slack();
@@ -158,7 +158,7 @@ impl Router {
         if let Some((_, handle)) = self.timer.take() {
             ctx.cancel_future(handle);
         }
-        let wait = latest.saturating_duration_since(now).max(Duration::from_millis(1));
+        let wait = latest.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
         let handle = ctx.run_later(wait, |router, ctx| {
             router.timer = None;
             router.settle(Instant::now(), ctx);

@@ -13,8 +13,9 @@ const COMMIT_INTERVAL: Duration = Duration::from_millis(2);
 /// Where REGISTERs come in numbers, the first of a commit waits this long for the others.
 const GATHERING_TIME: Duration = Duration::from_millis(4);
 
-/// So many answers that were handed over together are a sign of that.
+/// So many answers that were handed over together are a sign of that, for a while.
 const NUMBERS: usize = 4;
+const WHILE: Duration = Duration::from_millis(100);
 
 /// With so many the first waits no longer than for [`COMMIT_INTERVAL`].
 const ENOUGH: usize = 32;
@@ -60,9 +61,10 @@ impl Outbox {
 
     /// Something has changed.
     pub(super) fn changed(&mut self, now: Instant) -> Departure {
+        let gathers = self.waiting < ENOUGH && self.is_busy;
         let (wish, slack) = match self.handed_over {
             _ if self.waiting == 0 => (now + LEISURE, Duration::ZERO),
-            Some(_) if self.is_busy && self.waiting < ENOUGH => (now + GATHERING_TIME, SLACK),
+            Some(last) if gathers && now < last + WHILE => (now + GATHERING_TIME, SLACK),
             Some(last) => (now.max(last + COMMIT_INTERVAL), Duration::ZERO),
             None => (now, Duration::ZERO),
         };
@@ -135,6 +137,13 @@ mod tests {
     }
 
     #[test]
+    fn one_that_comes_alone_after_many_does_not_wait() {
+        let now = Instant::now();
+        assert_ne!(register(&mut busy(now), now + WHILE - ms(1), 1), Departure::Now);
+        assert_eq!(register(&mut busy(now), now + WHILE, 1), Departure::Now);
+    }
+
+    #[test]
     fn enough_of_them_wait_for_nothing_but_the_interval() {
         let now = Instant::now();
         let mut outbox = busy(now);
@@ -153,7 +162,11 @@ mod tests {
         assert_eq!(outbox.changed(now), Departure::By(now + LEISURE));
         assert_eq!(outbox.changed(now + ms(10)), Departure::By(now + LEISURE));
         assert_eq!(outbox.changed(now + LEISURE), Departure::Now);
-        assert_eq!(register(&mut outbox, now + ms(20), 1), Departure::Now);
+        let mut outbox = busy(now);
+        assert_eq!(outbox.changed(now), Departure::By(now + LEISURE));
+        let soon = now + ms(1);
+        assert_eq!(register(&mut outbox, soon, 1), Departure::By(soon + GATHERING_TIME + SLACK));
+        assert_eq!(outbox.changed(soon + GATHERING_TIME), Departure::Now);
     }
 
     #[test]

@@ -29,7 +29,7 @@ const UNIT_BITS: u32 = (CHUNK / UNIT).ilog2();
 const SLACK: Duration = Duration::from_millis(200);
 
 /// So many are forgotten at a time, so that nobody waits while a million are.
-const FORGOTTEN_AT_ONCE: usize = 512;
+const FORGOTTEN_AT_ONCE: usize = 128;
 
 /// So many that have ended are forgotten for each that is added.
 const FORGOTTEN_PER_ADDED: usize = 2;

@@ -388,10 +388,9 @@ impl Proxy {
         self.outputs.pop_front()
     }
 
-    /// How late [`Self::handle_timeout`] may come where nothing else happens: a sixteenth of T1, a retransmission 31 ms
-    /// late.
+    /// How late [`Self::handle_timeout`] may come where nothing else happens.
     pub fn timer_slack(&self) -> Duration {
-        self.settings.timers.t1() / 16
+        self.settings.timers.slack()
     }
 
     /// When [`Self::handle_timeout`] is due.

@@ -230,16 +230,16 @@ mod tests {
             (UDP, &[], 100, Response(300), &[Transmit], Some(600), State::Completed),
             (UDP, &[], 100, Response(699), &[Transmit], Some(600), State::Completed),
             (TCP, &[], 100, Response(486), &[Transmit], Some(32_100), State::Completed),
-            (UDP, &[], 100, Response(99), NO_STATUS, Some(200), State::Proceeding),
-            (UDP, &[], 100, Response(700), NO_STATUS, Some(200), State::Proceeding),
-            (UDP, &[], 100, Retransmission, &[], Some(200), State::Proceeding),
-            (UDP, &[], 100, Ack, &[], Some(200), State::Proceeding),
-            (UDP, &[], 100, TransportFailure, &[TransportFailed], Some(200), State::Proceeding),
-            (UDP, &[], 199, Timeout, &[], Some(200), State::Proceeding),
-            (UDP, &[], 200, Timeout, &[Trying], None, State::Proceeding),
-            (TCP, &[], 200, Timeout, &[Trying], None, State::Proceeding),
+            (UDP, &[], 100, Response(99), NO_STATUS, Some(150), State::Proceeding),
+            (UDP, &[], 100, Response(700), NO_STATUS, Some(150), State::Proceeding),
+            (UDP, &[], 100, Retransmission, &[], Some(150), State::Proceeding),
+            (UDP, &[], 100, Ack, &[], Some(150), State::Proceeding),
+            (UDP, &[], 100, TransportFailure, &[TransportFailed], Some(150), State::Proceeding),
+            (UDP, &[], 149, Timeout, &[], Some(150), State::Proceeding),
+            (UDP, &[], 150, Timeout, &[Trying], None, State::Proceeding),
+            (TCP, &[], 150, Timeout, &[Trying], None, State::Proceeding),
             // Proceeding, a provisional response sent
-            (UDP, &[(200, Timeout)], 500, Retransmission, &[Retransmit], None, State::Proceeding),
+            (UDP, &[(150, Timeout)], 500, Retransmission, &[Retransmit], None, State::Proceeding),
             (UDP, RINGING, 500, Retransmission, &[Retransmit], None, State::Proceeding),
             (UDP, RINGING, 500, Response(183), &[Transmit], None, State::Proceeding),
             (UDP, RINGING, 500, Response(200), &[TransmitOnce], Some(32_500), State::Accepted),
@@ -317,8 +317,8 @@ mod tests {
     }
 
     #[test]
-    fn silent_core_gets_its_100_after_200_ms_once() {
-        assert_eq!(run_out::<ServerInvite>(UDP, &[]), [(200, vec![Trying])]);
+    fn silent_core_gets_its_100_after_150_ms_once() {
+        assert_eq!(run_out::<ServerInvite>(UDP, &[]), [(150, vec![Trying])]);
         assert_eq!(run_out::<ServerInvite>(UDP, RINGING), []);
     }
 }

@@ -18,6 +18,7 @@ use crate::world::{Happening, World};
 const COMMIT_INTERVAL: Duration = Duration::from_millis(2);
 const GATHERING_TIME: Duration = Duration::from_millis(4);
 const NUMBERS: usize = 4;
+const WHILE: Duration = Duration::from_millis(100);
 const ENOUGH: usize = 32;
 const LEISURE: Duration = Duration::from_secs(1);
 
@@ -224,7 +225,9 @@ impl World<'_> {
         }
         let due = match outbox.handed_over {
             _ if outbox.answers.is_empty() => now + LEISURE,
-            Some(_) if outbox.is_busy && outbox.answers.len() < ENOUGH => now + GATHERING_TIME,
+            Some(last) if outbox.is_busy && now < last + WHILE && outbox.answers.len() < ENOUGH => {
+                now + GATHERING_TIME
+            }
             Some(last) => now.max(last + COMMIT_INTERVAL),
             None => now,
         };

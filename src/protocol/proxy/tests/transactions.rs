@@ -193,11 +193,11 @@ fn an_invite_that_nobody_answers_gets_a_100_and_a_408() {
     let mut bench = bench(a, b);
     let invite = request("INVITE", "sip:bob@a.test", a, "c");
     bench.receive(a, &invite);
-    bench.pass_millis(195);
+    bench.pass_millis(145);
     bench.nothing_sent_to(a);
     bench.pass_millis(10);
     bench.one(a, "100");
-    bench.pass_millis(31_700);
+    bench.pass_millis(31_750);
     bench.nothing_sent_to(a);
     assert_eq!(millis(&bench.take_sent(b)), [0, 500, 1500, 3500, 7500, 15500, 31500]);
     bench.pass_millis(200);
