@@ -66,7 +66,7 @@ pub(crate) const ALL: &[(Fault, &str)] = &[
     (Fault::BranchReused, "one branch has two requests"),
     (Fault::AckLost, "the refusal is acknowledged"),
     (Fault::AckOfOther, "without the To of the response"),
-    (Fault::CancelLost, "this is cancelled"),
+    (Fault::CancelLost, "this is cancelled|this rings for ever"),
     (Fault::CancelVia, "another Via than the INVITE's|for which INVITE"),
     (Fault::CloseUnheardByRouters, "somebody else is asked, or this is answered|disagree"),
     (Fault::CloseUnheardByRegistrar, "a connection that is gone|disagree|the bindings of"),
