@@ -1,8 +1,14 @@
 //! The Journal: keeps what the [`Location`] holds of bindings, so that they outlive the process.
 //!
-//! It takes what has changed together with the answers that depend on it, writes all that has come meanwhile, waits
-//! once until the disk has it (group commit), and only then sends the answers on. It has a thread of its own: a slow
-//! disk holds up the answers to REGISTERs, and nothing else.
+//! What a 200 promises is `registrar.durability`:
+//!
+//! - `process`: as a rule the Registrar writes what has changed itself, by the [`Pen`], and answers. A file outlives the
+//!   process that has written it. The Journal waits for the disk a while later ([`SYNC_INTERVAL`]).
+//! - `disk`: the Journal takes what has changed together with the answers that depend on it, writes all that has come
+//!   meanwhile, waits once until the disk has it (group commit), and only then sends the answers on.
+//!
+//! It has a thread of its own: a slow disk holds up the answers to REGISTERs, and nothing else. That goes for the Pen
+//! too, which does not write while the disk is slow; what has changed takes the other way then.
 //!
 //! What the store does not take goes on in memory: answers then wait for nothing. The store is tried again, and once
 //! it works the Registrar tells it the whole state, as it does whenever a new segment begins.
@@ -15,6 +21,7 @@
 //! [`Location`]: crate::protocol::location::Location
 
 mod messages;
+mod pen;
 mod segment;
 mod store;
 #[cfg(test)]
@@ -29,15 +36,21 @@ use std::time::{Duration, Instant};
 use actix::prelude::*;
 use slog::{Logger, debug, error, info, warn};
 
-pub use self::messages::{Backlog, Entry, Finish, Keep, Kept, Load, MAXIMUM_WAITING, ToldAll};
+pub use self::messages::{Backlog, Entry, Finish, HasWritten, Keep, Kept, Load, MAXIMUM_WAITING, ToldAll};
+pub use self::pen::{Pen, Written};
 use self::store::{Create, OpenError, Store, create_file};
 use super::directory::Directory;
 use super::registrar::{Answers, TellAll};
+use crate::config::Durability;
 use crate::diagnostics::LogLimit;
 use crate::protocol::location::Answer;
 
 /// Where below `service.state_directory` the store is.
 const SUBDIRECTORY: &str = "registrations";
+
+/// What was answered before the disk had it is not lost for longer than this and what the disk takes, if the machine
+/// loses its power.
+const SYNC_INTERVAL: Duration = Duration::from_millis(200);
 
 /// A commit that takes longer is worth a line in the log.
 const SLOW: Duration = Duration::from_secs(1);
@@ -81,6 +94,7 @@ impl Condition {
 pub struct Journal {
     path: PathBuf,
     create: Create,
+    pen: Pen,
     store: Option<Store>,
     condition: Condition,
     /// Whether there has been a time at which all was kept, with a predecessor or without.
@@ -90,10 +104,14 @@ pub struct Journal {
     retry: Option<SpawnHandle>,
     /// What is appended and not written yet.
     pending: usize,
+    /// Some of it is to be on the disk before its answers leave.
+    is_awaited: bool,
     /// The answers that wait for it, by Router.
     waiting: Vec<Vec<Answer>>,
     /// [`Commit`] is under way.
     is_due: bool,
+    /// What was written is to be brought to the disk when this timer fires.
+    sync: Option<SpawnHandle>,
     backlog: Backlog,
     registrar: Option<Recipient<TellAll>>,
     directory: Arc<Directory>,
@@ -109,6 +127,8 @@ pub struct JournalSettings {
     pub is_successor: bool,
     /// What the Registrar counts in.
     pub backlog: Backlog,
+    /// What the Registrar writes by.
+    pub pen: Pen,
     /// Where Routers and Registrar are.
     pub directory: Arc<Directory>,
     /// Its logger.
@@ -122,18 +142,21 @@ impl Journal {
     }
 
     fn over(settings: JournalSettings, create: Create) -> Self {
-        let JournalSettings { state_directory, is_successor, backlog, directory, log } = settings;
+        let JournalSettings { state_directory, is_successor, backlog, pen, directory, log } = settings;
         Self {
             path: state_directory.join(SUBDIRECTORY),
             create,
+            pen,
             store: None,
             condition: Condition::Idle,
             has_kept: is_successor,
             back_off: None,
             retry: None,
             pending: 0,
+            is_awaited: false,
             waiting: Vec::new(),
             is_due: false,
+            sync: None,
             backlog,
             registrar: None,
             directory,
@@ -147,7 +170,7 @@ impl Journal {
         if self.store.is_some() {
             return true;
         }
-        match Store::open(&self.path, self.create) {
+        match Store::open(&self.path, self.create, self.pen.clone()) {
             Ok(store) => self.store = Some(store),
             Err(fault @ OpenError::InUse(_)) => {
                 warn!(self.log, "registrations_not_kept"; "reason" => %fault,
@@ -195,6 +218,9 @@ impl Journal {
         let wait = self.back_off.unwrap_or(BACK_OFF.0);
         self.back_off = Some((wait * 2).min(BACK_OFF.1));
         self.condition = Condition::Failing;
+        if let Some(store) = &mut self.store {
+            store.give_up();
+        }
         self.release();
         let retry = ctx.run_later(wait, |journal, ctx| {
             journal.retry = None;
@@ -207,23 +233,43 @@ impl Journal {
 
     /// Lets go what has waited.
     fn release(&mut self) {
-        self.backlog.remove(std::mem::take(&mut self.pending));
+        self.is_awaited = false;
         for (router, answers) in self.waiting.iter_mut().enumerate() {
             if !answers.is_empty() {
                 pass_on(&self.directory, router, std::mem::take(answers));
             }
         }
+        // Last: without a backlog the Registrar goes ahead by itself.
+        self.backlog.remove(std::mem::take(&mut self.pending));
     }
 
-    /// Writes what was appended, and answers.
-    fn write(&mut self, ctx: &mut Context<Self>) {
+    /// Writes what was appended, and answers: once the disk has it, if that is `awaited`.
+    fn write(&mut self, is_awaited: bool, ctx: &mut Context<Self>) {
         let Some(store) = &mut self.store else { return };
-        let begun = Instant::now();
-        if let Err(fault) = store.commit() {
+        if let Err(fault) = store.write() {
             return self.fail(&fault, ctx);
         }
-        let has_grown = store.has_grown();
+        if is_awaited {
+            return self.sync(ctx);
+        }
         self.release();
+        self.sync_later(ctx);
+    }
+
+    /// Waits until the disk has all that was written, then answers whoever waits for that.
+    fn sync(&mut self, ctx: &mut Context<Self>) {
+        let Some(store) = &self.store else { return };
+        if let Some(timer) = self.sync.take() {
+            ctx.cancel_future(timer);
+        }
+        let begun = Instant::now();
+        let synced = store.sync();
+        let has_grown = store.has_grown();
+        match synced {
+            Err(fault) => return self.fail(&fault, ctx),
+            Ok(false) => return self.release(),
+            Ok(true) => self.release(),
+        }
         let taken = begun.elapsed();
         self.directory.metrics().journal_commit(taken);
         if taken > SLOW
@@ -233,6 +279,15 @@ impl Journal {
         }
         if has_grown {
             self.begin(ctx);
+        }
+    }
+
+    fn sync_later(&mut self, ctx: &mut Context<Self>) {
+        if self.sync.is_none() {
+            self.sync = Some(ctx.run_later(SYNC_INTERVAL, |journal, ctx| {
+                journal.sync = None;
+                journal.write(true, ctx);
+            }));
         }
     }
 }
@@ -259,8 +314,9 @@ impl Actor for Journal {
 impl Handler<Keep> for Journal {
     type Result = ();
 
-    fn handle(&mut self, Keep { changes, answers }: Keep, ctx: &mut Context<Self>) {
+    fn handle(&mut self, Keep { changes, answers, durability }: Keep, ctx: &mut Context<Self>) {
         self.pending += changes.size();
+        self.is_awaited |= durability == Durability::Disk;
         self.waiting.resize_with(self.waiting.len().max(answers.len()), Vec::new);
         for (waiting, answers) in self.waiting.iter_mut().zip(answers) {
             waiting.extend(answers);
@@ -280,7 +336,15 @@ impl Handler<Commit> for Journal {
 
     fn handle(&mut self, _: Commit, ctx: &mut Context<Self>) {
         self.is_due = false;
-        self.write(ctx);
+        self.write(self.is_awaited, ctx);
+    }
+}
+
+impl Handler<HasWritten> for Journal {
+    type Result = ();
+
+    fn handle(&mut self, _: HasWritten, ctx: &mut Context<Self>) {
+        self.sync_later(ctx);
     }
 }
 
@@ -289,7 +353,7 @@ impl Handler<Load> for Journal {
 
     fn handle(&mut self, Load { registrar }: Load, ctx: &mut Context<Self>) -> Self::Result {
         self.registrar = Some(registrar);
-        self.write(ctx);
+        self.write(self.is_awaited, ctx);
         let kept = self.store.as_ref().map(Store::load).unwrap_or_default();
         self.begin(ctx);
         MessageResult(kept)
@@ -322,6 +386,6 @@ impl Handler<Finish> for Journal {
     type Result = ();
 
     fn handle(&mut self, _: Finish, ctx: &mut Context<Self>) {
-        self.write(ctx);
+        self.write(true, ctx);
     }
 }

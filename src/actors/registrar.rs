@@ -1,7 +1,7 @@
 //! The Registrar: the thin shell around the one [`Location`], which holds what all Routers share.
 //!
-//! What changes in its bindings goes to the Journal, with the answers that depend on it, and comes back from there
-//! when a Registrar begins (`keeping.rs`).
+//! What changes in its bindings is written, by the Journal or by its [`Pen`](super::journal::Pen), before the answers
+//! leave that depend on it, and comes back from there when a Registrar begins (`keeping.rs`).
 //!
 //! # Restart
 //! What is lost: log-ons that no registration stands for, what was learned, which nonces were used, and how often
@@ -32,6 +32,7 @@ use self::outbox::Outbox;
 use super::directory::{Directory, RouterAddress};
 use super::messages::ConnectionClosed;
 use super::turns::Turns;
+use crate::config::Durability;
 use crate::diagnostics::LogLimit;
 use crate::protocol::flow::Flow;
 use crate::protocol::interface::Interfaces;
@@ -51,6 +52,8 @@ pub struct Registrar {
     core: Location,
     /// The interfaces of the configuration, of which some may not listen yet.
     interfaces: Interfaces,
+    /// `registrar.durability`.
+    durability: Durability,
     is_successor: bool,
     /// What goes to the Journal next.
     outbox: Outbox,
@@ -76,6 +79,7 @@ impl Registrar {
     pub fn new(
         core: Location,
         interfaces: Interfaces,
+        durability: Durability,
         is_successor: bool,
         directory: Arc<Directory>,
         log: Logger,
@@ -84,6 +88,7 @@ impl Registrar {
         Self {
             core,
             interfaces,
+            durability,
             is_successor,
             outbox: Outbox::default(),
             departure: None,
@@ -292,8 +297,9 @@ impl Handler<ApplyLocation> for Registrar {
     type Result = ();
 
     fn handle(&mut self, new: ApplyLocation, ctx: &mut Context<Self>) {
-        let ApplyLocation { settings, interfaces, lan_networks } = new;
+        let ApplyLocation { settings, interfaces, durability, lan_networks } = new;
         self.interfaces = interfaces;
+        self.durability = durability;
         let is_lan = |flow: &Flow| lan_networks.iter().any(|network| network.contains(&flow.remote.ip()));
         self.core.reconfigure(Instant::now(), settings, &is_lan);
         self.settle(ctx);

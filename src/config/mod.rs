@@ -53,7 +53,8 @@ pub use self::progress::{Progress, at_file};
 pub use self::report::Places;
 pub use self::rules::parse_name;
 pub use self::settings::{
-    Admin, Diagnostics, Dns, LOG_MODULES, Limits, LogFormat, LogLevel, Registrar, Sip, Stun, Token,
+    Admin, Diagnostics, Dns, Durability, LOG_MODULES, Limits, LogFormat, LogLevel, Registrar, Sip, Stun,
+    Token,
 };
 pub use self::source::{Loaded, Source};
 use crate::protocol::account::Accounts;

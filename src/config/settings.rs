@@ -74,6 +74,8 @@ pub struct Registrar {
     pub maximum_expires: Duration,
     /// Bindings of one address-of-record, 1 to 1000. Default 16.
     pub maximum_contacts: usize,
+    /// What a 200 to a REGISTER promises. Default [`Durability::Process`].
+    pub durability: Durability,
     /// Whether Path is taken from user agents that do not say by `Supported: path` that they know of it.
     ///
     /// Default false: they are answered 420, so that they learn that a proxy on their way has added it
@@ -95,6 +97,15 @@ pub struct Registrar {
     pub failed_log_ons: u32,
     /// How long a host is banned, and how long its wrong answers count: 1 s to 24 h. Default 5 min.
     pub ban_time: Duration,
+}
+
+/// What a registration outlives that was answered with 200.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// The process, however that ends. The disk has it a fifth of a second later, and then it outlives the machine.
+    Process,
+    /// The machine: the disk has it before the answer leaves.
+    Disk,
 }
 
 /// `[limits]`: what peers can make the proxy spend.

@@ -30,6 +30,7 @@ counts! {
     RouterPanics 1 "Routers that have panicked";
     RegistrarPanics 1 "Registrars that have panicked";
     JournalPanics 1 "Journals that have panicked";
+    WrittenAtOnce 1 "changes that the Registrar has written itself";
     Restored 1 "bindings that have come back from the disk";
     Stalls 1 "Routers that were kept from working";
     MailLost 1 "mail that was lost with its actor";

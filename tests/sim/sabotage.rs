@@ -40,7 +40,7 @@ pub(crate) enum Fault {
     TimersStopped,
 }
 
-/// All of them, with words of what the oracle says.
+/// All of them, with words of what the oracle says: first what it must say of some run, then what it may say of others.
 pub(crate) const ALL: &[(Fault, &str)] = &[
     (
         Fault::FinalTwice,

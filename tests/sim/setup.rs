@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use sip_proxy::config::Durability;
 use sip_proxy::protocol::account::{Account, AccountId, AccountKind, Accounts, Scope, Secret};
 use sip_proxy::protocol::digest::Algorithm;
 use sip_proxy::protocol::federation::Federation;
@@ -89,6 +90,8 @@ pub(crate) struct Profile {
     pub(crate) actor_faults: u32,
     /// How many UC servers and clients there are.
     pub(crate) peers: usize,
+    /// What a 200 to a REGISTER promises.
+    pub(crate) durability: Durability,
     /// How much happens, and in which time.
     pub(crate) acts: usize,
     pub(crate) span: Duration,
@@ -110,6 +113,7 @@ impl Profile {
             network_faults: if is_troubled { random.below(25) as u32 } else { 0 },
             actor_faults: if is_troubled { random.weigh(&[(3, 8), (2, 25)]) } else { 0 },
             peers: 2 + random.below(4),
+            durability: random.pick(&[Durability::Process, Durability::Disk]),
             acts: 3 + random.below(12),
             span: Duration::from_secs(random.pick(&[10, 40, 90])),
         }

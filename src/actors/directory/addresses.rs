@@ -6,7 +6,7 @@ use actix::{Addr, Recipient};
 use crate::actors::federation_resolver::{
     ApplyLookUps, CountWaiting, FederationResolver, ListRoutes, Resolve, Resolved, ServerHealth,
 };
-use crate::actors::journal::{Backlog, Finish, Journal, Keep, Load, ToldAll};
+use crate::actors::journal::{Backlog, Finish, HasWritten, Journal, Keep, Load, Pen, ToldAll, Written};
 use crate::actors::messages::{ConnectionClosed, ConnectionOpened, MessagesReceived, TransmitFailed};
 use crate::actors::registrar::{
     Answers, ApplyLocation, Banned, FlowEnded, FlowFailed, FlowStanding, Learned, ListRegistrations,
@@ -17,6 +17,7 @@ use crate::actors::router::{
     Router,
 };
 use crate::diagnostics::queues::QueueLength;
+use crate::protocol::location::Changes;
 
 /// The ways into one Router, as its many senders need them.
 #[derive(Clone, Debug)]
@@ -184,17 +185,32 @@ pub struct JournalAddress {
     pub finish: Recipient<Finish>,
     /// How much of `keep` waits.
     pub backlog: Backlog,
+    /// That the Registrar has written by the `pen`.
+    has_written: Recipient<HasWritten>,
+    pen: Pen,
 }
 
 impl JournalAddress {
-    /// Those of one Journal.
-    pub fn new(address: Addr<Journal>, backlog: Backlog) -> Self {
+    /// Those of one Journal, which counts in `backlog` and has given `pen` a segment.
+    pub fn new(address: Addr<Journal>, backlog: Backlog, pen: Pen) -> Self {
         Self {
             keep: address.clone().recipient(),
             load: address.clone().recipient(),
             told_all: address.clone().recipient(),
-            finish: address.recipient(),
+            finish: address.clone().recipient(),
+            has_written: address.recipient(),
             backlog,
+            pen,
         }
+    }
+
+    /// Writes `changes` at once, for the disk to get them a while later, if that is quick and nothing older waits.
+    /// Whether it did.
+    pub fn write(&self, changes: &Changes) -> bool {
+        let written = if self.backlog.is_empty() { self.pen.write(changes) } else { Written::Not };
+        if written == Written::First {
+            self.has_written.do_send(HasWritten);
+        }
+        written != Written::Not
     }
 }

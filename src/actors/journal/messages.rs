@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use actix::{Message, Recipient};
 
 use crate::actors::registrar::TellAll;
+use crate::config::Durability;
 use crate::protocol::location::{Answer, Changes};
 
 /// Octets of changes that may wait to be written; beyond, no REGISTER changes anything (503).
@@ -32,8 +33,7 @@ impl Backlog {
     }
 
     /// Whether nothing waits.
-    #[cfg(test)]
-    pub(super) fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.octets() == 0
     }
 
@@ -42,8 +42,8 @@ impl Backlog {
     }
 }
 
-/// Keep these changes, then answer. From the Registrar, which gathers them for a while: what a commit costs is shared by
-/// all of them.
+/// Keep these changes, then answer. From the Registrar, which gathers them for a while where the disk is waited for: what
+/// a commit costs is shared by all of them.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub struct Keep {
@@ -51,7 +51,14 @@ pub struct Keep {
     pub changes: Changes,
     /// What depends on that, for each Router by its index.
     pub answers: Vec<Vec<Answer>>,
+    /// What the answers promise.
+    pub durability: Durability,
 }
+
+/// The Registrar has written by the [`Pen`](super::Pen): bring it to the disk after a while.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub struct HasWritten;
 
 /// Say what is kept, with all that was sent before. From a Registrar that begins; everything is to be told again
 /// afterwards, as [`TellAll`] says to `registrar`.

@@ -9,8 +9,10 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::Kept;
+use super::pen::{KEPT_BYTES, Medium, Pen};
 use super::segment::{Frames, Reader};
 use crate::protocol::location::Changes;
 
@@ -22,28 +24,24 @@ const SEGMENT_EXTENSION: &str = "segment";
 /// A segment has grown when it has this much more than twice the whole state.
 const GROWTH_BYTES: u64 = 4 << 20;
 
-/// Of the buffer for what is to be written, this much stays for the next time.
-const KEPT_BYTES: usize = 128 << 10;
-
-/// A file that is written.
-pub(super) trait Medium: Write + Send {
-    /// Waits until all that was written is on the disk.
-    fn sync(&mut self) -> io::Result<()>;
-}
-
 impl Medium for File {
-    fn sync(&mut self) -> io::Result<()> {
+    fn append(&self, octets: &[u8]) -> io::Result<()> {
+        let mut file = self;
+        file.write_all(octets)
+    }
+
+    fn sync(&self) -> io::Result<()> {
         self.sync_data()
     }
 }
 
 /// Makes the file of a new segment.
-pub(super) type Create = fn(&Path) -> io::Result<Box<dyn Medium>>;
+pub(super) type Create = fn(&Path) -> io::Result<Arc<dyn Medium>>;
 
 /// On the disk, for the owner alone: contacts are personal data.
-pub(super) fn create_file(path: &Path) -> io::Result<Box<dyn Medium>> {
+pub(super) fn create_file(path: &Path) -> io::Result<Arc<dyn Medium>> {
     let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    Ok(Box::new(file))
+    Ok(Arc::new(file))
 }
 
 /// Why there is no store.
@@ -61,24 +59,20 @@ pub(super) struct Store {
     create: Create,
     /// The newest segment's.
     number: u64,
-    segment: Option<Segment>,
+    /// The form of its entries.
+    frames: Option<Frames>,
+    /// Writes to it.
+    pen: Pen,
+    /// What is to be written.
+    pending: Vec<u8>,
+    /// Its size when the whole state was in it; `None`: that is still being told.
+    whole: Option<u64>,
     _lock: File,
 }
 
-/// The segment that is written.
-struct Segment {
-    file: Box<dyn Medium>,
-    frames: Frames,
-    /// What is to be written.
-    pending: Vec<u8>,
-    size: u64,
-    /// Its size when the whole state was in it; `None`: that is still being told.
-    whole: Option<u64>,
-}
-
 impl Store {
-    /// Takes the directory, which is made if need be.
-    pub(super) fn open(directory: &Path, create: Create) -> Result<Self, OpenError> {
+    /// Takes the directory, which is made if need be. `pen` will write to the segment that is open.
+    pub(super) fn open(directory: &Path, create: Create, pen: Pen) -> Result<Self, OpenError> {
         let failed = |error| OpenError::Io(directory.to_owned(), error);
         fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(failed)?;
         let mut options = OpenOptions::new();
@@ -90,7 +84,16 @@ impl Store {
             Err(TryLockError::Error(error)) => return Err(failed(error)),
         }
         let number = numbers(directory).map_err(failed)?.last().copied().unwrap_or(0);
-        Ok(Self { directory: directory.to_owned(), create, number, segment: None, _lock: lock })
+        Ok(Self {
+            directory: directory.to_owned(),
+            create,
+            number,
+            frames: None,
+            pen,
+            pending: Vec::new(),
+            whole: None,
+            _lock: lock,
+        })
     }
 
     /// Reads what is kept. What cannot be read is counted and left out.
@@ -109,55 +112,68 @@ impl Store {
         Kept { entries, damaged }
     }
 
-    /// Begins a new segment, to which the whole state is to be told. Its number.
+    /// Begins a new segment, to which the whole state is to be told. Its number. Until it is there, the one before goes
+    /// on.
     pub(super) fn begin(&mut self) -> io::Result<u64> {
-        self.segment = None;
-        let number = self.number + 1;
-        let path = self.path(number);
-        let begun = self.create_segment(&path);
-        if begun.is_err() {
+        self.number += 1;
+        let path = self.path(self.number);
+        let (medium, frames, size) = self.create_segment(&path).inspect_err(|_| {
             // It is nobody's yet. If it cannot be removed either, it is an empty one to its reader.
             let _ = fs::remove_file(&path);
-        }
-        self.number = number;
-        self.segment = Some(begun?);
-        Ok(number)
+        })?;
+        self.pending.clear();
+        self.frames = Some(frames);
+        self.whole = None;
+        self.pen.open(medium, frames, size)?;
+        Ok(self.number)
     }
 
-    fn create_segment(&self, path: &Path) -> io::Result<Segment> {
+    fn create_segment(&self, path: &Path) -> io::Result<(Arc<dyn Medium>, Frames, u64)> {
         let frames = Frames::draw()?;
         let header = frames.header();
-        let mut file = (self.create)(path)?;
-        file.write_all(&header)?;
-        file.sync()?;
+        let medium = (self.create)(path)?;
+        medium.append(&header)?;
+        medium.sync()?;
         self.sync_directory()?;
-        Ok(Segment { file, frames, pending: Vec::new(), size: header.len() as u64, whole: None })
+        Ok((medium, frames, header.len() as u64))
     }
 
-    /// Adds `changes` to what the next [`Self::commit`] writes.
+    /// Adds `changes` to what the next [`Self::write`] writes.
     pub(super) fn append(&mut self, changes: &Changes) {
-        if let Some(segment) = &mut self.segment {
+        if let Some(frames) = &self.frames {
             for entry in changes.entries() {
-                segment.frames.append(entry, &mut segment.pending);
+                frames.append(entry, &mut self.pending);
             }
         }
     }
 
-    /// Writes what was appended, and waits until the disk has it. After an error, the segment is given up.
-    pub(super) fn commit(&mut self) -> io::Result<()> {
-        let Some(segment) = &mut self.segment else { return Ok(()) };
-        let committed = segment.commit();
-        if committed.is_err() {
-            self.segment = None;
-        }
-        committed
+    /// Writes what was appended. After an error, the segment is given up.
+    pub(super) fn write(&mut self) -> io::Result<()> {
+        let written = self.pen.append(&self.pending);
+        self.pending.clear();
+        self.pending.shrink_to(KEPT_BYTES);
+        written
+    }
+
+    /// Waits until the disk has all that was written, by whomever; says whether there was anything. After an error, the
+    /// segment is given up.
+    pub(super) fn sync(&self) -> io::Result<bool> {
+        self.pen.sync()
+    }
+
+    /// Nothing is written any more until the next segment.
+    pub(super) fn give_up(&mut self) {
+        self.pen.close();
+        self.pending.clear();
+        self.frames = None;
     }
 
     /// The whole state has been told: the older segments are of no more use.
     pub(super) fn complete(&mut self) -> io::Result<()> {
-        self.commit()?;
-        let Some(segment) = &mut self.segment else { return Ok(()) };
-        segment.whole = Some(segment.size);
+        self.write()?;
+        self.sync()?;
+        let Some(size) = self.pen.size() else { return Ok(()) };
+        self.whole = Some(size);
         for older in numbers(&self.directory)?.range(..self.number) {
             fs::remove_file(self.path(*older))?;
             // The oldest first, one after the other: an entry that a younger one has taken back must not come to
@@ -169,9 +185,8 @@ impl Store {
 
     /// Whether it is time to begin a new segment.
     pub(super) fn has_grown(&self) -> bool {
-        let segment = self.segment.as_ref().filter(|segment| segment.pending.is_empty());
-        segment
-            .is_some_and(|segment| segment.whole.is_some_and(|whole| segment.size > 2 * whole + GROWTH_BYTES))
+        let sizes = self.whole.zip(self.pen.size()).filter(|_| self.pending.is_empty());
+        sizes.is_some_and(|(whole, size)| size > 2 * whole + GROWTH_BYTES)
     }
 
     /// The number of the newest segment.
@@ -185,20 +200,6 @@ impl Store {
 
     fn sync_directory(&self) -> io::Result<()> {
         File::open(&self.directory)?.sync_all()
-    }
-}
-
-impl Segment {
-    fn commit(&mut self) -> io::Result<()> {
-        if self.pending.is_empty() {
-            return Ok(());
-        }
-        self.file.write_all(&self.pending)?;
-        self.file.sync()?;
-        self.size += self.pending.len() as u64;
-        self.pending.clear();
-        self.pending.shrink_to(KEPT_BYTES);
-        Ok(())
     }
 }
 
@@ -255,12 +256,12 @@ mod tests {
     }
 
     fn open(scratch: &Scratch) -> Store {
-        Store::open(&scratch.0, create_failing).unwrap()
+        Store::open(&scratch.0, create_failing, Pen::default()).unwrap()
     }
 
     fn keep(store: &mut Store, entries: &[(&str, &str)]) {
         store.append(&changes(entries));
-        store.commit().unwrap();
+        store.write().unwrap();
     }
 
     /// What is kept, in the order of the names, and how many places are damaged.
@@ -312,7 +313,7 @@ mod tests {
         store.begin().unwrap();
         store.append(&changes(&[("a", "1")]));
         assert_eq!(kept(&store), (vec![], 0));
-        store.commit().unwrap();
+        store.write().unwrap();
         assert_eq!(kept(&store), (pairs(&[("a", "1")]), 0));
     }
 
@@ -339,9 +340,9 @@ mod tests {
     #[test]
     fn one_process_at_a_time_has_the_directory_for_its_owner_alone() {
         let scratch = Scratch::new("one");
-        let mut store = Store::open(&scratch.0.join("a/b"), create_file).unwrap();
+        let mut store = Store::open(&scratch.0.join("a/b"), create_file, Pen::default()).unwrap();
         store.begin().unwrap();
-        let other = Store::open(&scratch.0.join("a/b"), create_file);
+        let other = Store::open(&scratch.0.join("a/b"), create_file, Pen::default());
         assert!(matches!(other, Err(OpenError::InUse(_))));
         for (path, mode) in
             [("a", 0o700), ("a/b", 0o700), ("a/b/lock", 0o600), ("a/b/00000001.segment", 0o600)]
@@ -350,7 +351,7 @@ mod tests {
             assert_eq!(found & 0o777, mode, "{path}");
         }
         drop(store);
-        assert!(Store::open(&scratch.0.join("a/b"), create_file).is_ok());
+        assert!(Store::open(&scratch.0.join("a/b"), create_file, Pen::default()).is_ok());
     }
 
     #[test]
@@ -359,7 +360,7 @@ mod tests {
         fs::create_dir_all(&scratch.0).unwrap();
         let file = scratch.0.join("file");
         fs::write(&file, b"no directory").unwrap();
-        let fault = Store::open(&file.join("x"), create_file).map(|_| ()).unwrap_err();
+        let fault = Store::open(&file.join("x"), create_file, Pen::default()).map(|_| ()).unwrap_err();
         assert!(fault.to_string().contains("file/x"), "{fault}");
         assert!(matches!(fault, OpenError::Io(..)));
     }
@@ -396,8 +397,8 @@ mod tests {
         store.complete().unwrap();
         set_full(&scratch.0, true);
         store.append(&changes(&[("b", "1")]));
-        assert!(store.commit().is_err());
-        assert!(store.commit().is_ok(), "nothing waits any more");
+        assert!(store.write().is_err());
+        assert!(store.write().is_ok(), "nothing waits any more");
         assert!(store.begin().is_err());
         assert_eq!(segments(&scratch), [1], "what was not begun leaves no file");
         set_full(&scratch.0, false);

@@ -1,11 +1,12 @@
 //! What the tests of the Journal share: a directory, and a disk that can be full.
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::store::Medium;
+use super::pen::Medium;
 
 /// In a directory with such a file, nothing reaches the disk.
 const SLOW: &str = "slow";
@@ -51,33 +52,27 @@ struct Failing {
 }
 
 /// As [`super::store::create_file`].
-pub(super) fn create_failing(path: &Path) -> io::Result<Box<dyn Medium>> {
+pub(super) fn create_failing(path: &Path) -> io::Result<Arc<dyn Medium>> {
     let directory = path.parent().unwrap().to_owned();
-    Ok(Box::new(Failing { file: File::create_new(path)?, directory }))
-}
-
-impl Write for Failing {
-    fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
-        if !self.directory.join(FULL).exists() {
-            return self.file.write(octets);
-        }
-        self.file.write_all(&octets[..octets.len() / 2])?;
-        Err(io::ErrorKind::StorageFull.into())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
-    }
+    Ok(Arc::new(Failing { file: File::create_new(path)?, directory }))
 }
 
 impl Medium for Failing {
-    fn sync(&mut self) -> io::Result<()> {
+    fn append(&self, octets: &[u8]) -> io::Result<()> {
+        if !self.directory.join(FULL).exists() {
+            return self.file.append(octets);
+        }
+        self.file.append(&octets[..octets.len() / 2])?;
+        Err(io::ErrorKind::StorageFull.into())
+    }
+
+    fn sync(&self) -> io::Result<()> {
         let mut syncs =
             fs::OpenOptions::new().create(true).append(true).open(self.directory.join("syncs"))?;
         syncs.write_all(b".")?;
         while self.directory.join(SLOW).exists() {
             std::thread::sleep(Duration::from_millis(1));
         }
-        self.file.sync_data()
+        self.file.sync()
     }
 }

@@ -36,6 +36,7 @@ impl Drain for Lines {
 struct Fixture {
     journal: Addr<Journal>,
     backlog: Backlog,
+    pen: Pen,
     world: World,
     scratch: Scratch,
     lines: Lines,
@@ -51,17 +52,19 @@ impl Fixture {
 
     fn over(scratch: Scratch, is_successor: bool) -> Self {
         let (world, backlog, lines) = (World::new(2), Backlog::default(), Lines::default());
+        let pen = Pen::default();
         let settings = JournalSettings {
             state_directory: scratch.0.clone(),
             is_successor,
             backlog: backlog.clone(),
+            pen: pen.clone(),
             directory: Arc::clone(&world.directory),
             log: Logger::root(lines.clone().fuse(), o!()),
         };
         let thread = Arbiter::new();
         let journal =
             Journal::start_in_arbiter(&thread.handle(), |_| Journal::over(settings, create_failing));
-        Self { journal, backlog, world, scratch, lines, _thread: thread }
+        Self { journal, backlog, pen, world, scratch, lines, _thread: thread }
     }
 
     /// A disk on which the store finds no room.
@@ -86,20 +89,49 @@ impl Fixture {
             let path = entry.unwrap().path();
             fs::copy(&path, copy.0.join(path.file_name().unwrap())).unwrap();
         }
-        let kept = Store::open(&copy.0, create_file).unwrap().load();
+        let kept = Store::open(&copy.0, create_file, Pen::default()).unwrap().load();
         let text = |octets: Box<[u8]>| String::from_utf8(octets.into()).unwrap();
         kept.entries.into_iter().map(|(name, value)| (text(name), text(value))).collect()
     }
 
-    /// Has `value` kept for `name`, and then the question of this number answered.
+    /// Has `value` kept for `name` on the disk, and then the question of this number answered.
     fn keep(&self, name: &str, value: &str, router: usize, question: Option<u32>) {
+        self.hand_over(Durability::Disk, name, value, router, question);
+    }
+
+    fn hand_over(
+        &self,
+        durability: Durability,
+        name: &str,
+        value: &str,
+        router: usize,
+        question: Option<u32>,
+    ) {
         let mut changes = Changes::default();
         changes.push(name.as_bytes(), |out| out.extend_from_slice(value.as_bytes()));
         let answer = |slot| Answer { context: ContextId { slot, generation: 0 }, verdict: Verdict::Admitted };
         self.backlog.add(changes.size());
         let mut answers = vec![Vec::new(), Vec::new()];
         answers[router].extend(question.map(answer));
-        self.journal.do_send(Keep { changes, answers });
+        self.journal.do_send(Keep { changes, answers, durability });
+    }
+
+    /// Writes `value` for `name` as the Registrar does, if that is quick.
+    fn write(&self, name: &str, value: &str) -> Written {
+        let mut changes = Changes::default();
+        changes.push(name.as_bytes(), |out| out.extend_from_slice(value.as_bytes()));
+        let written = self.pen.write(&changes);
+        if written == Written::First {
+            self.journal.do_send(HasWritten);
+        }
+        written
+    }
+
+    /// The disk has been waited for so often.
+    async fn has_synced(&self, times: usize) {
+        while self.syncs() < times {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
     }
 
     /// The next answers that the Router gets.
@@ -199,6 +231,86 @@ async fn a_disk_that_takes_its_time_holds_up_answers_and_nobody_else() {
     assert!(answered.into_iter().eq(0..sent));
     assert!(at.backlog.is_empty());
     assert_eq!(at.on_disk().len(), sent as usize);
+}
+
+#[actix::test]
+async fn what_the_registrar_writes_is_there_at_once_and_on_the_disk_before_long() {
+    let mut at = Fixture::start("pen", false);
+    assert_eq!(at.write("alice", "0"), Written::Not, "no segment is open yet");
+    at.load().await;
+    at.tell_all(&[]).await;
+    let before = at.syncs();
+    assert_eq!(at.write("alice", "1"), Written::First);
+    assert_eq!(at.on_disk(), map(&[("alice", "1")]), "a process that starts now finds it");
+    for count in 2..100 {
+        at.write("alice", &count.to_string());
+    }
+    at.has_synced(before + 1).await;
+    assert_eq!(at.write("alice", "100"), Written::First);
+    at.has_synced(before + 2).await;
+    // What goes by the Journal without waiting for the disk is no different.
+    at.hand_over(Durability::Process, "bob", "1", 0, Some(7));
+    assert_eq!(at.answered(0).await, [7]);
+    assert_eq!(at.on_disk(), map(&[("alice", "100"), ("bob", "1")]));
+    at.has_synced(before + 3).await;
+    assert!(at.is_idle());
+}
+
+#[actix::test]
+async fn while_the_disk_is_slow_the_registrar_does_not_write() {
+    let mut at = Fixture::start("pen-slow", false);
+    at.load().await;
+    at.tell_all(&[]).await;
+    let (before, store) = (at.syncs(), at.scratch.0.join(SUBDIRECTORY));
+    set_slow(&store, true);
+    assert_eq!(at.write("alice", "1"), Written::First);
+    at.has_synced(before + 1).await;
+    while at.write("alice", "2") != Written::Not {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    at.hand_over(Durability::Process, "alice", "3", 0, Some(1));
+    at.world.routers[0].answers.nothing().await;
+    set_slow(&store, false);
+    assert_eq!(at.answered(0).await, [1]);
+    assert_eq!(at.on_disk(), map(&[("alice", "3")]));
+    assert_ne!(at.write("alice", "4"), Written::Not);
+}
+
+#[actix::test]
+async fn what_the_registrar_cannot_write_is_told_by_the_journal() {
+    let mut at = Fixture::start("pen-full", false);
+    at.load().await;
+    at.tell_all(&[]).await;
+    at.lines.take();
+    at.write("alice", "1");
+    at.set_full(true);
+    assert_eq!(at.write("alice", "2"), Written::Not);
+    assert_eq!(at.write("alice", "2"), Written::Not);
+    at.hand_over(Durability::Process, "alice", "2", 0, Some(1));
+    assert_eq!(at.answered(0).await, [1], "from memory");
+    assert_eq!(at.write("alice", "3"), Written::Not);
+    at.set_full(false);
+    at.tell_all(&[("alice", "3")]).await;
+    assert_eq!((at.on_disk(), at.segments()), (map(&[("alice", "3")]), 1));
+    assert_eq!(at.lines.take(), ["ERRO registrations_not_kept", "INFO registrations_kept"]);
+    assert_eq!(at.write("alice", "4"), Written::First);
+}
+
+#[actix::test]
+async fn a_segment_that_the_registrar_has_filled_is_followed_by_another() {
+    let mut at = Fixture::start("pen-grows", false);
+    at.load().await;
+    at.tell_all(&[]).await;
+    let before = at.syncs();
+    assert_eq!(at.write("alice", &"x".repeat(100 << 10)), Written::Not, "that much is not quick");
+    let large = "x".repeat(50 << 10);
+    for _ in 0..100 {
+        assert_ne!(at.write("alice", &large), Written::Not);
+    }
+    // The next: its beginning, and what was written to the last meanwhile.
+    at.tell_all(&[("alice", "1")]).await;
+    assert!(at.syncs() > before + 2);
+    assert_eq!((at.on_disk(), at.segments()), (map(&[("alice", "1")]), 1));
 }
 
 #[actix::test]
@@ -316,7 +428,7 @@ async fn without_a_directory_answers_do_not_wait_and_one_line_says_so() {
 #[actix::test]
 async fn what_another_process_keeps_is_left_alone() {
     let scratch = Scratch::new("another");
-    let mut other = Store::open(&scratch.0.join(SUBDIRECTORY), create_file).unwrap();
+    let mut other = Store::open(&scratch.0.join(SUBDIRECTORY), create_file, Pen::default()).unwrap();
     other.begin().unwrap();
     let mut at = Fixture::over(scratch, false);
     assert_eq!(at.load().await, map(&[]));

@@ -12,6 +12,7 @@ use super::outbox::Departure;
 use super::{FlowStanding, Registrar, RegistrarBegun, TellAll};
 use crate::actors::journal::{Entry, Finish, Keep, Kept, Load, ToldAll};
 use crate::actors::router::RegistrarRestarted;
+use crate::config::Durability;
 use crate::protocol::location::{LocationEvent, Moment, Restored, Surroundings, Walk};
 
 /// How long a Registrar that begins waits for what is kept. A store that takes longer has failed; its registrations
@@ -56,7 +57,7 @@ impl Registrar {
             return;
         }
         let now = Instant::now();
-        let by = match self.outbox.changed(now) {
+        let by = match self.outbox.changed(now, self.durability) {
             Departure::Now => return self.hand_over(ctx),
             Departure::By(by) => by,
         };
@@ -71,7 +72,7 @@ impl Registrar {
         }
     }
 
-    /// Hands over to the Journal what has changed, and the answers that depend on it.
+    /// Writes what has changed, or hands it over to the Journal; the answers that depend on it leave then.
     fn hand_over(&mut self, ctx: &mut Context<Self>) {
         if self.core.changes() == 0 {
             return;
@@ -82,10 +83,17 @@ impl Registrar {
             ctx.cancel_future(handle);
         }
         let changes = self.core.take_changes(at);
-        if let Some(journal) = self.directory.journal().as_deref() {
-            journal.backlog.add(changes.size());
-            journal.keep.do_send(Keep { changes, answers });
+        let journal = self.directory.journal();
+        let Some(journal) = journal.as_deref() else { return };
+        let durability = self.durability;
+        if durability == Durability::Process && !answers.is_empty() && journal.write(&changes) {
+            for (router, answers) in answers.into_iter().enumerate() {
+                self.answer(router, answers);
+            }
+            return;
         }
+        journal.backlog.add(changes.size());
+        journal.keep.do_send(Keep { changes, answers, durability });
     }
 
     /// Tells some more of everything, if the Journal has room for it.

@@ -6,6 +6,7 @@ use std::time::Instant;
 use actix::prelude::*;
 use ipnet::IpNet;
 
+use crate::config::Durability;
 use crate::protocol::account::AccountId;
 use crate::protocol::flow::Flow;
 use crate::protocol::interface::Interfaces;
@@ -96,6 +97,8 @@ pub struct ApplyLocation {
     pub settings: LocationSettings,
     /// The interfaces of the configuration.
     pub interfaces: Interfaces,
+    /// `registrar.durability`.
+    pub durability: Durability,
     /// `lan.allowed_networks`.
     pub lan_networks: Vec<IpNet>,
 }

@@ -1,10 +1,11 @@
 //! What goes to the Journal, and when.
 //!
-//! A commit costs as much as twenty REGISTERs. One that comes alone is kept at once; where they come in numbers, the
-//! first of them waits for the others.
+//! Where the disk need not be waited for, answers wait for nobody. Otherwise a commit costs as much as twenty REGISTERs:
+//! one that comes alone is kept at once; where they come in numbers, the first of them waits for the others.
 
 use std::time::{Duration, Instant};
 
+use crate::config::Durability;
 use crate::protocol::location::Answer;
 
 /// At least this much lies between two commits: what one costs is shared by all that has changed meanwhile.
@@ -59,11 +60,12 @@ impl Outbox {
         self.waiting += 1;
     }
 
-    /// Something has changed.
-    pub(super) fn changed(&mut self, now: Instant) -> Departure {
+    /// Something has changed, which is kept as `durability` has it.
+    pub(super) fn changed(&mut self, now: Instant, durability: Durability) -> Departure {
         let gathers = self.waiting < ENOUGH && self.is_busy;
         let (wish, slack) = match self.handed_over {
             _ if self.waiting == 0 => (now + LEISURE, Duration::ZERO),
+            _ if durability == Durability::Process => (now, Duration::ZERO),
             Some(last) if gathers && now < last + WHILE => (now + GATHERING_TIME, SLACK),
             Some(last) => (now.max(last + COMMIT_INTERVAL), Duration::ZERO),
             None => (now, Duration::ZERO),
@@ -98,7 +100,7 @@ mod tests {
             let context = ContextId { slot: 0, generation: 0 };
             outbox.push(0, Answer { context, verdict: Verdict::Admitted });
         }
-        outbox.changed(now)
+        outbox.changed(now, Durability::Disk)
     }
 
     /// One after which REGISTERs come in numbers.
@@ -107,6 +109,15 @@ mod tests {
         register(&mut outbox, now, NUMBERS);
         outbox.take(now);
         outbox
+    }
+
+    #[test]
+    fn where_the_disk_is_not_waited_for_each_goes_at_once() {
+        let now = Instant::now();
+        let mut outbox = busy(now);
+        assert_eq!(outbox.changed(now, Durability::Process), Departure::By(now + LEISURE), "nobody waits");
+        outbox.push(0, Answer { context: ContextId { slot: 0, generation: 0 }, verdict: Verdict::Admitted });
+        assert_eq!(outbox.changed(now, Durability::Process), Departure::Now);
     }
 
     #[test]
@@ -159,14 +170,14 @@ mod tests {
     #[test]
     fn what_nobody_waits_for_has_time_unless_an_answer_comes() {
         let (mut outbox, now) = (Outbox::default(), Instant::now());
-        assert_eq!(outbox.changed(now), Departure::By(now + LEISURE));
-        assert_eq!(outbox.changed(now + ms(10)), Departure::By(now + LEISURE));
-        assert_eq!(outbox.changed(now + LEISURE), Departure::Now);
+        assert_eq!(outbox.changed(now, Durability::Disk), Departure::By(now + LEISURE));
+        assert_eq!(outbox.changed(now + ms(10), Durability::Disk), Departure::By(now + LEISURE));
+        assert_eq!(outbox.changed(now + LEISURE, Durability::Disk), Departure::Now);
         let mut outbox = busy(now);
-        assert_eq!(outbox.changed(now), Departure::By(now + LEISURE));
+        assert_eq!(outbox.changed(now, Durability::Disk), Departure::By(now + LEISURE));
         let soon = now + ms(1);
         assert_eq!(register(&mut outbox, soon, 1), Departure::By(soon + GATHERING_TIME + SLACK));
-        assert_eq!(outbox.changed(soon + GATHERING_TIME), Departure::Now);
+        assert_eq!(outbox.changed(soon + GATHERING_TIME, Durability::Disk), Departure::Now);
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::actors::connection::ConnectionSettings;
 use crate::actors::control::{Control, ControlSettings};
 use crate::actors::directory::{FederationResolverAddress, JournalAddress, RegistrarAddress, RouterAddress};
 use crate::actors::federation_resolver::FederationResolver;
-use crate::actors::journal::{Backlog, Journal, JournalSettings};
+use crate::actors::journal::{Backlog, Journal, JournalSettings, Pen};
 use crate::actors::listener::datagram::{DatagramListener, DatagramListenerSettings, PortSharing};
 use crate::actors::listener::stream::{StreamListener, StreamListenerSettings};
 use crate::actors::listener::{Companion, InterfaceState, ListenerKind, companion};
@@ -142,12 +142,14 @@ impl Supervisor {
         let settings = self.location_settings();
         let interfaces = interfaces::configured(&self.parts.config, &self.states, &self.public_addresses);
         let is_successor = self.has_registrar;
+        let durability = self.parts.config.registrar.durability;
         let directory = Arc::clone(&self.parts.directory);
         let log = self.parts.logs.logger("registrar");
         let begun = ctx.address().recipient();
         let address =
             start_on(&self.arbiters[0].handle(), ChildId::Registrar, ctx.address().recipient(), move || {
-                Registrar::new(Location::new(settings), interfaces, is_successor, directory, log, begun)
+                let core = Location::new(settings);
+                Registrar::new(core, interfaces, durability, is_successor, directory, log, begun)
             });
         #[cfg(test)]
         self.collapsible.add(ChildId::Registrar, address.clone().recipient());
@@ -187,11 +189,12 @@ impl Supervisor {
     }
 
     fn start_journal(&mut self, ctx: &Context<Self>) {
-        let backlog = Backlog::default();
+        let (backlog, pen) = (Backlog::default(), Pen::default());
         let settings = JournalSettings {
             state_directory: self.parts.config.service.state_directory.clone(),
             is_successor: self.has_journal,
             backlog: backlog.clone(),
+            pen: pen.clone(),
             directory: Arc::clone(&self.parts.directory),
             log: self.parts.logs.logger("journal"),
         };
@@ -201,7 +204,7 @@ impl Supervisor {
         #[cfg(test)]
         self.collapsible.add(ChildId::Journal, address.clone().recipient());
         self.has_journal = true;
-        self.parts.directory.publish_journal(Some(JournalAddress::new(address, backlog)));
+        self.parts.directory.publish_journal(Some(JournalAddress::new(address, backlog, pen)));
     }
 
     fn start_stun(&mut self, ctx: &Context<Self>) {

@@ -257,6 +257,7 @@ impl Supervisor {
             let new = ApplyLocation {
                 settings: self.location_settings(),
                 interfaces: interfaces::configured(config, &self.states, &self.public_addresses),
+                durability: config.registrar.durability,
                 lan_networks: config.lan_allowed_networks.clone(),
             };
             taken.push(registrar.settings.send(new).map(|_| ()).boxed_local());

@@ -12,7 +12,8 @@ use crate::config::rules::{
     unless_empty,
 };
 use crate::config::{
-    Admin, Diagnostics, Dns, LOG_MODULES, Limits, LogFormat, LogLevel, Registrar, Service, Sip, Stun, Token,
+    Admin, Diagnostics, Dns, Durability, LOG_MODULES, Limits, LogFormat, LogLevel, Registrar, Service, Sip,
+    Stun, Token,
 };
 use crate::protocol::digest::Algorithm;
 
@@ -117,6 +118,11 @@ pub(super) fn registrar(section: &mut Section<'_>) -> Registrar {
         default_expires,
         maximum_expires,
         maximum_contacts: section.get("maximum_contacts", range(1..=1000), 16),
+        durability: section.get(
+            "durability",
+            choice(&[("process", Durability::Process), ("disk", Durability::Disk)]),
+            Durability::Process,
+        ),
         accept_path_without_support: section.get("accept_path_without_support", flag, false),
         digest_algorithms: section.get(
             "digest_algorithms",

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use super::elements::Element;
 use super::value::{Value, authorities, list, quoted, time};
 use crate::config::{
-    Admin, Certificate, Config, Diagnostics, Dns, Federation, Limits, LogFormat, LogLevel, OpenFederation,
-    Policy, PublicAddress, Registrar, Service, Sip, Stun, Tls, TlsVersion, Token,
+    Admin, Certificate, Config, Diagnostics, Dns, Durability, Federation, Limits, LogFormat, LogLevel,
+    OpenFederation, Policy, PublicAddress, Registrar, Service, Sip, Stun, Tls, TlsVersion, Token,
 };
 use crate::protocol::federation::guard::GuardLimits;
 use crate::protocol::identity::Profile;
@@ -179,6 +179,7 @@ impl Rows {
             default_expires,
             maximum_expires,
             maximum_contacts,
+            durability,
             accept_path_without_support,
             digest_algorithms,
             nonce_lifetime,
@@ -191,6 +192,13 @@ impl Rows {
         self.add("registrar.default_expires", time(*default_expires));
         self.add("registrar.maximum_expires", time(*maximum_expires));
         self.add("registrar.maximum_contacts", maximum_contacts);
+        self.add(
+            "registrar.durability",
+            quoted(match durability {
+                Durability::Process => "process",
+                Durability::Disk => "disk",
+            }),
+        );
         self.add("registrar.accept_path_without_support", accept_path_without_support);
         self.add(
             "registrar.digest_algorithms",

@@ -85,6 +85,7 @@ const TESTS: [(&str, &str); 53] = [
         "registrar.default_expires registrar.maximum_expires",
     ),
     ("an_address_of_record_may_have_another_number_of_contacts", "registrar.maximum_contacts"),
+    ("registrations_are_as_durable_as_the_file_has_it_now", "registrar.durability"),
     ("a_path_needs_support_or_does_not_as_the_file_has_it_now", "registrar.accept_path_without_support"),
     ("challenges_offer_the_algorithms_of_now_and_no_other_is_accepted", "registrar.digest_algorithms"),
     ("nonces_live_for_the_time_of_now", "registrar.nonce_lifetime"),

@@ -74,6 +74,35 @@ fn an_address_of_record_may_have_another_number_of_contacts() {
     });
 }
 
+/// Registers somebody twenty times, each as soon as the last was answered; how often the disk was waited for.
+async fn waits_of_twenty(site: &Site, agent: &mut Agent) -> u64 {
+    let waits = async || -> u64 {
+        let metrics = site.proxy.asked("GET", "/metrics", "").await.body;
+        let (_, rest) =
+            metrics.split_once("\nsip_proxy_journal_commit_seconds_count ").expect("the histogram");
+        rest.lines().next().expect("a value").parse().expect("a number")
+    };
+    let before = waits().await;
+    for _ in 0..20 {
+        let request = register(agent, "bob", "600");
+        assert_eq!(agent.exchange(&request).await.status(), 200);
+    }
+    waits().await - before
+}
+
+#[test]
+fn registrations_are_as_durable_as_the_file_has_it_now() {
+    run(LIMIT, async {
+        let site = Site::open(open_house(), &[Protocol::Tcp]).await;
+        let mut agent = site.connect(Protocol::Tcp).await;
+        site.proxy.change(&[("registrar", "durability", "\"disk\"")]).await;
+        assert!(waits_of_twenty(&site, &mut agent).await >= 20, "one for each answer");
+        site.proxy.change(&[("registrar", "durability", "\"process\"")]).await;
+        // A few times a second, however many there are; where a machine takes seconds for twenty, again.
+        while waits_of_twenty(&site, &mut agent).await >= 10 {}
+    });
+}
+
 #[test]
 fn a_path_needs_support_or_does_not_as_the_file_has_it_now() {
     run(LIMIT, async {
