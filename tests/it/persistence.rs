@@ -304,7 +304,7 @@ fn every_register_that_was_answered_before_a_kill_in_mid_load_is_there_after_it(
         let mut site = Site::open(settings, &[Protocol::Udp, Protocol::Tcp]).await;
         let port = Port::tcp(site.proxy.ip()).await;
         let mut expected = BTreeMap::new();
-        for (durability, names) in [("process", ["first-u", "first-t"]), ("disk", ["second-u", "second-t"])] {
+        for (durability, names) in [("disk", ["first-u", "first-t"]), ("process", ["second-u", "second-t"])] {
             site.proxy.change(&[("registrar", "durability", &format!("{durability:?}"))]).await;
             let datagrams = Wire::open(&site.proxy, Protocol::Udp).await;
             let own = datagrams.local();

@@ -58,7 +58,7 @@ pub(crate) const ALL: &[(Fault, &str)] = &[
     (Fault::AnswerVia, "the Vias are not those|to whom is this"),
     (Fault::Body, "the body is changed"),
     (Fault::Row, "has become"),
-    (Fault::RowAdded, "was added|has become"),
+    (Fault::RowAdded, "has become|was added"),
     (Fault::MaxForwards, "Max-Forwards"),
     (Fault::RecordRouteLost, "Record-Route"),
     (Fault::CredentialsKept, "Authorization of others is changed, or ours is left"),
@@ -69,7 +69,10 @@ pub(crate) const ALL: &[(Fault, &str)] = &[
     (Fault::CancelLost, "this is cancelled|this rings for ever"),
     (Fault::CancelVia, "another Via than the INVITE's|for which INVITE"),
     (Fault::CloseUnheardByRouters, "somebody else is asked, or this is answered|disagree"),
-    (Fault::CloseUnheardByRegistrar, "a connection that is gone|disagree|the bindings of"),
+    (
+        Fault::CloseUnheardByRegistrar,
+        "a connection that is gone|disagree|the bindings of|is asked and has not logged on",
+    ),
     (Fault::StandingUnheard, "disagree"),
     (Fault::TimersStopped, "left: Load|has no final response|this rings for ever"),
 ];

@@ -5,7 +5,7 @@ use std::path::Path;
 
 /// Each test with the keys that it changes by a reload, and whose effect it waits for; one of them has the reload
 /// refused.
-const TESTS: [(&str, &str); 53] = [
+const TESTS: [(&str, &str); 54] = [
     (
         "what_only_a_restart_can_change_is_refused_by_name_and_nothing_is_changed",
         "service.state_directory service.control_socket service.worker_threads",
