@@ -2,9 +2,10 @@
 # Starts the proxy as the bench kit's contract has it, in the foreground: 127.0.0.1, UDP and TCP on port 5060, TLS on
 # 5061, presence domain home.test. Of the kit's environment it reads BENCH_WORKLOAD, BENCH_AUTH, BENCH_CORES and
 # BENCH_TMP; BENCH_TLS names the folder with home.pem, home.key and ca.pem (the kit runs this in its own folder).
-# Registrations are durable: they go to BENCH_TMP.
+# Registrations go to BENCH_TMP and are as durable as the second argument says (registrar.durability).
 #
-# usage: benches/start.sh [binary]      default: target/release/sip-proxy of this checkout
+# usage: benches/start.sh [binary [process|disk]]
+#        defaults: target/release/sip-proxy of this checkout, process
 set -eu
 checkout=$(cd "$(dirname "$0")/.." && pwd)
 binary=${1:-$checkout/target/release/sip-proxy}
@@ -49,6 +50,7 @@ port = 5071
 transport_protocol = "mtls"
 
 [registrar]
+durability = "${2:-process}"
 digest_algorithms = ["MD5"]
 
 [limits]

@@ -83,7 +83,7 @@ pub const EVENTS: &[Kind] = &[
     kind("control_not_listening", Log::Service, &[Error], "it is not; it is tried again"),
     kind("descriptors_not_raised", Log::Service, &[Warning], "the system refuses the descriptors that the limits need"),
     kind("descriptors_short", Log::Service, &[Warning], "there are fewer descriptors than the limits need"),
-    kind("disk_slow", Log::Service, &[Warning], "a write of registrations took more than a second"),
+    kind("disk_slow", Log::Service, &[Warning], "the disk took more than a second for registrations"),
     kind("drain_incomplete", Log::Service, &[Warning], "the time for the end is over, and so much was left"),
     kind("draining", Log::Service, &[Info], "how much is left to be answered before the process ends"),
     kind("dropped", Log::Sip, &[Info, Debug], "what was not carried: at info in sum every ten seconds, by reason; at debug each message"),
