@@ -2,13 +2,13 @@
 //!
 //! What a 200 promises is `registrar.durability`:
 //!
-//! - `process`: as a rule the Registrar writes what has changed itself, by the [`Pen`], and answers. A file outlives the
-//!   process that has written it. The Journal waits for the disk a while later ([`SYNC_INTERVAL`]).
+//! - `process`: as a rule the Registrar writes what has changed itself, by the [`Pen`], and answers. What is written
+//!   outlives the process. The Journal has it brought to the disk a while later ([`SYNC_INTERVAL`]).
 //! - `disk`: the Journal takes what has changed together with the answers that depend on it, writes all that has come
 //!   meanwhile, waits once until the disk has it (group commit), and only then sends the answers on.
 //!
 //! It has a thread of its own: a slow disk holds up the answers to REGISTERs, and nothing else. That goes for the Pen
-//! too, which does not write while the disk is slow; what has changed takes the other way then.
+//! too, which does not write while anybody waits for the disk; what has changed takes the other way then.
 //!
 //! What the store does not take goes on in memory: answers then wait for nothing. The store is tried again, and once
 //! it works the Registrar tells it the whole state, as it does whenever a new segment begins.
@@ -29,6 +29,7 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -112,6 +113,8 @@ pub struct Journal {
     is_due: bool,
     /// What was written is to be brought to the disk when this timer fires.
     sync: Option<SpawnHandle>,
+    /// Another thread waits for the disk.
+    is_syncing: bool,
     backlog: Backlog,
     registrar: Option<Recipient<TellAll>>,
     directory: Arc<Directory>,
@@ -157,6 +160,7 @@ impl Journal {
             waiting: Vec::new(),
             is_due: false,
             sync: None,
+            is_syncing: false,
             backlog,
             registrar: None,
             directory,
@@ -218,8 +222,9 @@ impl Journal {
         let wait = self.back_off.unwrap_or(BACK_OFF.0);
         self.back_off = Some((wait * 2).min(BACK_OFF.1));
         self.condition = Condition::Failing;
-        if let Some(store) = &mut self.store {
-            store.give_up();
+        match &mut self.store {
+            Some(store) => store.give_up(),
+            None => self.pen.close(),
         }
         self.release();
         let retry = ctx.run_later(wait, |journal, ctx| {
@@ -263,13 +268,56 @@ impl Journal {
             ctx.cancel_future(timer);
         }
         let begun = Instant::now();
-        let synced = store.sync();
-        let has_grown = store.has_grown();
-        match synced {
+        match store.sync() {
             Err(fault) => return self.fail(&fault, ctx),
-            Ok(false) => return self.release(),
-            Ok(true) => self.release(),
+            Ok(true) => self.tell_time(begun),
+            Ok(false) => {}
         }
+        self.release();
+        self.begin_if_grown(ctx);
+    }
+
+    /// Has what is written brought to the disk after a while.
+    fn sync_later(&mut self, ctx: &mut Context<Self>) {
+        if self.sync.is_none() {
+            self.sync = Some(ctx.run_later(SYNC_INTERVAL, |journal, ctx| {
+                journal.sync = None;
+                journal.sync_aside(ctx);
+            }));
+        }
+    }
+
+    /// Another thread waits until the disk has what is written; what comes meanwhile is written here.
+    fn sync_aside(&mut self, ctx: &mut Context<Self>) {
+        if self.is_syncing {
+            return self.sync_later(ctx);
+        }
+        let Some(store) = &self.store else { return };
+        let unsynced = match store.unsynced() {
+            Err(fault) => return self.fail(&fault, ctx),
+            Ok(None) => return,
+            Ok(Some(unsynced)) => unsynced,
+        };
+        self.is_syncing = true;
+        let (segment, begun) = (store.number(), Instant::now());
+        let synced = tokio::task::spawn_blocking(move || unsynced.sync()).into_actor(self);
+        ctx.spawn(synced.map(move |synced, journal, ctx| {
+            journal.is_syncing = false;
+            let is_newest = journal.store.as_ref().is_some_and(|store| store.number() == segment);
+            match synced.map_err(io::Error::other).flatten() {
+                Ok(()) => {
+                    journal.tell_time(begun);
+                    journal.begin_if_grown(ctx);
+                }
+                Err(fault) if is_newest => journal.fail(&fault, ctx),
+                // Everything is told to another already.
+                Err(_) => {}
+            }
+        }));
+    }
+
+    /// The disk was waited for from `begun` on.
+    fn tell_time(&mut self, begun: Instant) {
         let taken = begun.elapsed();
         self.directory.metrics().journal_commit(taken);
         if taken > SLOW
@@ -277,17 +325,11 @@ impl Journal {
         {
             warn!(self.log, "disk_slow"; "milliseconds" => taken.as_millis() as u64, "repeated" => repeated);
         }
-        if has_grown {
-            self.begin(ctx);
-        }
     }
 
-    fn sync_later(&mut self, ctx: &mut Context<Self>) {
-        if self.sync.is_none() {
-            self.sync = Some(ctx.run_later(SYNC_INTERVAL, |journal, ctx| {
-                journal.sync = None;
-                journal.write(true, ctx);
-            }));
+    fn begin_if_grown(&mut self, ctx: &mut Context<Self>) {
+        if self.store.as_ref().is_some_and(Store::has_grown) {
+            self.begin(ctx);
         }
     }
 }

@@ -41,6 +41,7 @@ pub use self::stopping::Stop;
 use self::stopping::Stopping;
 use self::watchdog::Watchdog;
 use super::directory::{Directory, RouterAddress};
+use super::journal::Pen;
 use super::listener::{InterfaceStatus, ListenerKind};
 use super::registrar::{RegistrarBegun, RouterRestarted};
 use super::router::InterfacesChanged;
@@ -140,6 +141,8 @@ pub struct Supervisor {
     has_registrar: bool,
     /// The same of the Journal.
     has_journal: bool,
+    /// What Registrar and Journal write by, whichever there is.
+    pen: Pen,
     /// The Listeners have been started, which wait for the first Registrar.
     has_listeners: bool,
     is_ready: bool,
@@ -204,6 +207,7 @@ impl Supervisor {
             manager,
             has_registrar: false,
             has_journal: false,
+            pen: Pen::default(),
             has_listeners: false,
             is_ready: false,
             stopping: Stopping::default(),

@@ -34,11 +34,12 @@ impl Backlog {
 
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
-        self.octets() == 0
+        // What was sent before has been written, and its answers are on their way.
+        self.0.load(Ordering::Acquire) == 0
     }
 
     pub(super) fn remove(&self, octets: usize) {
-        self.0.fetch_sub(octets, Ordering::Relaxed);
+        self.0.fetch_sub(octets, Ordering::Release);
     }
 }
 

@@ -1,21 +1,17 @@
 //! The pen, by which the open segment is written: as a rule by the Registrar itself, which then need not wait for
-//! another thread, and by the Journal wherever the disk has a part in it.
+//! another thread, and by the Journal where answers wait for the disk.
 //!
 //! What is written to a file has left the process; the system brings it to the disk. That takes about a microsecond,
-//! and the disk is not asked. It can take long where the system cannot get rid of what was written before, and the
-//! first who meets that is the Journal, which waits for the disk regularly: while it does so for longer than usual, the
-//! Registrar leaves the writing to it.
+//! and the disk has no part in it. It can take long where the system is busy bringing to the disk what was written
+//! before. The Journal asks for that a few times a second, and while it waits, for whatever of the store, the Registrar
+//! leaves the writing to it.
 
 use std::fmt;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use super::segment::Frames;
 use crate::protocol::location::Changes;
-
-/// Who waits for the disk for longer than that has met a slow one.
-const QUICK: Duration = Duration::from_millis(100);
 
 /// More octets than these are not written at once.
 const FEW_BYTES: usize = 64 << 10;
@@ -47,11 +43,22 @@ pub enum Written {
     Not,
 }
 
+/// What is written, and not on the disk for certain.
+pub(super) struct Unsynced {
+    medium: Arc<dyn Medium>,
+    _waiting: Waiting,
+}
+
+/// While there is one, somebody waits for the disk.
+pub(super) struct Waiting(Pen);
+
 #[derive(Default)]
 struct Page {
     segment: Option<Segment>,
-    /// Why there is none any more, until the Journal hears of it.
+    /// Why the Registrar could not write, until the Journal hears of it.
     fault: Option<io::Error>,
+    /// How many wait for the disk.
+    waiting: usize,
 }
 
 /// The open segment.
@@ -63,29 +70,35 @@ struct Segment {
     size: u64,
     /// Something was written since the disk was waited for.
     is_dirty: bool,
-    /// Since when the Journal waits for the disk.
-    syncing: Option<Instant>,
+    /// Something could not be written whole: nothing more is.
+    is_broken: bool,
 }
 
 impl Pen {
     /// Writes `changes`, if that is quick.
     pub fn write(&self, changes: &Changes) -> Written {
-        let Ok(mut page) = self.0.try_lock() else { return Written::Not };
-        let Some(segment) = page.segment.as_mut().filter(|_| changes.size() <= FEW_BYTES) else {
+        let mut page = match self.0.try_lock() {
+            Ok(page) => page,
+            Err(TryLockError::Poisoned(page)) => page.into_inner(),
+            Err(TryLockError::WouldBlock) => return Written::Not,
+        };
+        let page = &mut *page;
+        let is_quick = page.waiting == 0 && changes.size() <= FEW_BYTES;
+        let Some(segment) = page.segment.as_mut().filter(|segment| is_quick && !segment.is_broken) else {
             return Written::Not;
         };
-        if segment.syncing.is_some_and(|begun| begun.elapsed() > QUICK) {
-            return Written::Not;
-        }
+        let mut buffer = std::mem::take(&mut segment.buffer);
         for entry in changes.entries() {
-            segment.frames.append(entry, &mut segment.buffer);
+            segment.frames.append(entry, &mut buffer);
         }
-        let buffer = std::mem::take(&mut segment.buffer);
         let was_dirty = segment.is_dirty;
-        if !page.append(&buffer) {
+        if let Err(fault) = segment.append(&buffer) {
+            page.fault = Some(fault);
             return Written::Not;
         }
-        page.keep_buffer(buffer);
+        buffer.clear();
+        buffer.shrink_to(KEPT_BYTES);
+        segment.buffer = buffer;
         if was_dirty { Written::Before } else { Written::First }
     }
 
@@ -94,54 +107,67 @@ impl Pen {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Until this is dropped, the Registrar does not write.
+    pub(super) fn waiting(&self) -> Waiting {
+        self.page().waiting += 1;
+        Waiting(self.clone())
+    }
+
     /// From now on it writes to `medium`, which has `size` octets. All that was written before is brought to the disk.
     pub(super) fn open(&self, medium: Arc<dyn Medium>, frames: Frames, size: u64) -> io::Result<()> {
-        let segment = Segment { medium, frames, buffer: Vec::new(), size, is_dirty: false, syncing: None };
-        let mut page = self.page();
-        let older = std::mem::replace(&mut *page, Page { segment: Some(segment), fault: None });
-        drop(page);
-        older.segment.filter(|older| older.is_dirty).map_or(Ok(()), |older| older.medium.sync())
+        self.turn_over(Some(Segment {
+            medium,
+            frames,
+            buffer: Vec::new(),
+            size,
+            is_dirty: false,
+            is_broken: false,
+        }))
     }
 
-    /// It writes to nothing any more.
+    /// It writes to nothing any more. All that was written before is brought to the disk, if the disk takes it.
     pub(super) fn close(&self) {
-        *self.page() = Page::default();
+        // Who closes it has said already that nothing is kept.
+        let _ = self.turn_over(None);
     }
 
-    /// Writes `octets`, which are of this segment's form. After an error there is no segment.
+    fn turn_over(&self, segment: Option<Segment>) -> io::Result<()> {
+        let mut page = self.page();
+        let older = std::mem::replace(&mut page.segment, segment);
+        page.fault = None;
+        drop(page);
+        let Some(older) = older.filter(|older| older.is_dirty) else { return Ok(()) };
+        let _waiting = self.waiting();
+        older.medium.sync()
+    }
+
+    /// Writes `octets`, which are of this segment's form.
     ///
     /// # Errors
     /// Where they cannot be written, or the Registrar has found that nothing can.
     pub(super) fn append(&self, octets: &[u8]) -> io::Result<()> {
         let mut page = self.page();
-        page.append(octets);
-        page.fault.take().map_or(Ok(()), Err)
+        if let Some(fault) = page.fault.take() {
+            return Err(fault);
+        }
+        let segment = page.segment.as_mut().filter(|segment| !segment.is_broken && !octets.is_empty());
+        segment.map_or(Ok(()), |segment| segment.append(octets))
     }
 
-    /// Waits until the disk has all that was written; says whether there was anything. After an error there is no
-    /// segment.
+    /// What the disk is to be waited for, if there is anything. Whatever is written from now on is not of it.
     ///
     /// # Errors
-    /// Where the disk does not take it, or the Registrar has found that nothing can be written.
-    pub(super) fn sync(&self) -> io::Result<bool> {
+    /// Where the Registrar has found that nothing can be written.
+    pub(super) fn unsynced(&self) -> io::Result<Option<Unsynced>> {
         let mut page = self.page();
         if let Some(fault) = page.fault.take() {
             return Err(fault);
         }
-        let Some(segment) = page.segment.as_mut().filter(|segment| segment.is_dirty) else {
-            return Ok(false);
-        };
+        let Some(segment) = page.segment.as_mut().filter(|segment| segment.is_dirty) else { return Ok(None) };
         segment.is_dirty = false;
-        segment.syncing = Some(Instant::now());
         let medium = Arc::clone(&segment.medium);
         drop(page);
-        let synced = medium.sync();
-        let mut page = self.page();
-        match &synced {
-            Ok(()) => page.segment.iter_mut().for_each(|segment| segment.syncing = None),
-            Err(_) => page.segment = None,
-        }
-        synced.map(|()| true)
+        Ok(Some(Unsynced { medium, _waiting: self.waiting() }))
     }
 
     /// Octets of the open segment.
@@ -150,25 +176,27 @@ impl Pen {
     }
 }
 
-impl Page {
-    /// Writes `octets`, if there is anything to write and a segment. Whether that did not fail.
-    fn append(&mut self, octets: &[u8]) -> bool {
-        let Some(segment) = self.segment.as_mut().filter(|_| !octets.is_empty()) else { return true };
-        if let Err(fault) = segment.medium.append(octets) {
-            *self = Self { segment: None, fault: Some(fault) };
-            return false;
-        }
-        segment.size += octets.len() as u64;
-        segment.is_dirty = true;
-        true
+impl Segment {
+    fn append(&mut self, octets: &[u8]) -> io::Result<()> {
+        // Also where a part of it is written only.
+        self.is_dirty = true;
+        let appended = self.medium.append(octets);
+        self.is_broken = appended.is_err();
+        self.size += octets.len() as u64;
+        appended
     }
+}
 
-    fn keep_buffer(&mut self, mut buffer: Vec<u8>) {
-        if let Some(segment) = &mut self.segment {
-            buffer.clear();
-            buffer.shrink_to(KEPT_BYTES);
-            segment.buffer = buffer;
-        }
+impl Unsynced {
+    /// Waits until the disk has it.
+    pub(super) fn sync(self) -> io::Result<()> {
+        self.medium.sync()
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.page().waiting -= 1;
     }
 }
 

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::Kept;
-use super::pen::{KEPT_BYTES, Medium, Pen};
+use super::pen::{KEPT_BYTES, Medium, Pen, Unsynced};
 use super::segment::{Frames, Reader};
 use crate::protocol::location::Changes;
 
@@ -112,9 +112,12 @@ impl Store {
         Kept { entries, damaged }
     }
 
-    /// Begins a new segment, to which the whole state is to be told. Its number. Until it is there, the one before goes
-    /// on.
+    /// Begins a new segment, to which the whole state is to be told. Its number.
+    ///
+    /// # Errors
+    /// Where the disk does not take it. Then it is time to [give up](Self::give_up).
     pub(super) fn begin(&mut self) -> io::Result<u64> {
+        let _waiting = self.pen.waiting();
         self.number += 1;
         let path = self.path(self.number);
         let (medium, frames, size) = self.create_segment(&path).inspect_err(|_| {
@@ -147,7 +150,10 @@ impl Store {
         }
     }
 
-    /// Writes what was appended. After an error, the segment is given up.
+    /// Writes what was appended.
+    ///
+    /// # Errors
+    /// Where that cannot be done. Then it is time to [give up](Self::give_up).
     pub(super) fn write(&mut self) -> io::Result<()> {
         let written = self.pen.append(&self.pending);
         self.pending.clear();
@@ -155,10 +161,20 @@ impl Store {
         written
     }
 
-    /// Waits until the disk has all that was written, by whomever; says whether there was anything. After an error, the
-    /// segment is given up.
+    /// Waits until the disk has all that was written, by whomever; says whether there was anything.
+    ///
+    /// # Errors
+    /// Where the disk does not take it. Then it is time to [give up](Self::give_up).
     pub(super) fn sync(&self) -> io::Result<bool> {
-        self.pen.sync()
+        self.unsynced()?.map_or(Ok(false), |unsynced| unsynced.sync().map(|()| true))
+    }
+
+    /// What is written, by whomever, and not on the disk, if there is anything: for another thread to wait for.
+    ///
+    /// # Errors
+    /// Where the Registrar could not write. Then it is time to [give up](Self::give_up).
+    pub(super) fn unsynced(&self) -> io::Result<Option<Unsynced>> {
+        self.pen.unsynced()
     }
 
     /// Nothing is written any more until the next segment.
@@ -170,6 +186,7 @@ impl Store {
 
     /// The whole state has been told: the older segments are of no more use.
     pub(super) fn complete(&mut self) -> io::Result<()> {
+        let _waiting = self.pen.waiting();
         self.write()?;
         self.sync()?;
         let Some(size) = self.pen.size() else { return Ok(()) };

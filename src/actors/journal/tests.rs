@@ -8,6 +8,7 @@ use slog::{Drain, OwnedKVList, Record, o};
 
 use super::testing::{Scratch, create_failing, set_full, set_slow};
 use super::*;
+use crate::actors::directory::JournalAddress;
 use crate::actors::testing::World;
 use crate::protocol::location::{Changes, ContextId, Verdict};
 
@@ -36,7 +37,7 @@ impl Drain for Lines {
 struct Fixture {
     journal: Addr<Journal>,
     backlog: Backlog,
-    pen: Pen,
+    address: JournalAddress,
     world: World,
     scratch: Scratch,
     lines: Lines,
@@ -64,7 +65,8 @@ impl Fixture {
         let thread = Arbiter::new();
         let journal =
             Journal::start_in_arbiter(&thread.handle(), |_| Journal::over(settings, create_failing));
-        Self { journal, backlog, pen, world, scratch, lines, _thread: thread }
+        let address = JournalAddress::new(journal.clone(), backlog.clone(), pen);
+        Self { journal, backlog, address, world, scratch, lines, _thread: thread }
     }
 
     /// A disk on which the store finds no room.
@@ -116,22 +118,21 @@ impl Fixture {
         self.journal.do_send(Keep { changes, answers, durability });
     }
 
-    /// Writes `value` for `name` as the Registrar does, if that is quick.
-    fn write(&self, name: &str, value: &str) -> Written {
+    /// Writes `value` for `name` as the Registrar does; whether that was done.
+    fn write(&self, name: &str, value: &str) -> bool {
         let mut changes = Changes::default();
         changes.push(name.as_bytes(), |out| out.extend_from_slice(value.as_bytes()));
-        let written = self.pen.write(&changes);
-        if written == Written::First {
-            self.journal.do_send(HasWritten);
-        }
-        written
+        self.address.write(&changes)
+    }
+
+    /// Writes as soon as that can be done.
+    async fn writes(&self, name: &str, value: &str) {
+        eventually("the Registrar may write", || self.write(name, value)).await;
     }
 
     /// The disk has been waited for so often.
     async fn has_synced(&self, times: usize) {
-        while self.syncs() < times {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        eventually("the disk is waited for", || self.syncs() >= times).await;
     }
 
     /// The next answers that the Router gets.
@@ -161,6 +162,14 @@ impl Fixture {
 
     fn is_idle(&self) -> bool {
         self.backlog.is_empty()
+    }
+}
+
+async fn eventually(what: &str, is_so: impl Fn() -> bool) {
+    let limit = Instant::now() + Duration::from_secs(60);
+    while !is_so() {
+        assert!(Instant::now() < limit, "{what}");
+        tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }
 
@@ -236,44 +245,71 @@ async fn a_disk_that_takes_its_time_holds_up_answers_and_nobody_else() {
 #[actix::test]
 async fn what_the_registrar_writes_is_there_at_once_and_on_the_disk_before_long() {
     let mut at = Fixture::start("pen", false);
-    assert_eq!(at.write("alice", "0"), Written::Not, "no segment is open yet");
+    assert!(!at.write("alice", "0"), "no segment is open yet");
     at.load().await;
     at.tell_all(&[]).await;
-    let before = at.syncs();
-    assert_eq!(at.write("alice", "1"), Written::First);
-    assert_eq!(at.on_disk(), map(&[("alice", "1")]), "a process that starts now finds it");
-    for count in 2..100 {
-        at.write("alice", &count.to_string());
+    for count in 1..=3 {
+        let before = at.syncs();
+        at.writes("alice", &count.to_string()).await;
+        assert_eq!(at.on_disk(), map(&[("alice", &count.to_string())]), "a process that starts now finds it");
+        at.has_synced(before + 1).await;
     }
-    at.has_synced(before + 1).await;
-    assert_eq!(at.write("alice", "100"), Written::First);
-    at.has_synced(before + 2).await;
     // What goes by the Journal without waiting for the disk is no different.
+    let before = at.syncs();
     at.hand_over(Durability::Process, "bob", "1", 0, Some(7));
     assert_eq!(at.answered(0).await, [7]);
-    assert_eq!(at.on_disk(), map(&[("alice", "100"), ("bob", "1")]));
-    at.has_synced(before + 3).await;
+    assert_eq!(at.on_disk(), map(&[("alice", "3"), ("bob", "1")]));
+    at.has_synced(before + 1).await;
     assert!(at.is_idle());
 }
 
 #[actix::test]
-async fn while_the_disk_is_slow_the_registrar_does_not_write() {
+async fn while_the_disk_is_waited_for_the_journal_writes_and_nobody_waits() {
     let mut at = Fixture::start("pen-slow", false);
     at.load().await;
     at.tell_all(&[]).await;
     let (before, store) = (at.syncs(), at.scratch.0.join(SUBDIRECTORY));
     set_slow(&store, true);
-    assert_eq!(at.write("alice", "1"), Written::First);
+    at.writes("alice", "1").await;
     at.has_synced(before + 1).await;
-    while at.write("alice", "2") != Written::Not {
-        tokio::time::sleep(Duration::from_millis(5)).await;
+    for question in 2..50 {
+        assert!(!at.write("alice", "never"), "the disk is being waited for");
+        at.hand_over(Durability::Process, "alice", &question.to_string(), 0, Some(question));
+        assert_eq!(at.answered(0).await, [question]);
     }
-    at.hand_over(Durability::Process, "alice", "3", 0, Some(1));
+    assert_eq!((at.on_disk(), at.syncs()), (map(&[("alice", "49")]), before + 1));
+    // Who promises more than that waits.
+    at.keep("alice", "50", 0, Some(50));
     at.world.routers[0].answers.nothing().await;
     set_slow(&store, false);
-    assert_eq!(at.answered(0).await, [1]);
-    assert_eq!(at.on_disk(), map(&[("alice", "3")]));
-    assert_ne!(at.write("alice", "4"), Written::Not);
+    assert_eq!(at.answered(0).await, [50]);
+    at.writes("alice", "51").await;
+    assert_eq!(at.on_disk(), map(&[("alice", "51")]));
+}
+
+#[actix::test]
+async fn the_registrar_does_not_overtake_what_waits() {
+    let mut at = Fixture::start("pen-order", false);
+    at.load().await;
+    at.tell_all(&[]).await;
+    let store = at.scratch.0.join(SUBDIRECTORY);
+    set_slow(&store, true);
+    at.keep("alice", "1", 0, Some(1));
+    at.hand_over(Durability::Process, "alice", "2", 0, Some(2));
+    assert!(!at.write("alice", "3"), "two are before it");
+    set_slow(&store, false);
+    at.writes("alice", "3").await;
+    assert!(at.is_idle(), "it has waited for both");
+    let mut answered = at.answered(0).await;
+    if answered.len() < 2 {
+        answered.extend(at.answered(0).await);
+    }
+    assert_eq!((answered, at.on_disk()), (vec![1, 2], map(&[("alice", "3")])));
+    // Nobody waits for the disk, and yet something is before it.
+    at.backlog.add(1);
+    assert!(!at.write("alice", "4"));
+    at.backlog.remove(1);
+    at.writes("alice", "4").await;
 }
 
 #[actix::test]
@@ -282,18 +318,21 @@ async fn what_the_registrar_cannot_write_is_told_by_the_journal() {
     at.load().await;
     at.tell_all(&[]).await;
     at.lines.take();
-    at.write("alice", "1");
+    at.writes("alice", "1").await;
+    let before = at.syncs();
     at.set_full(true);
-    assert_eq!(at.write("alice", "2"), Written::Not);
-    assert_eq!(at.write("alice", "2"), Written::Not);
+    for _ in 0..2 {
+        assert!(!at.write("alice", "2"));
+    }
     at.hand_over(Durability::Process, "alice", "2", 0, Some(1));
     assert_eq!(at.answered(0).await, [1], "from memory");
-    assert_eq!(at.write("alice", "3"), Written::Not);
+    assert!(!at.write("alice", "3"));
+    at.has_synced(before + 1).await;
     at.set_full(false);
     at.tell_all(&[("alice", "3")]).await;
     assert_eq!((at.on_disk(), at.segments()), (map(&[("alice", "3")]), 1));
     assert_eq!(at.lines.take(), ["ERRO registrations_not_kept", "INFO registrations_kept"]);
-    assert_eq!(at.write("alice", "4"), Written::First);
+    at.writes("alice", "4").await;
 }
 
 #[actix::test]
@@ -301,15 +340,12 @@ async fn a_segment_that_the_registrar_has_filled_is_followed_by_another() {
     let mut at = Fixture::start("pen-grows", false);
     at.load().await;
     at.tell_all(&[]).await;
-    let before = at.syncs();
-    assert_eq!(at.write("alice", &"x".repeat(100 << 10)), Written::Not, "that much is not quick");
+    assert!(!at.write("alice", &"x".repeat(100 << 10)), "that much is not quick");
     let large = "x".repeat(50 << 10);
     for _ in 0..100 {
-        assert_ne!(at.write("alice", &large), Written::Not);
+        at.writes("alice", &large).await;
     }
-    // The next: its beginning, and what was written to the last meanwhile.
     at.tell_all(&[("alice", "1")]).await;
-    assert!(at.syncs() > before + 2);
     assert_eq!((at.on_disk(), at.segments()), (map(&[("alice", "1")]), 1));
 }
 

@@ -16,7 +16,7 @@ use crate::actors::connection::ConnectionSettings;
 use crate::actors::control::{Control, ControlSettings};
 use crate::actors::directory::{FederationResolverAddress, JournalAddress, RegistrarAddress, RouterAddress};
 use crate::actors::federation_resolver::FederationResolver;
-use crate::actors::journal::{Backlog, Journal, JournalSettings, Pen};
+use crate::actors::journal::{Backlog, Journal, JournalSettings};
 use crate::actors::listener::datagram::{DatagramListener, DatagramListenerSettings, PortSharing};
 use crate::actors::listener::stream::{StreamListener, StreamListenerSettings};
 use crate::actors::listener::{Companion, InterfaceState, ListenerKind, companion};
@@ -189,7 +189,8 @@ impl Supervisor {
     }
 
     fn start_journal(&mut self, ctx: &Context<Self>) {
-        let (backlog, pen) = (Backlog::default(), Pen::default());
+        // A successor brings to the disk what was written before it.
+        let (backlog, pen) = (Backlog::default(), self.pen.clone());
         let settings = JournalSettings {
             state_directory: self.parts.config.service.state_directory.clone(),
             is_successor: self.has_journal,

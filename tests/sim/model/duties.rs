@@ -127,9 +127,8 @@ impl Model {
         let request = &self.requests[number];
         let Some(life) = request.life(incarnation).filter(|life| !life.has_answered()) else { return };
         let is_late = !request.is_invite() && now + MARGIN >= life.begun + self.patience();
-        // Of what left by a connection in the turn that heard of its end, the Router may wait to be told.
         let mut branches = life.branches.iter().map(|&at| &self.branches[at]);
-        let is_open = branches.any(|branch| !branch.is_over() || branch.failed == Some(branch.begun));
+        let is_open = branches.any(|branch| !branch.is_over() || branch.is_untold());
         if !is_late && !is_open && !life.is_vague {
             self.turn.duties.push(Duty::GoOn(number));
         }

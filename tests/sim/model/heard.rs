@@ -98,9 +98,11 @@ impl Model {
         self.turn.cause = Cause::Failure;
         let written = branch.to_octets();
         let written = std::str::from_utf8(&written).expect("a branch is text");
-        if let Some(&branch) = self.by_branch.get(written) {
-            self.branch_fails(now, branch);
+        let Some(&at) = self.by_branch.get(written) else { return };
+        if self.branches[at].is_untold() {
+            self.branches[at].failed = None;
         }
+        self.branch_fails(now, at);
     }
 
     /// The end of a connection is about to be handled.

@@ -324,6 +324,11 @@ impl Branch {
         }
     }
 
+    /// Whether it has left by a connection in the turn that heard of that one's end: the Router may wait for word of it.
+    pub(super) fn is_untold(&self) -> bool {
+        self.failed == Some(self.begun)
+    }
+
     /// Whether nothing more is to come of it for certain.
     pub(super) const fn is_over(&self) -> bool {
         self.end.is_some() || self.failed.is_some()
