@@ -16,7 +16,8 @@
 //! # Restart
 //! What is lost: answers that wait, whose contexts answer 500 when their patience ends, and changes that nobody has
 //! been told of yet. Who notices: the supervisor. The new Journal begins a segment, and the Registrar tells it
-//! everything. Until it is there, REGISTERs that would change something are refused with 503.
+//! everything. From when the supervisor knows until it is there, REGISTERs that would change something are refused with
+//! 503.
 //!
 //! [`Location`]: crate::protocol::location::Location
 
@@ -49,8 +50,8 @@ use crate::protocol::location::Answer;
 /// Where below `service.state_directory` the store is.
 const SUBDIRECTORY: &str = "registrations";
 
-/// What was answered before the disk had it is not lost for longer than this and what the disk takes, if the machine
-/// loses its power.
+/// So long after the first of what was answered the disk is asked to take it all: what comes before that, and while the
+/// disk takes it, is lost where the machine loses its power.
 const SYNC_INTERVAL: Duration = Duration::from_millis(200);
 
 /// A commit that takes longer is worth a line in the log.

@@ -102,9 +102,10 @@ pub struct Registrar {
 /// What a registration outlives that was answered with 200.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Durability {
-    /// The process, however that ends. The disk has it a fifth of a second later, and then it outlives the machine.
+    /// The process, however that ends. The disk is given it a fifth of a second later; once it has it, it outlives the
+    /// loss of power.
     Process,
-    /// The machine: the disk has it before the answer leaves.
+    /// The loss of power: the disk has it before the answer leaves.
     Disk,
 }
 
