@@ -33,10 +33,12 @@ mod tests;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
 use slog::{Logger, debug, error, info, warn};
+use tokio::sync::oneshot;
 
 pub use self::messages::{Backlog, Entry, Finish, HasWritten, Keep, Kept, Load, MAXIMUM_WAITING, ToldAll};
 pub use self::pen::{Pen, Written};
@@ -53,6 +55,9 @@ const SUBDIRECTORY: &str = "registrations";
 /// So long after the first of what was answered the disk is asked to take it all: what comes before that, and while the
 /// disk takes it, is lost where the machine loses its power.
 const SYNC_INTERVAL: Duration = Duration::from_millis(200);
+
+/// Stack of the thread that waits for the disk, which does nothing else.
+const STACK_BYTES: usize = 64 << 10;
 
 /// A commit that takes longer is worth a line in the log.
 const SLOW: Duration = Duration::from_secs(1);
@@ -181,6 +186,7 @@ impl Journal {
                 warn!(self.log, "registrations_not_kept"; "reason" => %fault,
                     "remedy" => "give each process a service.state_directory of its own, and restart this one");
                 self.condition = Condition::Shut;
+                self.pen.close();
             }
             Err(fault @ OpenError::Io(..)) => self.fail(&fault, ctx),
         }
@@ -299,22 +305,38 @@ impl Journal {
             Ok(None) => return,
             Ok(Some(unsynced)) => unsynced,
         };
-        self.is_syncing = true;
         let (segment, begun) = (store.number(), Instant::now());
-        let synced = tokio::task::spawn_blocking(move || unsynced.sync()).into_actor(self);
-        ctx.spawn(synced.map(move |synced, journal, ctx| {
+        let unsynced = Arc::new(unsynced);
+        let (done, synced) = oneshot::channel();
+        let waits = {
+            let unsynced = Arc::clone(&unsynced);
+            move || drop(done.send(unsynced.sync()))
+        };
+        if thread::Builder::new().name("disk".to_owned()).stack_size(STACK_BYTES).spawn(waits).is_err() {
+            // There is no room for a thread.
+            let synced = unsynced.sync();
+            return self.has_synced(segment, begun, synced, ctx);
+        }
+        self.is_syncing = true;
+        ctx.spawn(synced.into_actor(self).map(move |synced, journal, ctx| {
             journal.is_syncing = false;
-            let is_newest = journal.store.as_ref().is_some_and(|store| store.number() == segment);
-            match synced.map_err(io::Error::other).flatten() {
-                Ok(()) => {
-                    journal.tell_time(begun);
-                    journal.begin_if_grown(ctx);
-                }
-                Err(fault) if is_newest => journal.fail(&fault, ctx),
-                // Everything is told to another already.
-                Err(_) => {}
-            }
+            journal.has_synced(segment, begun, synced.map_err(io::Error::other).flatten(), ctx);
         }));
+    }
+
+    /// The disk has taken what was written to this segment, or has not.
+    fn has_synced(&mut self, segment: u64, begun: Instant, synced: io::Result<()>, ctx: &mut Context<Self>) {
+        match synced {
+            Ok(()) => {
+                self.tell_time(begun);
+                self.begin_if_grown(ctx);
+            }
+            Err(fault) if self.store.as_ref().is_some_and(|store| store.number() == segment) => {
+                self.fail(&fault, ctx);
+            }
+            // Everything is being told to another, or will be.
+            Err(_) => {}
+        }
     }
 
     /// The disk was waited for from `begun` on.

@@ -45,8 +45,15 @@ pub enum Written {
 
 /// What is written, and not on the disk for certain.
 pub(super) struct Unsynced {
-    medium: Arc<dyn Medium>,
+    file: Arc<SyncedFile>,
     _waiting: Waiting,
+}
+
+/// A medium that is waited for by one at a time. Who waits after a failure hears of that, too: the system tells it once,
+/// and what has not reached the disk may never do so.
+struct SyncedFile {
+    medium: Arc<dyn Medium>,
+    failed: Mutex<Option<io::ErrorKind>>,
 }
 
 /// While there is one, somebody waits for the disk.
@@ -63,7 +70,7 @@ struct Page {
 
 /// The open segment.
 struct Segment {
-    medium: Arc<dyn Medium>,
+    file: Arc<SyncedFile>,
     frames: Frames,
     /// What the Registrar writes next.
     buffer: Vec<u8>,
@@ -113,10 +120,11 @@ impl Pen {
         Waiting(self.clone())
     }
 
-    /// From now on it writes to `medium`, which has `size` octets. All that was written before is brought to the disk.
+    /// From now on it writes to `medium`, which has `size` octets. What was written before is brought to the disk, if
+    /// nobody is at that already.
     pub(super) fn open(&self, medium: Arc<dyn Medium>, frames: Frames, size: u64) -> io::Result<()> {
         self.turn_over(Some(Segment {
-            medium,
+            file: Arc::new(SyncedFile { medium, failed: Mutex::default() }),
             frames,
             buffer: Vec::new(),
             size,
@@ -138,7 +146,7 @@ impl Pen {
         drop(page);
         let Some(older) = older.filter(|older| older.is_dirty) else { return Ok(()) };
         let _waiting = self.waiting();
-        older.medium.sync()
+        older.file.sync()
     }
 
     /// Writes `octets`, which are of this segment's form.
@@ -159,15 +167,32 @@ impl Pen {
     /// # Errors
     /// Where the Registrar has found that nothing can be written.
     pub(super) fn unsynced(&self) -> io::Result<Option<Unsynced>> {
+        self.take_unsynced(|segment, _| segment.is_dirty)
+    }
+
+    /// Waits until the disk has all that was written, also where somebody else is at that; says whether there was
+    /// anything.
+    ///
+    /// # Errors
+    /// Where the disk has not taken it, or the Registrar has found that nothing can be written.
+    pub(super) fn sync(&self) -> io::Result<bool> {
+        let unsynced = self.take_unsynced(|segment, waiting| segment.is_dirty || waiting > 0)?;
+        unsynced.map_or(Ok(false), |unsynced| unsynced.sync().map(|()| true))
+    }
+
+    fn take_unsynced(&self, is_to_be: impl Fn(&Segment, usize) -> bool) -> io::Result<Option<Unsynced>> {
         let mut page = self.page();
         if let Some(fault) = page.fault.take() {
             return Err(fault);
         }
-        let Some(segment) = page.segment.as_mut().filter(|segment| segment.is_dirty) else { return Ok(None) };
+        let waiting = page.waiting;
+        let Some(segment) = page.segment.as_mut().filter(|segment| is_to_be(segment, waiting)) else {
+            return Ok(None);
+        };
         segment.is_dirty = false;
-        let medium = Arc::clone(&segment.medium);
+        let file = Arc::clone(&segment.file);
         drop(page);
-        Ok(Some(Unsynced { medium, _waiting: self.waiting() }))
+        Ok(Some(Unsynced { file, _waiting: self.waiting() }))
     }
 
     /// Octets of the open segment.
@@ -180,7 +205,7 @@ impl Segment {
     fn append(&mut self, octets: &[u8]) -> io::Result<()> {
         // Also where a part of it is written only.
         self.is_dirty = true;
-        let appended = self.medium.append(octets);
+        let appended = self.file.medium.append(octets);
         self.is_broken = appended.is_err();
         self.size += octets.len() as u64;
         appended
@@ -189,8 +214,18 @@ impl Segment {
 
 impl Unsynced {
     /// Waits until the disk has it.
-    pub(super) fn sync(self) -> io::Result<()> {
-        self.medium.sync()
+    pub(super) fn sync(&self) -> io::Result<()> {
+        self.file.sync()
+    }
+}
+
+impl SyncedFile {
+    fn sync(&self) -> io::Result<()> {
+        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(kind) = *failed {
+            return Err(kind.into());
+        }
+        self.medium.sync().inspect_err(|fault| *failed = Some(fault.kind()))
     }
 }
 

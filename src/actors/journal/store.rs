@@ -166,7 +166,7 @@ impl Store {
     /// # Errors
     /// Where the disk does not take it. Then it is time to [give up](Self::give_up).
     pub(super) fn sync(&self) -> io::Result<bool> {
-        self.unsynced()?.map_or(Ok(false), |unsynced| unsynced.sync().map(|()| true))
+        self.pen.sync()
     }
 
     /// What is written, by whomever, and not on the disk, if there is anything: for another thread to wait for.

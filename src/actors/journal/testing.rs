@@ -14,6 +14,9 @@ const SLOW: &str = "slow";
 /// In a directory with such a file, no more than half of what is written finds room.
 const FULL: &str = "full";
 
+/// In a directory with such a file, the disk takes nothing.
+const BROKEN: &str = "broken";
+
 /// A directory of a test's own, gone with it.
 pub(super) struct Scratch(pub(super) PathBuf);
 
@@ -33,6 +36,11 @@ pub(super) fn set_full(directory: &Path, is_full: bool) {
 /// Whether the disk of this directory takes its time.
 pub(super) fn set_slow(directory: &Path, is_slow: bool) {
     set(&directory.join(SLOW), is_slow);
+}
+
+/// Whether the disk of this directory takes what was written.
+pub(super) fn set_broken(directory: &Path, is_broken: bool) {
+    set(&directory.join(BROKEN), is_broken);
 }
 
 fn set(file: &Path, is_set: bool) {
@@ -72,6 +80,9 @@ impl Medium for Failing {
         syncs.write_all(b".")?;
         while self.directory.join(SLOW).exists() {
             std::thread::sleep(Duration::from_millis(1));
+        }
+        if self.directory.join(BROKEN).exists() {
+            return Err(io::Error::other("broken"));
         }
         self.file.sync()
     }

@@ -6,7 +6,7 @@ use std::sync::Mutex;
 
 use slog::{Drain, OwnedKVList, Record, o};
 
-use super::testing::{Scratch, create_failing, set_full, set_slow};
+use super::testing::{Scratch, create_failing, set_broken, set_full, set_slow};
 use super::*;
 use crate::actors::directory::JournalAddress;
 use crate::actors::testing::World;
@@ -37,6 +37,7 @@ impl Drain for Lines {
 struct Fixture {
     journal: Addr<Journal>,
     backlog: Backlog,
+    pen: Pen,
     address: JournalAddress,
     world: World,
     scratch: Scratch,
@@ -52,8 +53,11 @@ impl Fixture {
     }
 
     fn over(scratch: Scratch, is_successor: bool) -> Self {
+        Self::with(scratch, Pen::default(), is_successor)
+    }
+
+    fn with(scratch: Scratch, pen: Pen, is_successor: bool) -> Self {
         let (world, backlog, lines) = (World::new(2), Backlog::default(), Lines::default());
-        let pen = Pen::default();
         let settings = JournalSettings {
             state_directory: scratch.0.clone(),
             is_successor,
@@ -65,8 +69,8 @@ impl Fixture {
         let thread = Arbiter::new();
         let journal =
             Journal::start_in_arbiter(&thread.handle(), |_| Journal::over(settings, create_failing));
-        let address = JournalAddress::new(journal.clone(), backlog.clone(), pen);
-        Self { journal, backlog, address, world, scratch, lines, _thread: thread }
+        let address = JournalAddress::new(journal.clone(), backlog.clone(), pen.clone());
+        Self { journal, backlog, pen, address, world, scratch, lines, _thread: thread }
     }
 
     /// A disk on which the store finds no room.
@@ -333,6 +337,68 @@ async fn what_the_registrar_cannot_write_is_told_by_the_journal() {
     assert_eq!((at.on_disk(), at.segments()), (map(&[("alice", "3")]), 1));
     assert_eq!(at.lines.take(), ["ERRO registrations_not_kept", "INFO registrations_kept"]);
     at.writes("alice", "4").await;
+}
+
+#[actix::test]
+async fn a_disk_that_does_not_take_what_the_registrar_has_written_is_told_of() {
+    let mut at = Fixture::start("pen-broken", false);
+    at.load().await;
+    at.tell_all(&[]).await;
+    at.lines.take();
+    let store = at.scratch.0.join(SUBDIRECTORY);
+    set_broken(&store, true);
+    at.writes("alice", "1").await;
+    eventually("it fails", || at.lines.0.lock().unwrap().contains(&"ERRO registrations_not_kept".to_owned()))
+        .await;
+    assert!(!at.write("alice", "2"), "nothing is kept");
+    at.hand_over(Durability::Process, "alice", "2", 0, Some(1));
+    assert_eq!(at.answered(0).await, [1], "from memory");
+    set_broken(&store, false);
+    at.tell_all(&[("alice", "2")]).await;
+    assert_eq!((at.on_disk(), at.segments()), (map(&[("alice", "2")]), 1));
+    at.writes("alice", "3").await;
+}
+
+#[actix::test]
+async fn no_segment_goes_before_the_disk_has_the_next_whoever_waits_for_it() {
+    let mut at = Fixture::start("pen-complete", false);
+    at.load().await;
+    at.tell_all(&[("alice", "1")]).await;
+    at.load().await;
+    let TellAll { segment } = at.world.tell_all.next().await;
+    let (before, store) = (at.syncs(), at.scratch.0.join(SUBDIRECTORY));
+    set_slow(&store, true);
+    at.writes("alice", "2").await;
+    at.has_synced(before + 1).await;
+    // All is told; another thread waits for the disk, which will not take it.
+    at.journal.do_send(ToldAll { segment });
+    at.world.tell_all.nothing().await;
+    assert_eq!(at.segments(), 2);
+    set_broken(&store, true);
+    set_slow(&store, false);
+    at.journal.send(ToldAll { segment }).await.unwrap();
+    assert_eq!(at.segments(), 2, "the older one is all that there is on the disk");
+    set_broken(&store, false);
+    at.tell_all(&[("alice", "2")]).await;
+    assert_eq!((at.on_disk(), at.segments()), (map(&[("alice", "2")]), 1));
+}
+
+#[actix::test]
+async fn what_was_written_before_a_journal_ended_is_brought_to_the_disk_by_the_next() {
+    let mut at = Fixture::start("pen-successor", false);
+    at.load().await;
+    at.tell_all(&[]).await;
+    let (scratch, store) = (Scratch::new("pen-successor-next"), at.scratch.0.join(SUBDIRECTORY));
+    fs::create_dir_all(scratch.0.join(SUBDIRECTORY)).unwrap();
+    // One that the Journal does not hear of, as if it had ended.
+    let mut changes = Changes::default();
+    changes.push(b"alice", |out| out.extend_from_slice(b"1"));
+    let before = at.syncs();
+    assert_eq!(at.pen.write(&changes), Written::First);
+    let next = Fixture::with(scratch, at.pen.clone(), true);
+    eventually("it is on the disk", || at.syncs() > before).await;
+    assert_eq!(next.syncs(), 1, "that its own has begun");
+    assert_eq!(fs::read_dir(store).unwrap().count(), 3, "lock, segment, syncs");
 }
 
 #[actix::test]
