@@ -243,7 +243,7 @@ impl Journal {
         self.backlog.remove(std::mem::take(&mut self.pending));
     }
 
-    /// Writes what was appended, and answers: once the disk has it, if that is `awaited`.
+    /// Writes what was appended, and answers: once the disk has it, if `is_awaited`.
     fn write(&mut self, is_awaited: bool, ctx: &mut Context<Self>) {
         let Some(store) = &mut self.store else { return };
         if let Err(fault) = store.write() {

@@ -116,8 +116,7 @@ impl Fixture {
         router: usize,
         question: Option<u32>,
     ) {
-        let mut changes = Changes::default();
-        changes.push(name.as_bytes(), |out| out.extend_from_slice(value.as_bytes()));
+        let changes = changes(name, value);
         let answer = |slot| Answer { context: ContextId { slot, generation: 0 }, verdict: Verdict::Admitted };
         self.backlog.add(changes.size());
         let mut answers = vec![Vec::new(), Vec::new()];
@@ -127,9 +126,7 @@ impl Fixture {
 
     /// Writes `value` for `name` as the Registrar does; whether that was done.
     fn write(&self, name: &str, value: &str) -> bool {
-        let mut changes = Changes::default();
-        changes.push(name.as_bytes(), |out| out.extend_from_slice(value.as_bytes()));
-        self.address.write(&changes)
+        self.address.write(&changes(name, value))
     }
 
     /// Writes as soon as that can be done.
@@ -170,6 +167,13 @@ impl Fixture {
     fn is_idle(&self) -> bool {
         self.backlog.is_empty()
     }
+}
+
+/// That `name` has this value now.
+fn changes(name: &str, value: &str) -> Changes {
+    let mut changes = Changes::default();
+    changes.push(name.as_bytes(), |out| out.extend_from_slice(value.as_bytes()));
+    changes
 }
 
 async fn eventually(what: &str, is_so: impl Fn() -> bool) {

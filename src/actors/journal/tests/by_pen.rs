@@ -147,10 +147,8 @@ async fn what_was_written_before_a_journal_ended_is_brought_to_the_disk_by_the_n
     let (scratch, store) = (Scratch::new("pen-successor-next"), at.scratch.0.join(SUBDIRECTORY));
     fs::create_dir_all(scratch.0.join(SUBDIRECTORY)).unwrap();
     // One that the Journal does not hear of, as if it had ended.
-    let mut changes = Changes::default();
-    changes.push(b"alice", |out| out.extend_from_slice(b"1"));
     let before = at.syncs();
-    assert_eq!(at.pen.write(&changes), Written::First);
+    assert_eq!(at.pen.write(&changes("alice", "1")), Written::First);
     let next = Fixture::with(scratch, at.pen.clone(), true);
     eventually("it is on the disk", || at.syncs() > before).await;
     assert_eq!(next.syncs(), 1, "that its own has begun");
