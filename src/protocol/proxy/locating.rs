@@ -138,16 +138,18 @@ impl Proxy {
 
     /// Where tokens of ours lead now: to their flow while that is open; if its connection has ended, the one that the same
     /// UC server has opened since. Servers may share an account, so that is only known where the account has one flow
-    /// from the same address.
+    /// from the same address. Of a phone behind a NAT, nothing but the flow by which it came will do.
     pub(super) fn token_target(&self, lead: &Lead, source: &Flow) -> Option<Target> {
-        let Lead { hop, account } = *lead;
+        let Lead { hop, account, is_elsewhere } = *lead;
         let mut flow = self.flow_of(&hop)?;
         if hop.connection.is_some() && self.standing.account_of(&flow).is_none() {
             let only =
                 account.and_then(|account| self.standing.only_connection(account, hop.remote.ip(), source));
             flow = only.unwrap_or(flow);
         }
-        Some(Target { account, ..Target::direct(flow) })
+        let there = self.standing.account_of(&flow).or(account);
+        let is_fixed = is_elsewhere && there.is_none_or(|account| !self.is_uc_server(account));
+        Some(Target { account, is_fixed, ..Target::direct(flow) })
     }
 
     /// Where else the far end of a dialog with another domain can be found than by its flow. Over TLS alone: what is not

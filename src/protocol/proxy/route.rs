@@ -55,6 +55,8 @@ pub struct Lead {
     pub hop: Hop,
     /// The UC server that the flow was logged on as, for when the flow has ended.
     pub account: Option<AccountId>,
+    /// The user agent there has named another address than the flow has: a NAT may lie between.
+    pub is_elsewhere: bool,
 }
 
 /// What a request's Route header and Request-URI come to.
@@ -110,7 +112,10 @@ pub fn route(
     }
     let has_token = tokens.count > 0;
     let way = match (tokens.lead(), next_route) {
-        (Some(lead), _) => Way::Token(lead),
+        (Some((hop, account)), next) => {
+            let is_elsewhere = next.is_none() && is_elsewhere(request, &hop);
+            Way::Token(Lead { hop, account, is_elsewhere })
+        }
         (None, Some(uri)) => direct(&uri, far_end(request, settings), settings, interfaces),
         (None, None) => by_request_uri(request, settings, interfaces),
     };
@@ -136,10 +141,15 @@ impl Tokens {
     }
 
     /// Both ends may be behind one flow: of two values of ours, the last says where to go, be it back.
-    fn lead(&self) -> Option<Lead> {
+    fn lead(&self) -> Option<(Hop, Option<AccountId>)> {
         let back = || self.last.as_ref().filter(|_| self.count > 1).and_then(Token::toward);
-        self.reached.or_else(back).map(|(hop, account)| Lead { hop, account })
+        self.reached.or_else(back)
     }
+}
+
+/// Whether the Request-URI has another address than the far end of the flow.
+fn is_elsewhere(request: &Message, hop: &Hop) -> bool {
+    request.target().is_ok_and(|uri| matches!(uri.host, Host::Address(ip) if ip != hop.remote.ip()))
 }
 
 fn by_request_uri(request: &Message, settings: &Settings, interfaces: &Interfaces) -> Way {

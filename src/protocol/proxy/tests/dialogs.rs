@@ -1,8 +1,9 @@
 //! Dialogs through the proxy: Record-Route, tokens, what follows in both directions (§16.4, §16.6 step 4; RFC 5658).
 
 use super::bench::{Bench, binding};
-use super::network::{Peer, UCS};
-use super::text::{Dialog, answer, answer_with, request, uri, value, values, with};
+use super::network::{PARTNER, Peer, UCS};
+use super::text::{Dialog, answer, answer_with, enlarged, request, uri, value, values, with};
+use crate::protocol::flow::{Flow, Transport};
 use crate::protocol::location::Target;
 use crate::protocol::proxy::DropReason;
 
@@ -57,6 +58,37 @@ fn a_call_goes_through_in_both_directions_over_any_two_transports() {
             exchange(&mut bench, b, a, &callee.request("BYE", 2), "BYE");
             assert_eq!(bench.drops(), []);
         }
+    }
+}
+
+/// §18.1.1 wants TCP, which a NAT does not let in. The contact of somebody behind one has an address of the other side.
+#[test]
+fn what_is_too_large_for_udp_stays_on_it_in_a_dialog_with_somebody_behind_a_nat() {
+    let table = [
+        (Some(PARTNER), "192.168.7.9:5060", "", Transport::Udp),
+        (None, "192.168.7.9:5060", "", Transport::Udp),
+        (Some(PARTNER), "127.0.0.1:5072", "", Transport::Tcp),
+        (Some(PARTNER), "phone.a.test", "", Transport::Tcp),
+        // The address is another proxy's to know.
+        (Some(PARTNER), "192.168.7.9:5060", "Record-Route: <sip:127.0.0.1:5072;lr>\r\n", Transport::Tcp),
+        // Whose user is elsewhere, and who is not behind a NAT.
+        (Some(UCS), "192.168.7.9:5060", "", Transport::Tcp),
+    ];
+    for (account, host, route, transport) in table {
+        let (a, b) = (Peer::udp(5070), Peer::udp(5072));
+        let mut bench = Bench::new();
+        bench.log_on(a, UCS);
+        bench.proxy.handle_standing(&b.0, account);
+        bench.bind("bob", b, 1000);
+        bench.receive(a, &request("INVITE", "sip:bob@a.test", a, "c"));
+        let invite = bench.one(b, "INVITE");
+        let ok = answer_with(&invite, 200, "bob", &format!("Contact: <sip:bob@{host}>\r\n"));
+        bench.receive(b, &ok.replacen("Record-Route:", &format!("{route}Record-Route:"), 1));
+        let caller = Dialog::of_caller(a, &bench.one(a, "200"));
+        bench.receive(a, &enlarged(&caller.request("INFO", 2)));
+        let forwarded = bench.one(Peer(Flow { transport, ..b.0 }), "INFO");
+        assert_eq!(uri(&forwarded), format!("sip:bob@{host}"));
+        assert!(value(&forwarded, "Via").starts_with(&format!("SIP/2.0/{} ", transport.via_token())));
     }
 }
 

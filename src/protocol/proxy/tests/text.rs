@@ -19,8 +19,13 @@ pub(super) fn request(method: &str, uri: &str, peer: Peer, call: &str) -> String
 
 /// As [`request`] to bob, too large for UDP.
 pub(super) fn large(method: &str, peer: Peer, call: &str) -> String {
+    enlarged(&request(method, "sip:bob@a.test", peer, call))
+}
+
+/// `text` with a body that makes it too large for UDP.
+pub(super) fn enlarged(text: &str) -> String {
     let body = format!("Content-Length: 1400\r\n\r\n{}", "x".repeat(1400));
-    request(method, "sip:bob@a.test", peer, call).replacen("Content-Length: 0\r\n\r\n", &body, 1)
+    text.replacen("Content-Length: 0\r\n\r\n", &body, 1)
 }
 
 /// `text` with `row` as its last row but Content-Length.
