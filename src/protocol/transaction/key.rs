@@ -1,10 +1,9 @@
 //! What finds a transaction: [`TransactionKey`] for requests (RFC 3261 §17.2.3), [`Branch`] for responses
 //! (§17.1.3).
 
-use std::hash::Hasher as _;
-
 use bytes::BufMut;
-use siphasher::sip128::{Hasher128 as _, SipHasher24};
+use siphasher::sip128::SipHasher24;
+use smallvec::SmallVec;
 
 /// The magic cookie that opens each branch parameter since RFC 3261 (§8.1.1.7).
 const COOKIE: &[u8] = b"z9hG4bK";
@@ -63,7 +62,7 @@ impl KeyHasher {
         legacy: impl FnOnce() -> LegacyKey<'a>,
     ) -> TransactionKey {
         let method = if method == b"ACK" { b"INVITE" } else { method };
-        let mut fields = Fields(self.0);
+        let mut fields = Fields(SmallVec::new());
         match branch.filter(|branch| has_cookie(branch)) {
             Some(branch) => {
                 fields.number(3261);
@@ -84,7 +83,7 @@ impl KeyHasher {
             }
         }
         fields.exact(method);
-        TransactionKey(fields.0.finish128().as_u128())
+        TransactionKey(self.0.hash(&fields.0).as_u128())
     }
 }
 
@@ -101,28 +100,24 @@ fn has_cookie(branch: &[u8]) -> bool {
     branch.len() > COOKIE.len() && branch[..COOKIE.len()].eq_ignore_ascii_case(COOKIE)
 }
 
-/// A hash being fed: each field with its length, so that no two sequences of fields give the same octets.
-struct Fields(SipHasher24);
+/// What is hashed: each field with its length, so that no two sequences of fields give the same octets. Put together
+/// first, since feeding a hash in many steps is much code to read.
+struct Fields(SmallVec<[u8; 192]>);
 
 impl Fields {
     fn number(&mut self, number: u32) {
-        self.0.write_u32(number);
+        self.0.extend_from_slice(&number.to_ne_bytes());
     }
 
     fn exact(&mut self, field: &[u8]) {
-        self.0.write_usize(field.len());
-        self.0.write(field);
+        self.0.extend_from_slice(&field.len().to_ne_bytes());
+        self.0.extend_from_slice(field);
     }
 
     fn caseless(&mut self, field: &[u8]) {
-        self.0.write_usize(field.len());
-        let mut lower = [0; 64];
-        for chunk in field.chunks(lower.len()) {
-            let lower = &mut lower[..chunk.len()];
-            lower.copy_from_slice(chunk);
-            lower.make_ascii_lowercase();
-            self.0.write(lower);
-        }
+        self.exact(field);
+        let begin = self.0.len() - field.len();
+        self.0[begin..].make_ascii_lowercase();
     }
 }
 

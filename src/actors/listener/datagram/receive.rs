@@ -30,6 +30,9 @@ use crate::protocol::stun;
 /// Datagrams that one system call takes.
 const BATCH: usize = 32;
 
+/// As many are asked for while few come: headers for more would have to be read and written for nothing.
+const FEW: usize = 4;
+
 /// Batches in one turn; then other actors of the Arbiter have theirs.
 const BATCHES_PER_TURN: usize = 4;
 
@@ -57,6 +60,8 @@ pub(super) struct Receiver {
     drops: Rc<Drops>,
     buffers: Vec<u8>,
     headers: MultiHeaders<SockaddrStorage>,
+    /// As many datagrams are asked for next: [`FEW`] or [`BATCH`].
+    wanted: usize,
     /// What of one batch belongs to each Router.
     groups: Vec<Vec<Received>>,
     /// What is answered here.
@@ -84,6 +89,7 @@ impl Receiver {
     ) -> Self {
         Self {
             headers: headers(&socket),
+            wanted: FEW,
             socket,
             interface: settings.interface,
             limits,
@@ -120,8 +126,9 @@ impl Receiver {
 
     fn turn(&mut self) -> Turn {
         for _ in 0..BATCHES_PER_TURN {
+            let wanted = self.wanted;
             match self.receive() {
-                Ok(BATCH) => {}
+                Ok(count) if count == wanted => {}
                 // The system stopped before the batch was full: nothing was left then, and what comes later makes
                 // the socket ready anew.
                 Ok(_) | Err(Errno::EAGAIN) => return Turn::Drained,
@@ -138,12 +145,12 @@ impl Receiver {
         let mut buffers = self.buffers.chunks_exact_mut(DATAGRAM_BYTES);
         let mut slots: [[IoSliceMut<'_>; 1]; BATCH] =
             std::array::from_fn(|_| [IoSliceMut::new(buffers.next().unwrap_or_default())]);
+        let wanted = slots.iter_mut().take(self.wanted);
         let bound = self.socket.local();
         let is_wildcard = self.socket.is_wildcard();
         let mut count = 0;
         let mut is_destination_missing = false;
-        let received =
-            recvmmsg(self.socket.raw(), &mut self.headers, slots.iter_mut(), MsgFlags::empty(), None)?;
+        let received = recvmmsg(self.socket.raw(), &mut self.headers, wanted, MsgFlags::empty(), None)?;
         for datagram in received {
             count += 1;
             let Some(remote) = datagram.address.as_ref().and_then(socket_address) else {
@@ -180,6 +187,7 @@ impl Receiver {
             // The system has written a shorter length into the reused headers, where it stays.
             self.headers = headers(&self.socket);
         }
+        self.wanted = if count < FEW { FEW } else { BATCH };
         self.deliver();
         self.answer();
         Ok(count)
