@@ -147,8 +147,8 @@ impl Proxy {
                 account.and_then(|account| self.standing.only_connection(account, hop.remote.ip(), source));
             flow = only.unwrap_or(flow);
         }
-        let there = self.standing.account_of(&flow).or(account);
-        let is_fixed = is_elsewhere && there.is_none_or(|account| !self.is_uc_server(account));
+        let there = || self.standing.account_of(&flow).or(account);
+        let is_fixed = is_elsewhere && there().is_none_or(|account| !self.is_uc_server(account));
         Some(Target { account, is_fixed, ..Target::direct(flow) })
     }
 
