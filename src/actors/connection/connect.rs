@@ -55,7 +55,7 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
-    use crate::actors::testing::World;
+    use crate::actors::testing::{World, refusing};
 
     /// An address at which connections are neither taken nor refused: its queue is full.
     struct BlackHole {
@@ -96,7 +96,7 @@ mod tests {
     #[actix::test]
     async fn an_address_that_refuses_costs_nothing_and_the_last_error_is_told() {
         let settings = World::new(1).connections();
-        let dead = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        let (_held, dead) = refusing();
         let alive = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let hole = BlackHole::open();
         let unreachable = "[::1]:9".parse().unwrap();

@@ -383,7 +383,9 @@ mod tests {
     use super::*;
     use crate::actors::directory::ConnectionLimits;
     use crate::actors::messages::Outgoing;
-    use crate::actors::testing::{PATIENCE, QUIET, World, branch, gone, here, outgoing, request, response};
+    use crate::actors::testing::{
+        PATIENCE, QUIET, World, branch, gone, here, outgoing, refusing, request, response,
+    };
     use crate::protocol::flow::{InterfaceId, Transport};
 
     fn start(world: &World, connections: ConnectionSettings) -> Addr<StreamListener> {
@@ -472,7 +474,7 @@ mod tests {
         let mut world = World::with_limits(1, ConnectionLimits { total: 1, per_address: 1 });
         let listener = start(&world, world.connections());
         let address = world.listening().await;
-        let dead = tokio_net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        let (_held, dead) = refusing();
         let messages = vec![
             outgoing(request("1", 1), Some(1)),
             outgoing(response("2"), None),
@@ -497,7 +499,7 @@ mod tests {
         let listener = start(&world, both);
         world.listening().await;
         let peer = tokio_net::TcpListener::bind("[::1]:0").await.unwrap();
-        let dead = tokio_net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        let (_held, dead) = refusing();
         let addresses = smallvec![dead, peer.local_addr().unwrap()];
         let dial = |addresses, slot| {
             let messages = vec![outgoing(request("1", slot), Some(slot))];

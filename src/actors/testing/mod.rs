@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use actix::{Actor, Addr, Arbiter, Context, Handler, Message, MessageResult, Recipient, ResponseFuture};
 use slog::{Discard, Logger, o};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::timeout;
 
@@ -305,6 +305,24 @@ pub(crate) async fn gone<A: Actor<Context = Context<A>>>(address: &Addr<A>) {
         }
     };
     timeout(PATIENCE, ended).await.expect("its end within the patience of a test");
+}
+
+/// A port of TCP at which connections are refused while the socket is kept: bound, so that nobody else gets it, and
+/// not listening.
+pub(crate) fn refusing() -> (TcpSocket, SocketAddr) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = socket.local_addr().unwrap();
+    (socket, address)
+}
+
+/// A port of UDP from which datagrams come back as unreachable while the socket is kept: connected to itself, it takes
+/// nothing from anybody else.
+pub(crate) async fn unreachable(loopback: &str) -> (UdpSocket, SocketAddr) {
+    let socket = UdpSocket::bind(loopback).await.unwrap();
+    let address = socket.local_addr().unwrap();
+    socket.connect(address).await.unwrap();
+    (socket, address)
 }
 
 pub(crate) fn log() -> Logger {

@@ -233,7 +233,9 @@ mod tests {
 
     use super::*;
     use crate::actors::messages::Datagram;
-    use crate::actors::testing::{LIMITS, PATIENCE, World, branch, gone, log, request, response};
+    use crate::actors::testing::{
+        LIMITS, PATIENCE, World, branch, gone, log, request, response, unreachable,
+    };
     use crate::protocol::flow::Transport;
 
     async fn listener(
@@ -417,7 +419,7 @@ mod tests {
             let mut world = World::new(1);
             let (listener, _) = first(&mut world, local).await;
             let peer = UdpSocket::bind(loopback).await.unwrap();
-            let dead = UdpSocket::bind(loopback).await.unwrap().local_addr().unwrap();
+            let (_held, dead) = unreachable(loopback).await;
             for slot in 0..20 {
                 let to = if slot % 2 == 0 { dead } else { peer.local_addr().unwrap() };
                 let large = request("1", slot).replace("CSeq", &format!("X: {}\r\nCSeq", "y".repeat(900)));
