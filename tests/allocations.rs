@@ -17,8 +17,9 @@ const TIMES: u64 = 1_000;
 /// What an exchange asks for memory for, and how often.
 type Reasons = &'static [(&'static str, u64)];
 
-/// MESSAGE and 200. A buffer has to leave the core; the rest is to be had without.
+/// MESSAGE and 200. A buffer has to leave the core, and an index that is a block of its own is not moved.
 const MESSAGE: Reasons = &[
+    ("the indices of the two messages that come", 2),
     ("the buffers of the two messages that leave", 2),
     ("the reference count of the request's, which is kept until it is answered", 1),
     ("the address-of-record of the question to the Registrar", 1),
@@ -30,15 +31,17 @@ const MESSAGE: Reasons = &[
 
 /// REGISTER that refreshes a binding, and 200.
 const REGISTER: Reasons = &[
+    ("the index of the request", 1),
     ("the buffer of the 200 and its reference count", 2),
     ("the address-of-record of To", 1),
-    ("what is asked of the Registrar: the registration, its changes, the contact", 3),
-    ("the binding that takes the place of the old one", 3),
-    ("rows of the 200: the list, Contact in three pieces", 4),
+    ("what is asked of the Registrar: the registration, its Call-ID, the contact", 3),
+    ("rows of the 200: the list, Contact", 2),
+    ("the slot of the timer wheel, one for all that is due in the same tick", 1),
 ];
 
 /// INVITE, 180, 200, ACK, BYE, 200.
 const CALL: Reasons = &[
+    ("the indices of the six messages that come", 6),
     ("the buffers of the six messages that leave", 6),
     ("the reference counts of those that are kept: the requests, and what may be asked for again", 4),
     ("the address-of-record of the question to the Registrar", 1),

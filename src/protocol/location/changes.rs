@@ -16,7 +16,15 @@ pub struct Changes {
 /// Octets of the length of the name, with which an entry begins.
 const NAME_LENGTH: usize = size_of::<u32>();
 
+/// Octets in which most entries have room.
+const USUAL_ENTRY: usize = 256;
+
 impl Changes {
+    /// With room for a few entries: of many, most may be names alone.
+    fn for_entries(count: usize) -> Self {
+        Self { octets: Vec::with_capacity(count.min(16) * USUAL_ENTRY), ends: Vec::with_capacity(count) }
+    }
+
     /// Whether nothing has changed.
     pub const fn is_empty(&self) -> bool {
         self.ends.is_empty()
@@ -53,8 +61,9 @@ impl Changes {
 impl Location {
     /// Takes what has changed since the last call, each address-of-record once, as it is at `at`.
     pub fn take_changes(&mut self, at: Moment) -> Changes {
-        let mut changes = Changes::default();
-        for name in self.bindings.take_changed() {
+        let names = self.bindings.take_changed();
+        let mut changes = Changes::for_entries(names.len());
+        for name in names {
             let bindings = self.bindings.get(&name);
             changes.push(name.as_bytes(), |out| {
                 record::write(bindings, &self.settings.accounts, self.clock, at, out);

@@ -47,9 +47,12 @@ struct Row {
     value_end: u16,
 }
 
-/// A message: its octets and the index into them. Cheap to clone but for the index.
+/// A message: its octets and the index into them. It goes from hand to hand as a pointer; a clone copies the index.
 #[derive(Clone, Debug)]
-pub struct Message {
+pub struct Message(Box<Index>);
+
+#[derive(Clone, Debug)]
+struct Index {
     bytes: Bytes,
     start_line: StartLine,
     rows: SmallVec<[Row; 20]>,
@@ -82,7 +85,8 @@ impl Message {
         let (rows, rows_end, body_start) = scan.rows();
         let fault = scan.fault;
         let places = Places::default();
-        let mut message = Self { start_line, rows, rows_end, body_start, fault, places, bytes };
+        let index = Index { start_line, rows, rows_end, body_start, fault, places, bytes };
+        let mut message = Self(Box::new(index));
         message.check_repeats();
         message.cut_body(carriage);
         Ok(message)
@@ -90,7 +94,7 @@ impl Message {
 
     fn check_repeats(&mut self) {
         let mut seen = 0u64;
-        for row in &self.rows {
+        for row in &self.0.rows {
             let bit = 1u64 << row.name as u8;
             let once = matches!(
                 row.name,
@@ -103,7 +107,7 @@ impl Message {
                     | Name::Expires
             );
             if once && seen & bit != 0 {
-                self.fault.get_or_insert(Fault::Repeated(row.name));
+                self.0.fault.get_or_insert(Fault::Repeated(row.name));
             }
             seen |= bit;
         }
@@ -111,27 +115,27 @@ impl Message {
 
     /// Applies Content-Length (§18.3, §20.14).
     fn cut_body(&mut self, carriage: Carriage) {
-        let available = self.bytes.len() - self.body_start as usize;
+        let available = self.0.bytes.len() - self.0.body_start as usize;
         let length = match self.content_length() {
             Ok(length) => length,
             Err(fault) => {
-                self.fault.get_or_insert(fault);
+                self.0.fault.get_or_insert(fault);
                 return;
             }
         };
         match (length, carriage) {
             (Some(length), _) if length > available => {
-                self.fault.get_or_insert(Fault::BodyTooShort);
+                self.0.fault.get_or_insert(Fault::BodyTooShort);
             }
             (Some(length), _) => {
                 let is_line_break = |c: &u8| matches!(c, b'\r' | b'\n');
                 if carriage == Carriage::WebSocket && !self.body()[length..].iter().all(is_line_break) {
-                    self.fault.get_or_insert(Fault::BodyTooLong);
+                    self.0.fault.get_or_insert(Fault::BodyTooLong);
                 }
-                self.bytes.truncate(self.body_start as usize + length);
+                self.0.bytes.truncate(self.0.body_start as usize + length);
             }
             (None, Carriage::Stream) => {
-                self.fault.get_or_insert(Fault::NoContentLength);
+                self.0.fault.get_or_insert(Fault::NoContentLength);
             }
             (None, Carriage::Datagram | Carriage::WebSocket) => {}
         }
@@ -152,27 +156,27 @@ impl Message {
 
     /// All octets.
     pub const fn bytes(&self) -> &Bytes {
-        &self.bytes
+        &self.0.bytes
     }
 
     /// What the message is to be refused for, where it is faulty in itself.
     pub const fn fault(&self) -> Option<Fault> {
-        self.fault
+        self.0.fault
     }
 
     /// The first line.
     pub const fn start_line(&self) -> StartLine {
-        self.start_line
+        self.0.start_line
     }
 
     /// What has been read of it.
     pub(super) const fn places(&self) -> &Places {
-        &self.places
+        &self.0.places
     }
 
     /// The method of a request; `None` for a response.
     pub const fn method(&self) -> Option<Method> {
-        match self.start_line {
+        match self.0.start_line {
             StartLine::Request { method, .. } => Some(method),
             StartLine::Response { .. } => None,
         }
@@ -180,7 +184,7 @@ impl Message {
 
     /// The status code of a response; `None` for a request.
     pub const fn status(&self) -> Option<u16> {
-        match self.start_line {
+        match self.0.start_line {
             StartLine::Request { .. } => None,
             StartLine::Response { status, .. } => Some(status),
         }
@@ -188,20 +192,20 @@ impl Message {
 
     /// The octets of the method; of a response, empty.
     pub fn method_token(&self) -> &[u8] {
-        match self.start_line {
-            StartLine::Request { method_end, .. } => &self.bytes[..usize::from(method_end)],
+        match self.0.start_line {
+            StartLine::Request { method_end, .. } => &self.0.bytes[..usize::from(method_end)],
             StartLine::Response { .. } => b"",
         }
     }
 
     /// The Request-URI; of a response, empty.
     pub fn request_uri(&self) -> &[u8] {
-        &self.bytes[self.request_uri_span()]
+        &self.0.bytes[self.request_uri_span()]
     }
 
     /// Where the Request-URI lies.
     pub fn request_uri_span(&self) -> Range<usize> {
-        match self.start_line {
+        match self.0.start_line {
             StartLine::Request { uri_start, uri_end, .. } => usize::from(uri_start)..usize::from(uri_end),
             StartLine::Response { .. } => 0..0,
         }
@@ -214,7 +218,7 @@ impl Message {
 
     /// The values of all rows with this name, in their order.
     pub fn rows(&self, name: Name) -> impl Iterator<Item = &[u8]> {
-        self.rows.iter().filter(move |row| row.name == name).map(|row| self.value_of(row))
+        self.0.rows.iter().filter(move |row| row.name == name).map(|row| self.value_of(row))
     }
 
     /// All values of a header that takes comma-separated lists, across its rows.
@@ -224,8 +228,8 @@ impl Message {
 
     /// Every row: name, octets of the name, value.
     pub fn all_rows(&self) -> impl Iterator<Item = (Name, &[u8], &[u8])> {
-        self.rows.iter().map(|row| {
-            let name = &self.bytes[usize::from(row.start)..];
+        self.0.rows.iter().map(|row| {
+            let name = &self.0.bytes[usize::from(row.start)..];
             let colon = memchr::memchr(b':', name).unwrap_or(0);
             (row.name, trim(&name[..colon]), self.value_of(row))
         })
@@ -238,28 +242,28 @@ impl Message {
 
     /// The body.
     pub fn body(&self) -> &[u8] {
-        &self.bytes[self.body_start as usize..]
+        &self.0.bytes[self.0.body_start as usize..]
     }
 
     /// Where the first line of a header with this name begins.
     pub fn first_row_start(&self, name: Name) -> Option<usize> {
-        self.rows.iter().find(|row| row.name == name).map(|row| usize::from(row.start))
+        self.0.rows.iter().find(|row| row.name == name).map(|row| usize::from(row.start))
     }
 
     /// Where the first header line begins, or the empty line where there is none.
     pub fn header_start(&self) -> usize {
-        usize::from(self.rows.first().map_or(self.rows_end, |row| row.start))
+        usize::from(self.0.rows.first().map_or(self.0.rows_end, |row| row.start))
     }
 
     /// Where the empty line begins: the place behind the last header line.
     pub const fn header_end(&self) -> usize {
-        self.rows_end as usize
+        self.0.rows_end as usize
     }
 
     /// The lines, CRLF included, of every row with this name.
     pub fn row_spans(&self, name: Name) -> impl Iterator<Item = Range<usize>> {
-        self.rows.iter().enumerate().filter(move |(_, row)| row.name == name).map(|(at, row)| {
-            let end = self.rows.get(at + 1).map_or(self.rows_end, |next| next.start);
+        self.0.rows.iter().enumerate().filter(move |(_, row)| row.name == name).map(|(at, row)| {
+            let end = self.0.rows.get(at + 1).map_or(self.0.rows_end, |next| next.start);
             usize::from(row.start)..usize::from(end)
         })
     }
@@ -269,16 +273,16 @@ impl Message {
     /// # Panics
     /// If `part` is not one of them: an error of ours.
     pub fn span_of(&self, part: &[u8]) -> Range<usize> {
-        let start = (part.as_ptr() as usize).wrapping_sub(self.bytes.as_ptr() as usize);
+        let start = (part.as_ptr() as usize).wrapping_sub(self.0.bytes.as_ptr() as usize);
         assert!(
-            start <= self.bytes.len() && part.len() <= self.bytes.len() - start,
+            start <= self.0.bytes.len() && part.len() <= self.0.bytes.len() - start,
             "a slice of this message"
         );
         start..start + part.len()
     }
 
     fn value_of(&self, row: &Row) -> &[u8] {
-        &self.bytes[usize::from(row.value_start)..usize::from(row.value_end)]
+        &self.0.bytes[usize::from(row.value_start)..usize::from(row.value_end)]
     }
 }
 

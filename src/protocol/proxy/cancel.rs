@@ -219,7 +219,7 @@ impl Proxy {
             client.owner = None;
         }
         self.waiting.leave(&mut self.clients, client);
-        self.clients.remove(client);
+        self.clients.discard(client);
         self.branch_failed(now, slot, branch, status);
     }
 }

@@ -190,7 +190,7 @@ impl Proxy {
         let Some(client) = self.clients.get_mut(slot) else { return };
         let owner = client.owner.take();
         // With it goes the CANCEL that it may have: there is nothing left to cancel.
-        self.clients.remove(slot);
+        self.clients.discard(slot);
         if let Some((context, _)) = owner {
             self.release_context(context);
         }

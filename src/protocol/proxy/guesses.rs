@@ -111,10 +111,14 @@ impl Proxy {
 
     /// Ends a context and its server transaction without a word.
     fn forget(&mut self, slot: Slot) {
-        let Some(context) = self.contexts.remove(slot) else { return };
-        if let Some(server) = context.server.and_then(|server| self.servers.remove(server)) {
-            self.by_key.remove(&server.key);
+        let Some(context) = self.contexts.get(slot) else { return };
+        if let Some(server) = context.server
+            && let Some(transaction) = self.servers.get(server)
+        {
+            self.by_key.remove(&transaction.key);
+            self.servers.discard(server);
         }
+        self.contexts.discard(slot);
     }
 }
 

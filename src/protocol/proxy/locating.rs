@@ -19,7 +19,7 @@ use super::outward::{Departure, far_domain};
 use super::response_context::Pending;
 use super::route::{Lead, Way};
 use super::slots::Slot;
-use super::targets::{Target, target_set, target_set_beside};
+use super::targets::{Target, only, target_set, target_set_beside};
 
 impl Proxy {
     /// What a request waits for, and what the Registrar is asked meanwhile. A user agent of ours that the Request-URI
@@ -59,9 +59,9 @@ impl Proxy {
         let uri = uri.filter(|uri| route.is_none() || may_be_gruu(uri));
         match (uri.map(|uri| Destination::of(&uri)), route) {
             (Some(destination), route) if route.is_none() || destination.is_instance() => {
-                Ok((Pending::Location(route), Ask::Locate(destination)))
+                Ok((Pending::Location(route.map(Box::new)), Ask::Locate(destination)))
             }
-            (_, Some(route)) => Ok((Pending::Spending(route), Ask::Nothing)),
+            (_, Some(route)) => Ok((Pending::Spending(only(route)), Ask::Nothing)),
             (_, None) => Err(Reply::with_reason(400, "Malformed Request-URI")),
         }
     }
@@ -105,7 +105,7 @@ impl Proxy {
         let has_further_routes = context.request.values(Name::Route).nth(context.own_routes).is_some();
         context.waiting = match std::mem::replace(&mut context.pending, Pending::Nothing) {
             Pending::Location(Some(route)) => {
-                target_set_beside(route, has_further_routes, located, &self.interfaces)
+                target_set_beside(*route, has_further_routes, located, &self.interfaces)
             }
             _ => target_set(located, context.method, &self.interfaces),
         };

@@ -21,7 +21,7 @@ use crate::protocol::next_hop::{Query, Resolution, Server, Unresolved};
 
 use super::response_context::Pending;
 use super::slots::Slot;
-use super::targets::{Group, Target, TargetKind, TargetSet};
+use super::targets::{Target, TargetKind, only};
 use super::{Output, Proxy};
 
 /// How a server of another domain is reached by a connection that may have to be opened.
@@ -111,7 +111,7 @@ impl Proxy {
         let alternatives: Vec<_> = ways.collect();
         let ways = 1 + u32::try_from(alternatives.len()).expect("a domain has far fewer than 2^32 servers");
         let Some(context) = self.contexts.get_mut(slot) else { return };
-        context.waiting = TargetSet::from([Group::from_iter([Target { alternatives, ways, ..first }])]);
+        context.waiting = only(Target { alternatives, ways, ..first });
         self.go_on(now, slot);
     }
 

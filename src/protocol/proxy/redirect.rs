@@ -23,7 +23,7 @@ use super::forking::parse_own;
 use super::response_context::{Pending, ResponseContext};
 use super::route::{Way, by_uri};
 use super::slots::Slot;
-use super::targets::{Group, Target, TargetKind, TargetSet, target_set};
+use super::targets::{Target, TargetKind, only, target_set};
 use super::{Output, Proxy};
 
 /// Contacts that one request is led on to; redirections beyond are for the client.
@@ -127,7 +127,7 @@ impl Proxy {
             }
             Ok((Way::Direct(hop), _)) => {
                 let target = Target { request_uri: Some(uri), ..Target::direct(hop) };
-                context.waiting = TargetSet::from([Group::from_iter([target])]);
+                context.waiting = only(target);
                 self.go_on(now, slot);
             }
             // The interfaces have changed meanwhile.

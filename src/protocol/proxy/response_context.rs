@@ -28,9 +28,9 @@ const CHALLENGES_KEPT: usize = 16;
 pub(super) enum Pending {
     /// The Registrar's word on where the user is; or, of a user agent that the request has a way to by its Route, on
     /// whether there is a better one.
-    Location(Option<Target>),
-    /// The Registrar's word that the nonce is good; then this target.
-    Spending(Target),
+    Location(Option<Box<Target>>),
+    /// The Registrar's word that the nonce is good; then these targets.
+    Spending(TargetSet),
     /// The Registrar's answer to a REGISTER.
     Registration,
     /// The Registrar's word on where the user is to whom a redirection has led.

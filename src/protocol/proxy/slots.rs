@@ -5,11 +5,9 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher};
 use std::time::Instant;
 
-use slab::Slab;
-
 use crate::protocol::transaction::TransactionKey;
 
-/// Tenants of one chunk, a power of two.
+/// Tenants of one chunk: their places are numbered by an octet.
 const CHUNK: usize = 256;
 
 /// Maps among which the keys are spread: one that doubles moves this share of them.
@@ -34,11 +32,11 @@ pub(super) trait Tenant {
     fn armed(&mut self) -> &mut Option<Instant>;
 }
 
-/// A slab whose slots know whether their tenant is still the one that was meant. It is made of chunks, none of which
-/// ever moves; an empty one's memory is given back.
+/// Slots that know whether their tenant is still the one that was meant. They are made of chunks, none of which ever
+/// moves; an empty one's memory is given back.
 #[derive(Debug)]
 pub(super) struct Table<T> {
-    chunks: Vec<Slab<T>>,
+    chunks: Vec<Chunk<T>>,
     /// The chunks with room, the one to be filled next last.
     vacant: Vec<u32>,
     length: usize,
@@ -66,7 +64,7 @@ impl<T: Tenant> Table<T> {
     /// The slot that [`Self::insert`] fills next.
     pub(super) fn next_index(&self) -> u32 {
         match self.vacant.last() {
-            Some(&chunk) => place(chunk as usize, self.chunks[chunk as usize].vacant_key()),
+            Some(&chunk) => place(chunk as usize, self.chunks[chunk as usize].next()),
             None => place(self.chunks.len(), 0),
         }
     }
@@ -74,17 +72,14 @@ impl<T: Tenant> Table<T> {
     pub(super) fn insert(&mut self, tenant: T) -> Slot {
         let generation = tenant.generation();
         let index = self.next_index();
-        let (chunk, _) = parts(index);
+        let (chunk, offset) = parts(index);
         if chunk == self.chunks.len() {
-            self.chunks.push(Slab::new());
+            self.chunks.push(Chunk::EMPTY);
             self.vacant.push(chunk as u32);
         }
-        let slab = &mut self.chunks[chunk];
-        if slab.capacity() == 0 {
-            slab.reserve_exact(CHUNK);
-        }
-        slab.insert(tenant);
-        if slab.len() == CHUNK {
+        let chunk = &mut self.chunks[chunk];
+        chunk.fill(offset, tenant);
+        if chunk.tenants == CHUNK {
             self.vacant.pop();
         }
         self.length += 1;
@@ -99,45 +94,102 @@ impl<T: Tenant> Table<T> {
         self.at(slot.index).filter(|tenant| tenant.generation() == slot.generation)
     }
 
+    /// Moves a tenant out. Who only wants it gone calls [`Self::discard`], which moves nothing.
     pub(super) fn remove(&mut self, slot: Slot) -> Option<T> {
         self.get(slot)?;
         let (chunk, offset) = parts(slot.index);
-        if self.chunks[chunk].len() == CHUNK {
+        let tenant = self.chunks[chunk].places[offset].take();
+        self.vacate(chunk, offset);
+        tenant
+    }
+
+    /// Drops a tenant where it lives.
+    pub(super) fn discard(&mut self, slot: Slot) {
+        if self.get(slot).is_some() {
+            let (chunk, offset) = parts(slot.index);
+            self.chunks[chunk].places[offset] = None;
+            self.vacate(chunk, offset);
+        }
+    }
+
+    /// Notes that a place is free.
+    fn vacate(&mut self, chunk: usize, offset: usize) {
+        let number = chunk as u32;
+        if self.chunks[chunk].tenants == CHUNK {
             let next = self.vacant.last().copied();
-            self.vacant.push(chunk as u32);
+            self.vacant.push(number);
             next.into_iter().for_each(|next| self.release(next));
         }
-        let tenant = self.chunks[chunk].remove(offset);
+        self.chunks[chunk].vacate(offset);
         self.length -= 1;
-        self.release(chunk as u32);
-        Some(tenant)
+        self.release(number);
     }
 
     /// Gives back the memory of an empty chunk, unless it is the one to be filled next, which would be made anew at
     /// once.
     fn release(&mut self, chunk: u32) {
-        let slab = &mut self.chunks[chunk as usize];
-        if slab.is_empty() && self.vacant.last() != Some(&chunk) {
-            *slab = Slab::new();
+        let place = &mut self.chunks[chunk as usize];
+        if place.tenants == 0 && self.vacant.last() != Some(&chunk) {
+            *place = Chunk::EMPTY;
         }
     }
 
     /// Whoever lives there now.
     pub(super) fn at(&self, index: u32) -> Option<&T> {
         let (chunk, offset) = parts(index);
-        self.chunks.get(chunk)?.get(offset)
+        self.chunks.get(chunk)?.places.get(offset)?.as_ref()
     }
 
     /// Whoever lives there now.
     pub(super) fn at_mut(&mut self, index: u32) -> Option<&mut T> {
         let (chunk, offset) = parts(index);
-        self.chunks.get_mut(chunk)?.get_mut(offset)
+        self.chunks.get_mut(chunk)?.places.get_mut(offset)?.as_mut()
     }
 
     fn places(&self) -> impl Iterator<Item = (u32, &T)> {
-        let chunks = self.chunks.iter().enumerate();
-        chunks
-            .flat_map(|(chunk, slab)| slab.iter().map(move |(offset, tenant)| (place(chunk, offset), tenant)))
+        let all = self.chunks.iter().enumerate().flat_map(|(chunk, places)| {
+            places.places.iter().enumerate().map(move |(offset, tenant)| (place(chunk, offset), tenant))
+        });
+        all.filter_map(|(index, tenant)| Some((index, tenant.as_ref()?)))
+    }
+}
+
+/// [`CHUNK`] places, which have their memory once the first is filled.
+#[derive(Debug)]
+struct Chunk<T> {
+    places: Vec<Option<T>>,
+    /// Places that were filled and are free again: the last is filled next.
+    free: Vec<u8>,
+    tenants: usize,
+}
+
+impl<T> Chunk<T> {
+    const EMPTY: Self = Self { places: Vec::new(), free: Vec::new(), tenants: 0 };
+
+    /// The place that is filled next.
+    fn next(&self) -> usize {
+        self.free.last().map_or(self.places.len(), |&offset| usize::from(offset))
+    }
+
+    /// Fills the place that [`Self::next`] has named.
+    fn fill(&mut self, offset: usize, tenant: T) {
+        self.free.pop();
+        self.tenants += 1;
+        match self.places.get_mut(offset) {
+            Some(place) => *place = Some(tenant),
+            None => {
+                if self.places.capacity() == 0 {
+                    self.places.reserve_exact(CHUNK);
+                }
+                self.places.push(Some(tenant));
+            }
+        }
+    }
+
+    /// Notes that a place has lost its tenant.
+    fn vacate(&mut self, offset: usize) {
+        self.tenants -= 1;
+        self.free.push(offset as u8);
     }
 }
 
@@ -247,6 +299,7 @@ mod tests {
         let second = table.insert(Number(2, None));
         assert_eq!(first.index, second.index);
         assert!(table.get(first).is_none() && table.remove(first).is_none());
+        table.discard(first);
         assert!(table.get(second).is_some());
     }
 
@@ -257,13 +310,16 @@ mod tests {
         for &slot in &slots {
             assert!(table.remove(slot).is_some());
         }
-        assert_eq!((table.len(), table.chunks.iter().map(Slab::capacity).sum::<usize>()), (0, CHUNK));
+        assert_eq!(
+            (table.len(), table.chunks.iter().map(|chunk| chunk.places.capacity()).sum::<usize>()),
+            (0, CHUNK)
+        );
         // A table with one tenant at a time does not make its chunk anew each time.
         let kept = table.insert(Number(1, None));
         for n in 2..100 {
             let slot = table.insert(Number(n, None));
             table.remove(slot);
-            assert_eq!(table.chunks.iter().map(Slab::capacity).sum::<usize>(), CHUNK);
+            assert_eq!(table.chunks.iter().map(|chunk| chunk.places.capacity()).sum::<usize>(), CHUNK);
         }
         assert!(table.get(kept).is_some());
     }
@@ -295,7 +351,14 @@ mod tests {
                     slots.push(slot);
                 } else {
                     let slot = slots.swap_remove(which % slots.len());
-                    prop_assert_eq!(table.remove(slot).map(|tenant| tenant.0), model.remove(&slot.index));
+                    let expected = model.remove(&slot.index);
+                    if number % 2 == 0 {
+                        prop_assert_eq!(table.remove(slot).map(|tenant| tenant.0), expected);
+                    } else {
+                        prop_assert!(expected.is_some() && table.get(slot).is_some());
+                        table.discard(slot);
+                        prop_assert!(table.get(slot).is_none());
+                    }
                 }
                 prop_assert_eq!(table.len(), model.len());
             }

@@ -96,6 +96,11 @@ pub type Group = SmallVec<[Target; 1]>;
 /// The groups, asked one after the other.
 pub type TargetSet = VecDeque<Group>;
 
+/// The target set of one place to ask.
+pub fn only(target: Target) -> TargetSet {
+    TargetSet::from([Group::from_iter([target])])
+}
+
 /// The target set for what the Registrar knows of a user: bindings by falling q (§16.6), else a search of the UC
 /// servers (product rule): all at once, but one after the other for SUBSCRIBE, which must end up at exactly one;
 /// the one that has answered for the user before comes first.
@@ -135,11 +140,11 @@ pub fn target_set_beside(
 ) -> TargetSet {
     let found = binding_groups(located.targets, interfaces);
     let Some(first) = found.iter().flatten().next() else {
-        return TargetSet::from([Group::from_iter([route])]);
+        return only(route);
     };
     if has_further_routes {
         let request_uri = first.request_uri.clone();
-        return TargetSet::from([Group::from_iter([Target { request_uri, ..route }])]);
+        return only(Target { request_uri, ..route });
     }
     found
 }

@@ -10,7 +10,6 @@ use crate::protocol::message::reply::Reply;
 
 use super::response_context::Pending;
 use super::slots::Slot;
-use super::targets::{Group, TargetSet};
 use super::{Event, EventDetail, Output, Proxy};
 
 impl Proxy {
@@ -53,9 +52,9 @@ impl Proxy {
     pub(super) fn set_out(&mut self, now: Instant, slot: Slot, pending: Pending) {
         match pending {
             Pending::Departure(departure) => self.depart(now, slot, departure),
-            Pending::Spending(target) => {
+            Pending::Spending(targets) => {
                 if let Some(context) = self.contexts.get_mut(slot) {
-                    context.waiting = TargetSet::from([Group::from_iter([target])]);
+                    context.waiting = targets;
                 }
                 self.go_on(now, slot);
             }
@@ -68,7 +67,7 @@ impl Proxy {
 fn peer_of(pending: &Pending) -> Option<&str> {
     let departure = match pending {
         Pending::Departure(departure) => departure,
-        Pending::Spending(target) => target.fallback.as_deref()?,
+        Pending::Spending(targets) => targets.front()?.first()?.fallback.as_deref()?,
         _ => return None,
     };
     match &departure.outward {

@@ -23,7 +23,7 @@ impl Proxy {
         let Some(context) = self.contexts.get(slot) else { return };
         let key = context.server.and_then(|server| self.servers.get(server)).map(|server| server.key);
         let Some(key) = key else {
-            self.contexts.remove(slot);
+            self.contexts.discard(slot);
             return;
         };
         let silence = self.settings.keep_alive_timeout;
@@ -121,9 +121,10 @@ impl Proxy {
     /// All that is left of a transaction is to repeat its response: of one of our own, what it does not have from its
     /// request is kept.
     fn keep_answer(&mut self, now: Instant, slot: Slot, end: Instant, bytes: &Bytes, reply: Option<&Reply>) {
-        let Some(server) = self.servers.remove(slot) else { return };
-        self.by_key.remove(&server.key);
-        let host = server.reply_path.flow.remote.ip();
+        let Some(server) = self.servers.get(slot) else { return };
+        let (key, host) = (server.key, server.reply_path.flow.remote.ip());
+        self.by_key.remove(&key);
+        self.servers.discard(slot);
         let response = match reply {
             None => Response::Whole(bytes),
             Some(reply) => {
@@ -132,7 +133,7 @@ impl Proxy {
                 Response::Outline(&self.scratch)
             }
         };
-        self.answered.insert(now, server.key, host, end, response);
+        self.answered.insert(now, key, host, end, response);
     }
 
     /// Answers a request that has been answered before with the same response. Whether it is one.
@@ -198,9 +199,11 @@ impl Proxy {
     }
 
     fn server_ended(&mut self, now: Instant, slot: Slot) {
-        let Some(server) = self.servers.remove(slot) else { return };
+        let Some(server) = self.servers.get(slot) else { return };
+        let context = server.context;
         self.by_key.remove(&server.key);
-        if let Some(context) = server.context {
+        self.servers.discard(slot);
+        if let Some(context) = context {
             self.abandon(now, context);
         }
     }
@@ -236,7 +239,6 @@ impl Proxy {
         if is_used {
             return self.arm_context(slot);
         }
-        let Some(context) = self.contexts.remove(slot) else { return };
         for branch in &context.branches {
             if let Some(client) = self.clients.get_mut(branch.client) {
                 client.owner = None;
@@ -245,5 +247,6 @@ impl Proxy {
         if let Some(server) = context.server.and_then(|server| self.servers.get_mut(server)) {
             server.context = None;
         }
+        self.contexts.discard(slot);
     }
 }
