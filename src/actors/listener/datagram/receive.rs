@@ -79,6 +79,15 @@ enum Turn {
     More,
 }
 
+/// What one system call has brought.
+#[derive(Debug, Default)]
+struct Taken {
+    /// Datagrams, whatever has become of them.
+    count: usize,
+    /// The system has not said of one where it was sent to.
+    is_destination_missing: bool,
+}
+
 impl Receiver {
     pub(super) fn new(
         socket: Rc<Socket>,
@@ -142,17 +151,30 @@ impl Receiver {
 
     /// Receives one batch and passes it on. How many datagrams it had.
     fn receive(&mut self) -> nix::Result<usize> {
+        let taken = if self.wanted == FEW { self.take::<FEW>() } else { self.take::<BATCH>() };
+        let Taken { count, is_destination_missing } = taken?;
+        if is_destination_missing {
+            // The system has written a shorter length into the reused headers, where it stays.
+            self.headers = headers(&self.socket);
+        }
+        self.wanted = if count < FEW { FEW } else { BATCH };
+        self.deliver();
+        self.answer();
+        Ok(count)
+    }
+
+    /// Receives up to `WANTED` datagrams: what is to be passed on, and answered.
+    fn take<const WANTED: usize>(&mut self) -> nix::Result<Taken> {
         let mut buffers = self.buffers.chunks_exact_mut(DATAGRAM_BYTES);
-        let mut slots: [[IoSliceMut<'_>; 1]; BATCH] =
+        let mut slots: [[IoSliceMut<'_>; 1]; WANTED] =
             std::array::from_fn(|_| [IoSliceMut::new(buffers.next().unwrap_or_default())]);
-        let wanted = slots.iter_mut().take(self.wanted);
         let bound = self.socket.local();
         let is_wildcard = self.socket.is_wildcard();
-        let mut count = 0;
-        let mut is_destination_missing = false;
-        let received = recvmmsg(self.socket.raw(), &mut self.headers, wanted, MsgFlags::empty(), None)?;
+        let mut taken = Taken::default();
+        let received =
+            recvmmsg(self.socket.raw(), &mut self.headers, slots.iter_mut(), MsgFlags::empty(), None)?;
         for datagram in received {
-            count += 1;
+            taken.count += 1;
             let Some(remote) = datagram.address.as_ref().and_then(socket_address) else {
                 continue;
             };
@@ -160,7 +182,7 @@ impl Receiver {
             if is_wildcard {
                 let address =
                     datagram.cmsgs().ok().and_then(|mut messages| messages.find_map(|m| destination(&m)));
-                is_destination_missing |= address.is_none();
+                taken.is_destination_missing |= address.is_none();
                 local.set_ip(address.unwrap_or(bound.ip()));
             }
             let flow = Flow {
@@ -183,20 +205,17 @@ impl Receiver {
                 Err(NoMessage::Dropped(reason)) => self.drops.add(reason, 1),
             }
         }
-        if is_destination_missing {
-            // The system has written a shorter length into the reused headers, where it stays.
-            self.headers = headers(&self.socket);
-        }
-        self.wanted = if count < FEW { FEW } else { BATCH };
-        self.deliver();
-        self.answer();
-        Ok(count)
+        Ok(taken)
     }
 
     /// Has the answers sent; there will be more requests if there is no room for them.
     fn answer(&mut self) {
         let count = self.answers.len();
-        let Some(listener) = self.listener.upgrade().filter(|_| count > 0) else { return };
+        // Most datagrams are SIP, and an address is made anew each time.
+        if count == 0 {
+            return;
+        }
+        let Some(listener) = self.listener.upgrade() else { return };
         if listener.try_send(TransmitDatagrams(std::mem::take(&mut self.answers))).is_err() {
             self.drops.add(DropReason::QueueFull, count);
         }
