@@ -2,8 +2,9 @@
 //! back unread. By a thread that waits in `recvfrom`; by tokio, as the Listener waits; and by tokio with the hops of a
 //! MESSAGE from actor to actor.
 //!
-//! `cargo bench --bench wake_up` prints CPU time per datagram, each way in turn: the scheduler's run time of the thread,
-//! which has a core of its own.
+//! `cargo bench --bench wake_up -- 20` prints CPU time per datagram over twenty turns of each way: the scheduler's run time
+//! of its thread. The threads are pinned to the first core and the sender to the second; where those are two halves of one,
+//! or somebody else works there, the figures suffer.
 
 // Clocks and sockets are disallowed to the protocol, which is not here.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
@@ -31,7 +32,6 @@ const INTERVAL: Duration = Duration::from_micros(200);
 /// Datagrams of one turn, the first of which are not counted.
 const DATAGRAMS: u32 = 1_500;
 const UNCOUNTED: u32 = 100;
-const TURNS: u32 = 20;
 
 /// Says where its thread listens, and sends back what comes.
 type Way = fn(&Sender<Echo>);
@@ -43,9 +43,12 @@ struct Echo {
 }
 
 fn main() {
-    if std::env::args().skip(1).any(|word| word != "--bench") {
-        // The name of a group of another bench.
-        return;
+    let words = std::env::args().skip(1).find(|word| word != "--bench");
+    let Some(turns) = words.and_then(|word| word.parse::<u32>().ok()) else {
+        return println!("keeps two cores busy: cargo bench --bench wake_up -- TURNS");
+    };
+    if let Err(errno) = pin(0).and_then(|()| pin(1)) {
+        return println!("this takes two cores of its own: {errno}");
     }
     let ways: [(&str, Way); 3] = [
         ("a thread in recvfrom", plain),
@@ -55,14 +58,13 @@ fn main() {
     let echoes = ways.map(|(what, way)| {
         let (started, begun) = channel();
         thread::spawn(move || {
-            pin(0);
+            pin(0).expect("it could before");
             way(&started);
         });
         (what, begun.recv().expect("the thread has begun"))
     });
-    pin(1);
     let mut spent = echoes.each_ref().map(|_| Vec::new());
-    for _ in 0..TURNS {
+    for _ in 0..turns.max(1) {
         for ((_, echo), spent) in echoes.iter().zip(&mut spent) {
             spent.push(measure(echo));
         }
@@ -105,10 +107,11 @@ fn run_time(thread: Pid) -> Duration {
     Duration::from_nanos(nanoseconds.expect("a number of nanoseconds"))
 }
 
-fn pin(core: usize) {
+/// From now on, this thread runs on that core.
+fn pin(core: usize) -> nix::Result<()> {
     let mut cores = CpuSet::new();
-    cores.set(core).expect("a number of a core");
-    sched_setaffinity(Pid::from_raw(0), &cores).expect("this takes two cores");
+    cores.set(core)?;
+    sched_setaffinity(Pid::from_raw(0), &cores)
 }
 
 fn open(started: &Sender<Echo>) -> UdpSocket {

@@ -32,7 +32,7 @@ pub(super) enum Incoming {
 pub(super) struct Broken {
     pub(super) end: End,
     /// The beginning of the message that is refused.
-    pub(super) refused: Option<Box<Message>>,
+    pub(super) refused: Option<Message>,
     /// The last words.
     pub(super) close: Option<Bytes>,
 }

@@ -40,7 +40,7 @@ pub enum Broken {
     #[error("{}", fault.response().1)]
     Refused {
         /// Its header section, as far as it is there: enough to answer a request.
-        message: Box<Message>,
+        message: Message,
         /// What to answer with.
         fault: Fault,
     },
@@ -149,7 +149,7 @@ impl Framer {
 /// Refuses the message that begins with `header`: its header section, or as much of it as there may be.
 pub(in crate::protocol) fn refusal(header: &[u8], limits: MessageLimits, fault: Fault) -> Broken {
     match Message::parse(Bytes::copy_from_slice(header), Carriage::Stream, limits) {
-        Ok(message) => Broken::Refused { message: Box::new(message), fault },
+        Ok(message) => Broken::Refused { message, fault },
         Err(_) => Broken::NotSip,
     }
 }

@@ -166,8 +166,7 @@ pub(super) struct ResponseContext {
     /// Where 3xx responses have led to.
     pub(super) redirections: Option<Box<Redirections>>,
     pub(super) branches: SmallVec<[BranchRecord; 1]>,
-    /// Few requests are refused: what they keep is not part of every context.
-    pub(super) best: Option<Box<Best>>,
+    pub(super) best: Option<Best>,
     /// Responses with challenges, whose rows the best of them carries as well (§16.7 step 7).
     pub(super) challenges: Vec<Message>,
     /// A final response has come from somebody.
@@ -277,7 +276,7 @@ impl ResponseContext {
         }
         let is_better = self.best.as_ref().is_none_or(|best| self.rank(status) < self.rank(best.status));
         if is_better {
-            self.best = Some(Box::new(Best { status, response }));
+            self.best = Some(Best { status, response });
         }
     }
 

@@ -123,10 +123,13 @@ impl Proxy {
 
     /// Forwards what nobody answers to the first target, and forgets it.
     pub(super) fn forward_and_forget(&mut self, slot: Slot) {
-        let Some(mut context) = self.contexts.remove(slot) else { return };
+        let Some(context) = self.contexts.get_mut(slot) else { return };
         let Some(target) = context.waiting.pop_front().and_then(|group| group.into_iter().next()) else {
-            return self.dropped(&context.source, DropReason::Unanswerable);
+            let source = context.source;
+            self.contexts.discard(slot);
+            return self.dropped(&source, DropReason::Unanswerable);
         };
+        let Some(context) = self.contexts.get(slot) else { return };
         // The same request must get the same branch when it comes again (§16.11).
         let branch = Branch {
             router: self.router,
@@ -152,8 +155,8 @@ impl Proxy {
         let max_breadth = (context.method != Method::Cancel).then_some(context.passage.max_breadth);
         let leg = (&target, branch, max_breadth);
         let (hop, bytes) = forwarding.write_by_size(leg, self.settings.udp_mtu, &mut self.scratch);
-        let beyond = target.beyond.clone();
-        self.transmit_beyond(hop, beyond, bytes, None);
+        self.contexts.discard(slot);
+        self.transmit_beyond(hop, target.beyond, bytes, None);
     }
 
     fn stateless_generation(&self, request: &Message) -> u32 {

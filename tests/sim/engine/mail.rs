@@ -17,7 +17,7 @@ use crate::world::{Happening, World};
 #[derive(Debug)]
 pub(crate) enum Mail {
     // To a Router.
-    Received { flow: Flow, certificate: Option<AccountId>, message: Box<Message> },
+    Received { flow: Flow, certificate: Option<AccountId>, message: Message },
     Answer(Answer),
     Standing { flow: Flow, account: Option<AccountId>, is_gone: bool },
     Failed { branch: Branch, unreached: Option<SocketAddr> },

@@ -30,7 +30,7 @@ impl World<'_> {
             Mail::Received { flow, certificate, message } => {
                 self.model.router_receives(at, core, &flow, message.bytes());
                 let proof = |account| Arc::new(PeerProof { account: Some(account), ..PeerProof::default() });
-                core.handle_message(now, &flow, certificate.map(proof).as_ref(), *message);
+                core.handle_message(now, &flow, certificate.map(proof).as_ref(), message);
             }
             Mail::Answer(answer) => {
                 self.model.verdict_arrives(&answer);

@@ -194,7 +194,7 @@ impl World<'_> {
         let message = Message::parse(bytes.clone(), carriage, LIMITS).expect("peers send SIP");
         let router = self.engine.directory.router_of(&message, flow.connection);
         let Some(id) = flow.connection else {
-            let mail = Mail::Received { flow, certificate: None, message: Box::new(message) };
+            let mail = Mail::Received { flow, certificate: None, message };
             return self.post(Actor::Router(router), mail);
         };
         let Some(connection) = self.network.connections.get_mut(&id) else {
@@ -209,7 +209,7 @@ impl World<'_> {
             return self.put_off(until, sequence, Happening::AtProxy { flow, bytes });
         }
         let certificate = connection.certificate;
-        let mail = Mail::Received { flow, certificate, message: Box::new(message) };
+        let mail = Mail::Received { flow, certificate, message };
         self.post(Actor::Router(router), mail);
     }
 }

@@ -163,7 +163,7 @@ impl Receiver {
         Ok(count)
     }
 
-    /// Receives up to `WANTED` datagrams: what is to be passed on, and answered.
+    /// Receives up to `WANTED` datagrams, and sorts them: what is passed on, what is answered, what is dropped.
     fn take<const WANTED: usize>(&mut self) -> nix::Result<Taken> {
         let mut buffers = self.buffers.chunks_exact_mut(DATAGRAM_BYTES);
         let mut slots: [[IoSliceMut<'_>; 1]; WANTED] =
