@@ -1,6 +1,6 @@
 //! What the thread that carries SIP costs before any SIP: one datagram every 200 µs goes to a thread that sleeps, and comes
-//! back unread. By a thread that waits in `recvfrom`; by tokio, as the Listener waits; and by tokio with the hops of a
-//! MESSAGE from actor to actor.
+//! back unread. By a thread that waits in `recvfrom`; by one that also writes to a file, as a REGISTER does; by tokio, as the
+//! Listener waits; and by tokio with the hops of a MESSAGE from actor to actor.
 //!
 //! `cargo bench --bench wake_up -- 20` prints CPU time per datagram over twenty turns of each way: the scheduler's run time
 //! of its thread. The threads are pinned to the first core and the sender to the second; where those are two halves of one,
@@ -9,8 +9,8 @@
 // Clocks and sockets are disallowed to the protocol, which is not here.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Write as _};
 use std::net::{SocketAddr, UdpSocket};
 use std::rc::Rc;
 use std::sync::mpsc::{Sender, channel};
@@ -28,6 +28,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Octets of a datagram: a MESSAGE of the bench kit.
 const LENGTH: usize = 450;
+/// Octets that the Journal writes for a REGISTER.
+const RECORD: usize = 123;
 const INTERVAL: Duration = Duration::from_micros(200);
 /// Datagrams of one turn, the first of which are not counted.
 const DATAGRAMS: u32 = 1_500;
@@ -50,8 +52,9 @@ fn main() {
     if let Err(errno) = pin(0).and_then(|()| pin(1)) {
         return println!("this takes two cores of its own: {errno}");
     }
-    let ways: [(&str, Way); 3] = [
+    let ways: [(&str, Way); 4] = [
         ("a thread in recvfrom", plain),
+        ("the same, writing 123 octets to a file", writing),
         ("tokio, waiting as the Listener does", tokio_alone),
         ("Listener, Router, Registrar, Router, Listener", actors),
     ];
@@ -122,9 +125,22 @@ fn open(started: &Sender<Echo>) -> UdpSocket {
 }
 
 fn plain(started: &Sender<Echo>) {
+    echo(started, |_| Ok(()));
+}
+
+/// With what the Journal's file takes for a REGISTER, before it is answered.
+fn writing(started: &Sender<Echo>) {
+    let path = std::env::temp_dir().join(format!("sip-proxy-wake-up-{}", std::process::id()));
+    let mut file = File::options().append(true).create_new(true).open(&path).expect("a file of our own");
+    fs::remove_file(&path).expect("it is ours");
+    echo(started, |octets| file.write_all(&octets[..RECORD]));
+}
+
+fn echo(started: &Sender<Echo>, mut keep: impl FnMut(&[u8]) -> io::Result<()>) {
     let socket = open(started);
     let mut buffer = [0; 2 * LENGTH];
     while let Ok((length, from)) = socket.recv_from(&mut buffer) {
+        keep(&buffer[..length]).expect("the file has room");
         let _ = socket.send_to(&buffer[..length], from);
     }
 }
