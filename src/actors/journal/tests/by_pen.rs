@@ -1,5 +1,6 @@
 //! What the Registrar writes by itself.
 
+use super::fixture::{changes, eventually};
 use super::*;
 
 #[actix::test]
